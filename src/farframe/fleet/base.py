@@ -1,0 +1,74 @@
+"""The seam between the control plane and wherever render servers come from.
+
+A fleet turns an :class:`Assignment` into a render server that serves that session and nobody else, tells its listener
+how that went, and ends the server on release. All methods return at once; what happens later goes to the listener.
+
+    assign ──► listener.server_ready ──► (release | listener.server_lost)
+          └──► listener.server_lost      (could not start)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+EndReason = Literal["SessionStopped", "SessionExpired"]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A session that wants a server. ``session_key`` is unique over all accounts and time (a UUID)."""
+
+    session_key: str
+    session_id: str
+    account_id: str
+    size: str
+    uploads_folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What the control plane tells callers about a server, and where it reaches the server itself."""
+
+    server_id: str
+    pid: int
+    hostname: str
+    handshake_port: int
+    inspector_port: int
+    teraflops: float
+    adapter: str
+    adapter_kind: str
+    encoder: str
+    relay_url: str
+    """``https://host:port`` at which this process reaches the handshake."""
+
+
+class FleetListener(Protocol):
+    """The control plane's side. Calls come in the event loop and must not raise."""
+
+    async def server_ready(self, session_key: str, facts: ServerFacts) -> None:
+        """The server is up and accepts devices of this session."""
+
+    async def server_lost(self, session_key: str, code: str, message: str) -> None:
+        """The server could not start, died or stopped answering; nothing of it is left."""
+
+
+class Fleet(Protocol):
+    """Where render servers come from."""
+
+    async def start(self, listener: FleetListener) -> None:
+        """Begin; warm servers are prepared in the background."""
+
+    async def assign(self, assignment: Assignment) -> ServerFacts | None:
+        """Give the session a server. Returns its facts if a warm one is taken, else ``None`` and tells the listener
+        later. Never blocks on a start. After a returned fact ``server_ready`` is not called."""
+
+    async def release(self, session_key: str, reason: EndReason) -> None:
+        """The session ended: the device is told why, then the server ends. Returns when the stream has ended or after
+        a second, whichever is first. Unknown keys are fine."""
+
+    def facts(self, session_key: str) -> ServerFacts | None:
+        """The server of a session that is ready, if it still lives."""
+
+    async def stop(self) -> None:
+        """End every server and wait until none is left."""

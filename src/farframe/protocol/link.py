@@ -1,0 +1,146 @@
+"""What a render server process and its supervisor say to each other, and how a server is configured.
+
+The link is a byte stream (a Unix socket) of JSON lines, one tagged message a line. The server listens, the supervisor
+connects. No I/O here.
+
+    supervisor -> server     Assign, Release
+    server -> supervisor     Hello (once, when warm), Heartbeat, DeviceState, Failed
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+HEARTBEAT_INTERVAL_SECONDS = 1.0
+HEARTBEAT_TIMEOUT_SECONDS = 4.0
+ORPHAN_TIMEOUT_SECONDS = 5.0
+"""A server whose supervisor has been gone for so long ends itself."""
+
+
+class FetchPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """What a render server may read. Folders are absolute; networks in CIDR notation, allowed although private."""
+
+    allowed_folders: tuple[str, ...] = ()
+    allowed_networks: tuple[str, ...] = ()
+    max_download_bytes: int = 4 * 1024**3
+    max_redirects: int = 5
+    timeout_seconds: float = 300.0
+
+
+class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What reading one model may cost."""
+
+    max_memory_bytes: int = 8 * 1024**3
+    max_seconds: float = 600.0
+    max_texture_pixels: int = 16_384 * 16_384
+    max_total_texture_pixels: int = 512 * 1024**2
+    max_nodes: int = 1_000_000
+    max_triangles: int = 100_000_000
+
+
+class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a render server process needs to start. Passed as JSON on its standard input.
+
+    ``bind_host`` is where it listens (TCP and UDP); ``public_name`` goes into URLs; ``public_addresses`` replace the
+    bound address in ICE candidates; all ports come from ``port_min`` to ``port_max``. ``certificate_file`` and
+    ``key_file`` are PEM. ``token_keys`` is a JWKS of the keys that tokens may be signed with.
+    """
+
+    server_id: str
+    link_path: str
+    bind_host: str = "127.0.0.1"
+    public_name: str = "localhost"
+    public_addresses: tuple[str, ...] = ()
+    port_min: int = 49152
+    port_max: int = 65534
+    stun_servers: tuple[str, ...] = ()
+    certificate_file: str
+    key_file: str
+    token_keys: str
+    token_issuer: str
+    adapter: str = "auto"
+    """auto (a GPU if there is one), gpu (fail without) or cpu."""
+    device_timeout_seconds: float = 4.0
+    still_delay_seconds: float = 0.3
+    keep_alive_seconds: float = 1.0
+    max_width: int = 3840
+    max_height: int = 2160
+    max_bitrate: int = 12_000_000
+    fetch: FetchPolicy = FetchPolicy()
+    load: LoadLimits = LoadLimits()
+    log_level: str = "info"
+
+
+class Assign(msgspec.Struct, frozen=True, kw_only=True, tag="assign"):
+    """From now on this server serves that session. ``uploads_folder`` holds the account's uploads."""
+
+    session_key: str
+    session_id: str
+    account_id: str
+    size: str
+    uploads_folder: str
+
+
+class Release(msgspec.Struct, frozen=True, kw_only=True, tag="release"):
+    """The session has ended: tell the device ``reason`` (a Result name), end the stream, exit."""
+
+    reason: str
+    message: str
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
+    """The server is warm: device created, pipelines compiled, ports open. ``teraflops`` was measured."""
+
+    pid: int
+    hostname: str
+    handshake_port: int
+    inspector_port: int
+    teraflops: float
+    adapter: str
+    adapter_kind: str
+    encoder: str
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
+    """Sent every :data:`HEARTBEAT_INTERVAL_SECONDS`."""
+
+    connected: bool
+    frames_per_second: float
+    resident_bytes: int
+
+
+class DeviceState(msgspec.Struct, frozen=True, kw_only=True, tag="device"):
+    """A device connected or left."""
+
+    connected: bool
+    reason: str = ""
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
+    """The server cannot serve and is about to exit. ``code`` is stable, ``message`` is for a person."""
+
+    code: str
+    message: str
+
+
+ToServer = Assign | Release
+ToSupervisor = Hello | Heartbeat | DeviceState | Failed
+
+_to_server = msgspec.json.Decoder(ToServer)
+_to_supervisor = msgspec.json.Decoder(ToSupervisor)
+_encoder = msgspec.json.Encoder()
+
+
+def encode_line(message: ToServer | ToSupervisor) -> bytes:
+    """One message as a line."""
+    return _encoder.encode(message) + b"\n"
+
+
+def decode_to_server(line: bytes) -> ToServer:
+    """A line from the supervisor. Raises ``msgspec.DecodeError``."""
+    return _to_server.decode(line)
+
+
+def decode_to_supervisor(line: bytes) -> ToSupervisor:
+    """A line from a server. Raises ``msgspec.DecodeError``."""
+    return _to_supervisor.decode(line)

@@ -1,0 +1,323 @@
+"""The messages of the ``control`` data channel: JSON-RPC 2.0 with the methods below.
+
+Requests go from the device to the server and carry an id; notifications carry none and go either way. Parameters are
+objects, never arrays. Unknown members are ignored by both sides, so that either may be newer. ``docs/protocol.md`` is
+the same for people.
+
+    device -> server, requests            parameters            result
+    connection.open                       OpenParams            OpenResult         first, once
+    connection.ping                       PingParams            PingResult         at least once a second
+    connection.close                      (none)                (none)
+    video.configure                       VideoParams           VideoResult
+    scene.loadModel                       LoadModelParams       LoadModelResult
+    scene.unloadModel                     UnloadModelParams     (none)
+    scene.clear                           (none)                (none)
+    scene.configure                       SceneParams           SceneResult
+    statistics.get                        (none)                StatisticsResult
+
+    device -> server, notification
+    $/cancelRequest                       CancelParams
+
+    server -> device, notifications
+    scene.loadProgress                    LoadProgressParams
+    session.ending                        EndingParams          then the stream ends
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from farframe.protocol.errors import FarframeError, Result
+
+PROTOCOL_VERSION = 1
+CONTROL_CHANNEL = "control"
+POSE_CHANNEL = "pose"
+FRAMES_CHANNEL = "frames"
+MAX_CONTROL_MESSAGE_BYTES = 256 * 1024
+
+T = TypeVar("T", bound="Message")
+Vector3 = tuple[float, float, float]
+
+
+class Message(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
+    """Base of all parameters and results: camelCase on the wire, absent members stand for defaults."""
+
+
+class OpenParams(Message):
+    """``connection.open``: what the device is and the picture it wants (pixels, even, frames per second)."""
+
+    protocol: int
+    client: str = ""
+    width: int = 1280
+    height: int = 720
+    max_frames_per_second: int = 60
+
+
+class VideoParams(Message):
+    """``video.configure``: absent members stay as they are. ``max_bitrate`` in bits per second."""
+
+    width: int | None = None
+    height: int | None = None
+    max_frames_per_second: int | None = None
+    max_bitrate: int | None = None
+
+
+class VideoResult(Message):
+    """The picture as it is now being sent."""
+
+    width: int
+    height: int
+    max_frames_per_second: int
+    max_bitrate: int
+
+
+class ServerInfo(Message):
+    """Who draws and encodes: software version, graphics adapter and its kind (``cpu``, ``gpu``), encoder."""
+
+    version: str
+    adapter: str
+    adapter_kind: str
+    encoder: str
+
+
+class OpenResult(Message):
+    """Answer to ``connection.open``."""
+
+    protocol: int
+    session_id: str
+    size: str
+    server: ServerInfo
+    video: VideoResult
+    max_width: int
+    max_height: int
+    max_message_bytes: int = MAX_CONTROL_MESSAGE_BYTES
+
+
+class PingParams(Message):
+    """``connection.ping``: the device's clock in microseconds."""
+
+    client_time_us: int = msgspec.field(name="clientTimeMicroseconds")
+
+
+class PingResult(Message):
+    """The device's clock given back, and the server's, both in microseconds, for aligning them."""
+
+    client_time_us: int = msgspec.field(name="clientTimeMicroseconds")
+    server_time_us: int = msgspec.field(name="serverTimeMicroseconds")
+
+
+class LoadModelParams(Message):
+    """``scene.loadModel``. ``progress_token`` comes back in the progress notifications."""
+
+    uri: str
+    progress_token: str = ""
+
+
+class Bounds(Message):
+    """An axis-aligned box in world space, metres."""
+
+    min: Vector3
+    max: Vector3
+
+
+class LoadModelResult(Message):
+    """A loaded model: its id in this connection, counts and bounds; ``warnings`` name what was left out."""
+
+    model_id: int
+    name: str
+    uri: str
+    bounds: Bounds
+    part_count: int
+    triangle_count: int
+    vertex_count: int
+    material_count: int
+    texture_count: int
+    warnings: list[str] = msgspec.field(default_factory=list)
+
+
+class UnloadModelParams(Message):
+    """``scene.unloadModel``."""
+
+    model_id: int
+
+
+class LoadProgressParams(Message):
+    """How far a load is: ``stage`` is download, read, simplify or upload; ``fraction`` of the whole, 0 to 1."""
+
+    progress_token: str
+    stage: str
+    fraction: float
+
+
+class SceneParams(Message):
+    """``scene.configure``: absent members stay as they are. Colours are linear RGB.
+
+    ``light_direction`` is the direction in which the directional light shines (need not be normalised);
+    ``environment_rotation`` turns the environment about +Y, radians; ``exposure`` multiplies the picture.
+    ``background`` is a linear colour, or absent for the built-in backdrop.
+    """
+
+    light_direction: Vector3 | None = None
+    light_color: Vector3 | None = None
+    light_intensity: float | None = None
+    environment_intensity: float | None = None
+    environment_rotation: float | None = None
+    exposure: float | None = None
+    background: Vector3 | None = None
+
+
+class SceneResult(Message):
+    """The scene's settings as they are now; ``background`` absent stands for the built-in backdrop."""
+
+    light_direction: Vector3
+    light_color: Vector3
+    light_intensity: float
+    environment_intensity: float
+    environment_rotation: float
+    exposure: float
+    background: Vector3 | None = None
+
+
+class StatisticsResult(Message):
+    """The server's view of the last second. Times in milliseconds, median over that second."""
+
+    frames_per_second: float
+    bitrate: int
+    draw_ms: float
+    read_back_ms: float
+    encode_ms: float
+    triangles: int
+    draws: int
+    samples: int
+    drawn_width: int
+    drawn_height: int
+    encoder: str
+    models: int
+    keyframes: int
+    target_bitrate: int
+
+
+class CancelParams(Message):
+    """``$/cancelRequest``: the id of a request that is no longer wanted. It still gets an answer."""
+
+    id: int | str
+
+
+class EndingParams(Message):
+    """``session.ending``: why the server is about to end the connection, a :class:`Result` name and a sentence."""
+
+    reason: str
+    message: str
+
+
+# JSON-RPC 2.0 envelopes ---------------------------------------------------------------------------------------------
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+APPLICATION_ERROR = -32000
+"""The code of every error that has a :class:`Result` of its own; look at ``data.result``."""
+
+
+class ErrorData(Message):
+    """What an error carries beside its message: the stable result, what to do next, whether a retry can help."""
+
+    result: str
+    next_step: str = ""
+    retryable: bool = False
+
+
+class RpcError(Message):
+    """JSON-RPC's error object."""
+
+    code: int
+    message: str
+    data: ErrorData | None = None
+
+
+class Incoming(msgspec.Struct, kw_only=True):
+    """Any JSON-RPC message, as it comes from the other side. Which members are set tells what it is."""
+
+    jsonrpc: str = ""
+    id: int | str | None = None
+    method: str | None = None
+    params: msgspec.Raw = msgspec.Raw(b"{}")
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error: RpcError | None = None
+
+
+_decoder = msgspec.json.Decoder(Incoming)
+_encoder = msgspec.json.Encoder()
+
+
+def _error_code(result: Result) -> int:
+    if result is Result.INVALID_PARAM:
+        return INVALID_PARAMS
+    if result is Result.NOT_SUPPORTED:
+        return METHOD_NOT_FOUND
+    if result is Result.PROTOCOL_ERROR:
+        return INVALID_REQUEST
+    return INTERNAL_ERROR if result is Result.FAIL else APPLICATION_ERROR
+
+
+def decode(text: str | bytes) -> Incoming:
+    """One message from untrusted text. Raises :class:`FarframeError` (ProtocolError) for anything else."""
+    if len(text) > MAX_CONTROL_MESSAGE_BYTES:
+        raise FarframeError(
+            Result.PROTOCOL_ERROR, f"A control message is larger than {MAX_CONTROL_MESSAGE_BYTES} bytes."
+        )
+    try:
+        message = _decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise FarframeError(Result.PROTOCOL_ERROR, f"Not a JSON-RPC message: {error}.") from None
+    if message.jsonrpc != "2.0":
+        raise FarframeError(Result.PROTOCOL_ERROR, 'Not a JSON-RPC message: "jsonrpc" must be "2.0".')
+    return message
+
+
+def convert_params(params: msgspec.Raw, kind: type[T]) -> T:
+    """Parameters or a result as ``kind``. Raises :class:`FarframeError` (InvalidParam) that names the member."""
+    try:
+        return msgspec.json.decode(params, type=kind)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise FarframeError(Result.INVALID_PARAM, f"{error}.") from None
+
+
+def encode_request(identifier: int | str, method: str, params: Message | None = None) -> str:
+    """A request as text."""
+    return _text({"jsonrpc": "2.0", "id": identifier, "method": method, "params": {} if params is None else params})
+
+
+def encode_notification(method: str, params: Message) -> str:
+    """A notification as text."""
+    return _text({"jsonrpc": "2.0", "method": method, "params": params})
+
+
+def encode_result(identifier: int | str, result: Message | None = None) -> str:
+    """A successful answer as text; ``None`` stands for an empty object."""
+    return _text({"jsonrpc": "2.0", "id": identifier, "result": {} if result is None else result})
+
+
+def encode_error(identifier: int | str | None, error: FarframeError) -> str:
+    """A failed answer as text; ``identifier`` is ``None`` when the request could not be read."""
+    data = ErrorData(result=str(error.result), next_step=error.next_step, retryable=error.retryable)
+    body = RpcError(code=_error_code(error.result), message=error.message, data=data)
+    return _text({"jsonrpc": "2.0", "id": identifier, "error": body})
+
+
+def to_error(error: RpcError) -> FarframeError:
+    """The exception for an error that the other side answered with."""
+    data = error.data
+    try:
+        result = Result(data.result) if data else Result.FAIL
+    except ValueError:
+        result = Result.FAIL
+    return FarframeError(result, error.message, next_step=data.next_step if data else "")
+
+
+def _text(message: dict[str, Any]) -> str:
+    return _encoder.encode(message).decode()
