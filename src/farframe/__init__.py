@@ -1,0 +1,3 @@
+"""Farframe: open, self-hosted remote rendering."""
+
+__version__ = "0.1.0"

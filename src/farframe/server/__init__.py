@@ -1,0 +1,1 @@
+"""A render server process: handshake, connection, commands, inspector and the frame loop."""
