@@ -126,8 +126,8 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
 ToServer = Assign | Release
 ToSupervisor = Hello | Heartbeat | DeviceState | Failed
 
-_to_server = msgspec.json.Decoder(ToServer)
-_to_supervisor = msgspec.json.Decoder(ToSupervisor)
+_to_server: msgspec.json.Decoder[ToServer] = msgspec.json.Decoder(ToServer)
+_to_supervisor: msgspec.json.Decoder[ToSupervisor] = msgspec.json.Decoder(ToSupervisor)
 _encoder = msgspec.json.Encoder()
 
 
@@ -138,9 +138,11 @@ def encode_line(message: ToServer | ToSupervisor) -> bytes:
 
 def decode_to_server(line: bytes) -> ToServer:
     """A line from the supervisor. Raises ``msgspec.DecodeError``."""
-    return _to_server.decode(line)
+    message: ToServer = _to_server.decode(line)
+    return message
 
 
 def decode_to_supervisor(line: bytes) -> ToSupervisor:
     """A line from a server. Raises ``msgspec.DecodeError``."""
-    return _to_supervisor.decode(line)
+    message: ToSupervisor = _to_supervisor.decode(line)
+    return message

@@ -41,7 +41,7 @@ T = TypeVar("T", bound="Message")
 Vector3 = tuple[float, float, float]
 
 
-class Message(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
+class Message(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
     """Base of all parameters and results: camelCase on the wire, absent members stand for defaults."""
 
 
