@@ -66,6 +66,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_width: int = 3840
     max_height: int = 2160
     max_bitrate: int = 12_000_000
+    cache_folder: str = ""
     fetch: FetchPolicy = FetchPolicy()
     load: LoadLimits = LoadLimits()
     log_level: str = "info"

@@ -1,7 +1,7 @@
 """The binary records of the ``pose`` and ``frames`` data channels.
 
 Both are little-endian, packed without padding, and carry one or two views, so that stereo needs no new layout.
-Conventions: metres, seconds counted in microseconds, radians; right-handed world, +Y up, a view looks along its own -Z with
+Conventions: metres, microseconds, radians; right-handed world, +Y up, a view looks along its own -Z with
 +X to its right. A field of view holds four signed half angles as in OpenXR: ``left`` and ``down`` are negative in
 a symmetric view. ``docs/protocol.md`` shows the same tables for people who write a client in another language.
 

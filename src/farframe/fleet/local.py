@@ -1,0 +1,515 @@
+"""Render servers as local processes: started, kept warm, watched and ended by this process.
+
+    state      one line
+    ---------  -------------------------------------------------------------------------------------
+    starting   the process runs; device, pipelines and ports are being prepared; no Hello yet
+    warm       said Hello; serves nobody
+    assigned   serves one session (also while starting, if no warm one was left)
+    ending     told to end, or found dead; leaves the books when its process group is gone
+
+Each server listens on a Unix socket that this process made and handed over, so that the link exists before the
+server's first instruction and can be found again by its path. A server whose supervisor disappears ends itself (see
+``protocol.link``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import structlog
+
+from farframe.fleet.base import Assignment, EndReason, FleetListener, ServerFacts
+from farframe.protocol.link import (
+    HEARTBEAT_TIMEOUT_SECONDS,
+    Assign,
+    DeviceState,
+    Failed,
+    FetchPolicy,
+    Heartbeat,
+    Hello,
+    LoadLimits,
+    Release,
+    ServerConfig,
+    ToServer,
+    decode_to_supervisor,
+    encode_line,
+)
+
+log = structlog.get_logger("farframe.fleet")
+
+MAX_SOCKET_PATH_BYTES = 100
+"""A Unix socket's path must fit 108 bytes with its terminator; longer data folders get a short folder instead."""
+
+EXIT_GRACE_SECONDS = 3.0
+"""From the order to end until the process group is killed."""
+
+STREAM_END_SECONDS = 1.0
+"""How long a release waits for the stream to end before it returns; the rest happens in the background."""
+
+WATCH_INTERVAL_SECONDS = 0.5
+MAX_START_BACKOFF_SECONDS = 30.0
+LOG_TAIL_BYTES = 2000
+
+END_MESSAGES: Mapping[str, str] = {
+    "SessionStopped": "The session was stopped.",
+    "SessionExpired": "The session's lease ran out.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalFleetConfig:
+    """How local render servers are made. Ports, names and files as in :class:`ServerConfig`.
+
+    ``servers`` is how many may run at once by size; ``warm_servers`` how many wait, started, for the next session.
+    ``replenish_delay_seconds`` keeps the start of the next warm server out of the first seconds of a new session.
+    """
+
+    data_dir: Path
+    certificate_file: Path
+    key_file: Path
+    token_keys: str
+    token_issuer: str
+    servers: Mapping[str, int] = field(default_factory=lambda: {"standard": 2, "premium": 1})
+    warm_servers: int = 1
+    bind_host: str = "127.0.0.1"
+    public_name: str = "localhost"
+    public_addresses: tuple[str, ...] = ()
+    port_min: int = 49152
+    port_max: int = 65534
+    stun_servers: tuple[str, ...] = ()
+    adapter: str = "auto"
+    fetch: FetchPolicy = field(default_factory=FetchPolicy)
+    load: LoadLimits = field(default_factory=LoadLimits)
+    max_bitrate: int = 12_000_000
+    log_level: str = "info"
+    start_timeout_seconds: float = 120.0
+    replenish_delay_seconds: float = 5.0
+    command: tuple[str, ...] = (sys.executable, "-m", "farframe.server")
+
+
+State = Literal["starting", "warm", "assigned", "ending"]
+
+
+@dataclass(eq=False)
+class _Server:
+    server_id: str
+    link_path: Path
+    log_path: Path
+    process: asyncio.subprocess.Process
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    started: float
+    state: State = "starting"
+    assignment: Assignment | None = None
+    hello: Hello | None = None
+    heard: float = 0.0
+    failure: Failed | None = None
+    announced: bool = False
+    """Whether the caller or the listener already knows the facts."""
+    device_gone: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+    def send(self, message: ToServer) -> None:
+        with contextlib.suppress(OSError, RuntimeError):
+            self.writer.write(encode_line(message))
+
+
+class LocalFleet:
+    """A :class:`farframe.fleet.base.Fleet` of processes on this machine."""
+
+    def __init__(self, config: LocalFleetConfig) -> None:
+        self._config = config
+        self._servers: dict[str, _Server] = {}
+        self._by_session: dict[str, _Server] = {}
+        self._wanted: set[str] = set()
+        """Keys of sessions whose server is only just being started."""
+        self._listener: FleetListener | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watcher: asyncio.Task[None] | None = None
+        self._replenish_at = 0.0
+        self._failed_starts = 0
+        self._stopping = False
+        self._starting = 0
+        self._run_folder: tempfile.TemporaryDirectory[str] | None = None
+
+    # The seam ---------------------------------------------------------------------------------------------------
+
+    async def start(self, listener: FleetListener) -> None:
+        """Begin; the first warm server is started at once, in the background."""
+        self._listener = listener
+        for folder in (self._config.data_dir / "run", self._config.data_dir / "logs"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for stale in (self._config.data_dir / "run").glob("*.sock"):
+            stale.unlink(missing_ok=True)
+        self._watcher = asyncio.create_task(self._watch(), name="fleet-watch")
+
+    async def assign(self, assignment: Assignment) -> ServerFacts | None:
+        """Give the session a warm server, or one that is being started; see the seam."""
+        warm = self._unassigned("warm")
+        server = warm or self._unassigned("starting")
+        if server is not None:
+            self._bind(server, assignment)
+            self._replenish_at = _now() + self._config.replenish_delay_seconds
+        else:
+            self._wanted.add(assignment.session_key)
+            self._spawn_task(self._start_for(assignment), f"start-for-{assignment.session_key}")
+        if warm is None or warm.hello is None:
+            return None
+        warm.announced = True
+        return self._facts(warm)
+
+    async def release(self, session_key: str, reason: EndReason) -> None:
+        """End the session's server; the device hears ``reason`` first. Returns after a second at the latest."""
+        self._wanted.discard(session_key)
+        server = self._by_session.pop(session_key, None)
+        if server is None:
+            return
+        server.assignment = None
+        self._end(server, Release(reason=reason, message=END_MESSAGES[reason]))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(server.device_gone.wait(), STREAM_END_SECONDS)
+
+    def facts(self, session_key: str) -> ServerFacts | None:
+        """The facts of a session's server if that is up."""
+        server = self._by_session.get(session_key)
+        return self._facts(server) if server is not None and server.hello is not None else None
+
+    async def stop(self) -> None:
+        """End all servers, waiting for each; none is left when this returns."""
+        self._stopping = True
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        self._by_session.clear()
+        for server in list(self._servers.values()):
+            server.assignment = None
+            self._end(server, Release(reason="SessionStopped", message="The service is shutting down."))
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._run_folder is not None:
+            self._run_folder.cleanup()
+
+    # Books ------------------------------------------------------------------------------------------------------
+
+    @property
+    def warm_count(self) -> int:
+        """How many servers are warm and wait for a session."""
+        return sum(server.state == "warm" for server in self._servers.values())
+
+    def process_ids(self) -> list[int]:
+        """The process ids of all servers that are not yet gone."""
+        return [server.process.pid for server in self._servers.values()]
+
+    def _unassigned(self, state: State) -> _Server | None:
+        candidates = (s for s in self._servers.values() if s.state == state and s.assignment is None)
+        return min(candidates, key=lambda server: server.started, default=None)
+
+    def _bind(self, server: _Server, assignment: Assignment) -> None:
+        server.assignment = assignment
+        self._by_session[assignment.session_key] = server
+        if server.state == "warm":
+            self._hand_over(server)
+
+    def _hand_over(self, server: _Server) -> None:
+        assignment = server.assignment
+        assert assignment is not None
+        server.state = "assigned"
+        server.send(
+            Assign(
+                session_key=assignment.session_key,
+                session_id=assignment.session_id,
+                account_id=assignment.account_id,
+                size=assignment.size,
+                uploads_folder=assignment.uploads_folder,
+            )
+        )
+
+    def _facts(self, server: _Server) -> ServerFacts:
+        hello = server.hello
+        assert hello is not None
+        relay_host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._config.bind_host, self._config.bind_host)  # noqa: S104
+        relay_host = f"[{relay_host}]" if ":" in relay_host else relay_host
+        return ServerFacts(
+            server_id=server.server_id,
+            pid=server.process.pid,
+            hostname=hello.hostname,
+            handshake_port=hello.handshake_port,
+            inspector_port=hello.inspector_port,
+            teraflops=hello.teraflops,
+            adapter=hello.adapter,
+            adapter_kind=hello.adapter_kind,
+            encoder=hello.encoder,
+            relay_url=f"https://{relay_host}:{hello.handshake_port}",
+        )
+
+    # Life of a server -------------------------------------------------------------------------------------------
+
+    def _socket_folder(self) -> Path:
+        """Where link sockets live: the data folder, unless its path is too long for one."""
+        folder = self._config.data_dir / "run"
+        if len(os.fsencode(folder)) + 40 <= MAX_SOCKET_PATH_BYTES:
+            return folder
+        if self._run_folder is None:
+            self._run_folder = tempfile.TemporaryDirectory(prefix="farframe-")
+        return Path(self._run_folder.name)
+
+    async def _start_server(self) -> _Server:
+        server_id = secrets.token_hex(8)
+        link_path = self._socket_folder() / f"{server_id}.sock"
+        log_path = self._config.data_dir / "logs" / f"server-{server_id}.log"
+        config = self._config
+        server_config = ServerConfig(
+            server_id=server_id,
+            link_path=str(link_path),
+            bind_host=config.bind_host,
+            public_name=config.public_name,
+            public_addresses=config.public_addresses,
+            port_min=config.port_min,
+            port_max=config.port_max,
+            stun_servers=config.stun_servers,
+            certificate_file=str(config.certificate_file),
+            key_file=str(config.key_file),
+            token_keys=config.token_keys,
+            token_issuer=config.token_issuer,
+            adapter=config.adapter,
+            max_bitrate=config.max_bitrate,
+            cache_folder=str(config.data_dir / "cache"),
+            fetch=config.fetch,
+            load=config.load,
+            log_level=config.log_level,
+        )
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(str(link_path))
+            link_path.chmod(0o600)
+            listener.listen(1)
+            with log_path.open("wb") as log_file:
+                process = await asyncio.create_subprocess_exec(
+                    *config.command,
+                    "--link-fd",
+                    str(listener.fileno()),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=log_file,
+                    stderr=asyncio.subprocess.STDOUT,
+                    pass_fds=(listener.fileno(),),
+                    start_new_session=True,
+                )
+        except BaseException:
+            link_path.unlink(missing_ok=True)
+            raise
+        finally:
+            listener.close()
+        assert process.stdin is not None
+        with contextlib.suppress(OSError):
+            process.stdin.write(msgspec.json.encode(server_config))
+            process.stdin.close()
+        reader, writer = await asyncio.open_unix_connection(str(link_path))
+        server = _Server(server_id, link_path, log_path, process, reader, writer, started=_now(), heard=_now())
+        self._servers[server_id] = server
+        server.task = self._spawn_task(self._follow(server), f"server-{server_id}")
+        log.info("server.starting", server=server_id, pid=process.pid)
+        return server
+
+    async def _start_for(self, assignment: Assignment) -> None:
+        """Start a server for a session that found none."""
+        try:
+            server = await self._start_server()
+        except OSError as error:
+            if assignment.session_key in self._wanted:
+                self._wanted.discard(assignment.session_key)
+                message = f"The render server could not be started: {error}."
+                await self._tell_lost(assignment, "ServerStartFailed", message)
+            return
+        if assignment.session_key in self._wanted:  # it may have been stopped meanwhile; then the server is a spare
+            self._wanted.discard(assignment.session_key)
+            self._bind(server, assignment)
+
+    async def _start_spare(self) -> None:
+        self._starting += 1
+        try:
+            await self._start_server()
+        except OSError as error:
+            self._note_failed_start(str(error))
+        finally:
+            self._starting -= 1
+
+    async def _follow(self, server: _Server) -> None:
+        """Read a server's link until it ends, then clear it away and say so."""
+        try:
+            while line := await server.reader.readline():
+                self._heard(server, line)
+                if server.hello is not None and server.assignment is not None and not server.announced:
+                    server.announced = True
+                    await self._tell_ready(server)
+        except (OSError, ValueError, msgspec.DecodeError) as error:
+            log.warning("server.link_broken", server=server.server_id, error=str(error))
+        server.device_gone.set()
+        await self._clear_away(server)
+
+    def _heard(self, server: _Server, line: bytes) -> None:
+        message = decode_to_supervisor(line)
+        server.heard = _now()
+        match message:
+            case Hello():
+                server.hello = message
+                self._failed_starts = 0
+                if server.state == "starting":
+                    server.state = "warm"
+                    log.info("server.warm", server=server.server_id, seconds=round(_now() - server.started, 2))
+                    if server.assignment is not None:
+                        self._hand_over(server)
+            case Failed():
+                server.failure = message
+            case DeviceState():
+                if not message.connected and server.state == "ending":
+                    server.device_gone.set()
+                log.info("server.device", server=server.server_id, connected=message.connected, reason=message.reason)
+            case Heartbeat():
+                pass
+
+    def _end(self, server: _Server, release: Release | None) -> None:
+        """Tell a server to end and see that it does."""
+        if server.state == "ending":
+            return
+        if server.hello is None or release is None:
+            # It does not read its link yet, or does not deserve a word.
+            server.device_gone.set()
+            _kill_group(server.process, signal.SIGKILL)
+        else:
+            server.send(release)
+        server.state = "ending"
+        self._spawn_task(self._see_off(server), f"end-{server.server_id}")
+
+    async def _see_off(self, server: _Server) -> None:
+        try:
+            await asyncio.wait_for(server.process.wait(), EXIT_GRACE_SECONDS)
+        except TimeoutError:
+            log.warning("server.killed", server=server.server_id, why="did not end in time")
+        _kill_group(server.process, signal.SIGKILL)
+
+    async def _clear_away(self, server: _Server) -> None:
+        """The link is gone: make sure that the whole process group is, and tell who needs to know."""
+        expected = server.state == "ending"
+        if not expected:
+            server.state = "ending"
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(server.process.wait(), 1.0)
+        try:
+            await asyncio.wait_for(server.process.wait(), EXIT_GRACE_SECONDS + 1.0)
+        except TimeoutError:
+            log.warning("server.killed", server=server.server_id, why="link closed but the process lived on")
+        _kill_group(server.process, signal.SIGKILL)
+        exit_code = await server.process.wait()
+        server.writer.close()
+        with contextlib.suppress(OSError):
+            await server.writer.wait_closed()
+        server.link_path.unlink(missing_ok=True)
+        self._servers.pop(server.server_id, None)
+        log.info("server.gone", server=server.server_id, exit_code=exit_code, expected=expected)
+        if expected and server.failure is None:
+            server.log_path.unlink(missing_ok=True)
+        elif server.hello is None:
+            self._note_failed_start(self._last_words(server))
+        assignment, server.assignment = server.assignment, None
+        if assignment is not None and self._by_session.get(assignment.session_key) is server:
+            del self._by_session[assignment.session_key]
+            code, message = self._why(server, exit_code)
+            await self._tell_lost(assignment, code, message)
+
+    def _why(self, server: _Server, exit_code: int) -> tuple[str, str]:
+        if server.failure is not None:
+            return server.failure.code, server.failure.message
+        how = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+        if server.hello is None:
+            return "ServerStartFailed", f"The render server ended before it was ready ({how}). Create another session."
+        return "ServerDied", f"The render server died ({how}). Create another session."
+
+    @staticmethod
+    def _last_words(server: _Server) -> str:
+        if server.failure is not None:
+            return server.failure.message
+        with contextlib.suppress(OSError):
+            return server.log_path.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
+        return ""
+
+    def _note_failed_start(self, words: str) -> None:
+        self._failed_starts += 1
+        backoff = min(2.0 ** (self._failed_starts - 1), MAX_START_BACKOFF_SECONDS)
+        self._replenish_at = max(self._replenish_at, _now() + backoff)
+        log.error("server.start_failed", attempts=self._failed_starts, retry_in_seconds=backoff, last_words=words)
+
+    async def _tell_ready(self, server: _Server) -> None:
+        if self._listener is not None and server.assignment is not None:
+            await self._listener.server_ready(server.assignment.session_key, self._facts(server))
+
+    async def _tell_lost(self, assignment: Assignment, code: str, message: str) -> None:
+        if self._listener is not None and not self._stopping:
+            await self._listener.server_lost(assignment.session_key, code, message)
+
+    # Watching ---------------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """One task for all servers: silent ones are ended, missing warm ones started."""
+        while True:
+            now = _now()
+            for server in list(self._servers.values()):
+                if server.state == "ending":
+                    continue
+                if server.hello is None:
+                    if now - server.started > self._config.start_timeout_seconds:
+                        server.failure = Failed(
+                            code="ServerStartFailed",
+                            message=f"The render server was not ready within "
+                            f"{self._config.start_timeout_seconds:g} s. Create another session.",
+                        )
+                        self._end_unresponsive(server)
+                elif now - server.heard > HEARTBEAT_TIMEOUT_SECONDS:
+                    server.failure = Failed(
+                        code="ServerUnresponsive",
+                        message="The render server stopped answering. Create another session.",
+                    )
+                    self._end_unresponsive(server)
+            if self._wants_spare(now):
+                self._spawn_task(self._start_spare(), "start-spare")
+            await asyncio.sleep(WATCH_INTERVAL_SECONDS)
+
+    def _end_unresponsive(self, server: _Server) -> None:
+        log.error("server.unresponsive", server=server.server_id)
+        self._end(server, None)
+
+    def _wants_spare(self, now: float) -> bool:
+        alive = [server for server in self._servers.values() if server.state != "ending"]
+        spare = sum(server.assignment is None for server in alive) + self._starting
+        capacity = sum(self._config.servers.values())
+        assigned = sum(server.assignment is not None for server in alive)
+        wanted = min(self._config.warm_servers, capacity - assigned)
+        return not self._stopping and spare < wanted and now >= self._replenish_at
+
+    def _spawn_task(self, coroutine: object, name: str) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.create_task(coroutine, name=name)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _kill_group(process: asyncio.subprocess.Process, sign: signal.Signals) -> None:
+    """Signal a server and everything it started; it leads its own process group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, sign)
