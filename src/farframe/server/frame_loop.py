@@ -1,0 +1,481 @@
+"""The frame loop: from the newest pose to packets, in two threads beside the event loop.
+
+A frame's way, and the file for each step:
+
+    pose record arrives            server/connection.py    event loop; decoded, stamped, put into the mailbox here
+    newest pose is taken           this file               render thread, as late as possible: once the encoder has room
+    scene changes are applied      this file               render thread, jobs that connection and commands submitted
+    quality is chosen              render/quality.py       full when still; on a CPU adapter less while moving
+    visible set and levels         render/                 render thread
+    draw, read back                render/                 render thread; the GIL is free while the adapter works
+    colour conversion, encode      stream/encoder.py       encode thread, while the next frame is being drawn
+    packets, pacing                stream/device.py        event loop
+    frame record, ledger           this file, ledger.py    event loop
+    and back: PLI, rate estimate   stream/device.py        event loop; they only set values that the next frame uses
+
+The event loop never waits for either thread. A frame that would be too old is dropped before it is encoded: nothing is
+drawn while the encoder or the network still holds the one before. Nothing is drawn or sent twice: without a change
+of pose or scene there are only the full-quality picture once and a keep-alive frame now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import structlog
+
+from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, PoseRecord, View
+from farframe.render import Engine, FrameInput, Quality, QualityGovernor, RenderedFrame, RenderScene
+from farframe.stream.encoder import EncodedFrame, H264Encoder
+
+log = structlog.get_logger("farframe.frames")
+
+T = TypeVar("T")
+
+RTP_CLOCK_HZ = 90_000
+MOTION_FRAME_SECONDS = 1 / 30
+"""What a moving frame may take to draw and read back before quality gives way."""
+
+BACKLOG_POLL_SECONDS = 0.004
+"""How often the render thread looks again while the network holds frames back."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSettings:
+    """The picture that a device wants: even pixels, frames and bits per second."""
+
+    width: int
+    height: int
+    max_frames_per_second: int
+    max_bitrate: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveredFrame:
+    """What the event loop gets for each frame: the packets' bytes, and its record but for the time of sending."""
+
+    encoded: EncodedFrame
+    record: FrameRecord
+
+
+@dataclass(eq=False)
+class _Drawn:
+    """A picture on its way to the encoder. ``frame`` is ``None`` when the one before is to be sent again."""
+
+    stream: _Stream
+    frame: RenderedFrame | None
+    pose: PoseRecord
+    pose_received_us: int
+    flags: FrameFlags
+    keyframe: bool
+    quality: Quality
+
+
+@dataclass(eq=False)
+class _Stream:
+    """One device's video. Only the fields of a thread's own section are written by that thread."""
+
+    deliver: Callable[[DeliveredFrame], None]
+    backlog: Callable[[], int]
+    # under the lock
+    video: VideoSettings
+    bitrate: int
+    pose: PoseRecord | None = None
+    pose_received_us: int = 0
+    keyframe_wanted: bool = True
+    # render thread
+    drawn_views: tuple[View, ...] | None = None
+    drawn_version: int = -1
+    drawn_video: VideoSettings | None = None
+    drawn_full: bool = False
+    still_sent: bool = False
+    changed_at: float = 0.0
+    last_draw_start: float = -1e9
+    last_handed: float = -1e9
+    # encode thread
+    encoder: H264Encoder | None = None
+    shown: RenderedFrame | None = None
+    frame_id: int = 0
+    origin: float = field(default_factory=time.perf_counter)
+    last_pts: int = -1
+
+
+def default_pose(video: VideoSettings) -> PoseRecord:
+    """What is drawn until the device says where it is: three metres in front of the origin, looking at it."""
+    fov = FieldOfView.symmetric(0.8, video.width / video.height)
+    return PoseRecord(0, 0, (View((0.0, 0.0, 3.0), (0.0, 0.0, 0.0, 1.0), fov),))
+
+
+def microseconds() -> int:
+    """The server's clock: monotonic microseconds."""
+    return time.perf_counter_ns() // 1000
+
+
+class FrameLoop:
+    """Owns the engine's thread and the encode thread. All methods but the constructor belong to the event loop.
+
+    ``make_engine`` runs in the render thread, so that everything that touches the graphics device happens there.
+    """
+
+    def __init__(
+        self,
+        make_engine: Callable[[], Engine],
+        *,
+        still_delay: float = 0.3,
+        keep_alive: float = 1.0,
+        motion_frame_seconds: float = MOTION_FRAME_SECONDS,
+    ) -> None:
+        self._make_engine = make_engine
+        self._still_delay = still_delay
+        self._keep_alive = keep_alive
+        self._motion_frame_seconds = motion_frame_seconds
+        self._lock = threading.Lock()
+        self._wake = threading.Condition(self._lock)
+        self._encode_wake = threading.Condition(self._lock)
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._handoff: _Drawn | None = None
+        self._stream: _Stream | None = None
+        self._stopping = False
+        self._loop = asyncio.get_running_loop()
+        self._ready: Future[Engine] = Future()
+        self.scene = RenderScene()
+        """Changed in the render thread only, by jobs."""
+        self._render_thread = threading.Thread(target=self._render_main, name="render", daemon=True)
+        self._encode_thread = threading.Thread(target=self._encode_main, name="encode", daemon=True)
+        self._render_thread.start()
+        self._encode_thread.start()
+
+    # Event loop's side ------------------------------------------------------------------------------------------
+
+    async def engine(self) -> Engine:
+        """The engine, once it is made. Raises what making it raised."""
+        return await asyncio.wrap_future(self._ready)
+
+    async def run(self, job: Callable[[Engine], T]) -> T:
+        """Run ``job`` in the render thread between two frames; its result or exception comes back."""
+        future: Future[T] = Future()
+
+        def work() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(job(self._ready.result()))
+                except BaseException as error:
+                    future.set_exception(error)
+
+        with self._lock:
+            if self._stopping:
+                raise RuntimeError("the frame loop has ended")
+            self._jobs.append(work)
+            self._wake.notify()
+        return await asyncio.wrap_future(future)
+
+    def open(
+        self,
+        video: VideoSettings,
+        bitrate: int,
+        deliver: Callable[[DeliveredFrame], None],
+        backlog: Callable[[], int],
+    ) -> None:
+        """Begin a device's video; the first frame is a keyframe. ``deliver`` is called in the event loop."""
+        stream = _Stream(deliver=deliver, backlog=backlog, video=video, bitrate=bitrate)
+        with self._lock:
+            self._stream = stream
+            self._wake.notify()
+
+    def close(self) -> None:
+        """End the device's video; nothing is delivered after this."""
+        with self._lock:
+            stream, self._stream = self._stream, None
+            if self._handoff is not None and self._handoff.stream is stream:
+                self._drop(self._handoff)
+                self._handoff = None
+            self._wake.notify()
+            self._encode_wake.notify()
+
+    def set_pose(self, pose: PoseRecord, received_us: int) -> None:
+        """The newest pose; an older one that overtook it (ids count modulo 2^32) is ignored."""
+        with self._lock:
+            stream = self._stream
+            if stream is None:
+                return
+            if stream.pose is not None and (pose.pose_id - stream.pose.pose_id) & 0x80000000:
+                return
+            stream.pose = pose
+            stream.pose_received_us = received_us
+            self._wake.notify()
+
+    def set_video(self, video: VideoSettings) -> None:
+        """A new size or rate; a new size begins with a keyframe."""
+        with self._lock:
+            if self._stream is not None:
+                self._stream.video = video
+                self._wake.notify()
+
+    def set_bitrate(self, bits_per_second: int) -> None:
+        """The rate that the network bears now."""
+        with self._lock:
+            if self._stream is not None:
+                self._stream.bitrate = bits_per_second
+
+    def request_keyframe(self) -> None:
+        """The device lost its reference: the next frame is a keyframe, and comes at once."""
+        with self._lock:
+            if self._stream is not None:
+                self._stream.keyframe_wanted = True
+                self._wake.notify()
+
+    def poke(self) -> None:
+        """The scene changed outside a job's normal course; look again."""
+        with self._lock:
+            self._wake.notify()
+
+    async def stop(self) -> None:
+        """End both threads and the engine."""
+        self.close()
+        with self._lock:
+            self._stopping = True
+            self._wake.notify_all()
+            self._encode_wake.notify_all()
+        await asyncio.to_thread(self._render_thread.join)
+        await asyncio.to_thread(self._encode_thread.join)
+
+    # Render thread ----------------------------------------------------------------------------------------------
+
+    def _render_main(self) -> None:
+        try:
+            engine = self._make_engine()
+        except BaseException as error:
+            self._ready.set_exception(error)
+            return
+        self._ready.set_result(engine)
+        governor = QualityGovernor(engine.adapter_kind, target_seconds=self._motion_frame_seconds)
+        try:
+            while self._render_once(engine, governor):
+                pass
+        except BaseException as error:
+            log.error("render.failed", error=str(error), exc_info=True)
+            self._loop.call_soon_threadsafe(self._on_failure, error)
+        finally:
+            with self._lock:
+                self._stopping = True
+                self._encode_wake.notify_all()
+            self._encode_thread.join()
+            engine.close()
+
+    on_failure: Callable[[BaseException], None] | None = None
+    """Called in the event loop when the render or encode thread died of an error; the server cannot go on."""
+
+    def _on_failure(self, error: BaseException) -> None:
+        if self.on_failure is not None:
+            self.on_failure(error)
+
+    def _render_once(self, engine: Engine, governor: QualityGovernor) -> bool:
+        """Do the jobs, then one frame if one is due; else wait until something may be. False when ended."""
+        with self._lock:
+            if self._stopping:
+                return False
+            jobs = list(self._jobs)
+            self._jobs.clear()
+        for job in jobs:
+            job()
+        with self._lock:
+            stream = self._stream
+            if stream is None or self._handoff is not None:
+                if not self._jobs and not self._stopping:
+                    self._wake.wait()
+                return True
+            video, keyframe = stream.video, stream.keyframe_wanted
+            pose = stream.pose or default_pose(video)
+            pose_received_us = stream.pose_received_us or microseconds()
+        now = time.perf_counter()
+        action, due = self._decide(stream, pose, video, keyframe, now)
+        if action is not None and due <= now and stream.backlog() > 1:
+            action, due = None, now + BACKLOG_POLL_SECONDS
+        if action is None or due > now:
+            with self._lock:
+                # Poses that came meanwhile have already been seen or will notify; a job may have slipped in.
+                if not self._jobs and self._stream is stream and not self._stopping:
+                    self._wake.wait(max(due - now, 0.0005))
+            return True
+        if action == "repeat":
+            frame, quality, flags = None, governor.full, FrameFlags.KEEP_ALIVE
+            if stream.drawn_full and not stream.still_sent:
+                flags = FrameFlags.STILL
+        else:
+            moving = action == "move"
+            quality = governor.choose(moving=moving)
+            frame = engine.render(
+                FrameInput(views=pose.views, width=video.width, height=video.height, quality=quality, scene=self.scene)
+            )
+            governor.observe(quality, frame.read_back - frame.draw_start, moving=moving)
+            flags = FrameFlags.NONE if moving else FrameFlags.STILL
+            stream.drawn_views, stream.drawn_video = pose.views, video
+            stream.drawn_version = self.scene.version
+            stream.drawn_full = quality == governor.full
+            stream.last_draw_start = now
+        stream.still_sent = FrameFlags.STILL in flags or (stream.still_sent and action == "repeat")
+        stream.last_handed = now
+        self._hand_off(_Drawn(stream, frame, pose, pose_received_us, flags, keyframe, quality))
+        return True
+
+    def _decide(
+        self, stream: _Stream, pose: PoseRecord, video: VideoSettings, keyframe: bool, now: float
+    ) -> tuple[str | None, float]:
+        """What comes next and when: ``move`` or ``still`` (draw), ``repeat`` (encode again), or nothing yet."""
+        changed = (
+            pose.views != stream.drawn_views
+            or self.scene.version != stream.drawn_version
+            or video != stream.drawn_video
+        )
+        if changed:
+            stream.changed_at = now
+            return "move", stream.last_draw_start + 1 / video.max_frames_per_second
+        if not stream.still_sent and now >= stream.changed_at + self._still_delay:
+            return ("repeat" if stream.drawn_full else "still"), now
+        if keyframe:
+            return "repeat", now
+        keep_alive_at = stream.last_handed + self._keep_alive
+        if stream.still_sent:
+            return "repeat", keep_alive_at
+        return "repeat" if stream.drawn_full else "still", stream.changed_at + self._still_delay
+
+    def _hand_off(self, drawn: _Drawn) -> None:
+        """Give a picture to the encode thread; there is room, since nothing is drawn otherwise."""
+        with self._lock:
+            if self._stream is not drawn.stream or self._stopping:
+                self._drop(drawn)
+                return
+            if drawn.keyframe:
+                drawn.stream.keyframe_wanted = False
+            self._handoff = drawn
+            self._encode_wake.notify()
+
+    @staticmethod
+    def _drop(drawn: _Drawn) -> None:
+        if drawn.frame is not None:
+            drawn.frame.release()
+
+    # Encode thread ----------------------------------------------------------------------------------------------
+
+    def _encode_main(self) -> None:
+        last: _Stream | None = None
+        try:
+            while True:
+                with self._lock:
+                    while self._handoff is None and not self._stopping:
+                        if last is not None and self._stream is not last:
+                            self._forget(last)
+                            last = None
+                        self._encode_wake.wait()
+                    if self._stopping:
+                        break
+                    drawn, self._handoff = self._handoff, None
+                    assert drawn is not None
+                    bitrate, video = drawn.stream.bitrate, drawn.stream.video
+                    self._wake.notify()  # the next frame may be drawn while this one is encoded
+                if last is not None and last is not drawn.stream:
+                    self._forget(last)
+                last = drawn.stream
+                self._encode(drawn, bitrate, video)
+        except BaseException as error:
+            log.error("encode.failed", error=str(error), exc_info=True)
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._on_failure, error)
+        finally:
+            if last is not None:
+                self._forget(last)
+
+    def _encode(self, drawn: _Drawn, bitrate: int, video: VideoSettings) -> None:
+        stream = drawn.stream
+        if drawn.frame is not None:
+            # The picture stays mapped until the next one comes, in case it must be sent again.
+            if stream.shown is not None:
+                stream.shown.release()
+            stream.shown = drawn.frame
+        shown = stream.shown
+        if shown is None:
+            return
+        encoder = self._encoder(stream, video, bitrate)
+        encoder.set_bitrate(bitrate)
+        pts = max(int((time.perf_counter() - stream.origin) * RTP_CLOCK_HZ), stream.last_pts + 1)
+        stream.last_pts = pts
+        encoded = encoder.encode(shown.pixels, pts, keyframe=drawn.keyframe)
+        flags = drawn.flags | (FrameFlags.KEYFRAME if encoded.keyframe else FrameFlags.NONE)
+        record = self._record(drawn, shown, encoded, encoder, flags)
+        stream.frame_id += 1
+        with contextlib.suppress(RuntimeError):  # the event loop has ended
+            self._loop.call_soon_threadsafe(self._deliver, stream, DeliveredFrame(encoded, record))
+
+    @staticmethod
+    def _encoder(stream: _Stream, video: VideoSettings, bitrate: int) -> H264Encoder:
+        encoder = stream.encoder
+        if encoder is None or (encoder.width, encoder.height) != (video.width, video.height):
+            if encoder is not None:
+                encoder.close()
+            encoder = H264Encoder(
+                video.width,
+                video.height,
+                frames_per_second=video.max_frames_per_second,
+                bitrate=min(bitrate, video.max_bitrate),
+                max_bitrate=video.max_bitrate,
+            )
+            stream.encoder = encoder
+        return encoder
+
+    @staticmethod
+    def _record(
+        drawn: _Drawn, shown: RenderedFrame, encoded: EncodedFrame, encoder: H264Encoder, flags: FrameFlags
+    ) -> FrameRecord:
+        base = drawn.pose_received_us
+
+        def since(seconds: float) -> int:
+            return int(seconds * 1e6) - base
+
+        fresh = drawn.frame is not None
+        start = encoded.encode_start
+        return FrameRecord(
+            frame_id=drawn.stream.frame_id,
+            rtp_timestamp=encoded.pts & 0xFFFFFFFF,
+            pose_id=drawn.pose.pose_id,
+            client_time_us=drawn.pose.client_time_us,
+            pose_received_us=base,
+            draw_start_us=since(shown.draw_start if fresh else start),
+            draw_end_us=since(shown.draw_end if fresh else start),
+            read_back_us=since(shown.read_back if fresh else start),
+            encode_start_us=since(start),
+            encode_end_us=since(encoded.encode_end),
+            sent_us=0,
+            encoded_bytes=len(encoded.data),
+            width=encoder.width,
+            height=encoder.height,
+            drawn_width=shown.width,
+            drawn_height=shown.height,
+            samples=shown.samples,
+            reduced_parts=shown.reduced_parts,
+            triangles=shown.triangles,
+            draws=shown.draws,
+            views=drawn.pose.views,
+            flags=flags,
+        )
+
+    @staticmethod
+    def _forget(stream: _Stream) -> None:
+        """Let go of a stream's picture and encoder."""
+        if stream.shown is not None:
+            stream.shown.release()
+            stream.shown = None
+        if stream.encoder is not None:
+            stream.encoder.close()
+            stream.encoder = None
+
+    def _deliver(self, stream: _Stream, delivered: DeliveredFrame) -> None:
+        if self._stream is stream:
+            stream.deliver(delivered)

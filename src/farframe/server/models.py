@@ -1,0 +1,186 @@
+"""From a URI to something that the renderer draws: fetch, read in the sandbox, upload. And back out again."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from farframe.protocol import messages
+from farframe.protocol.errors import FarframeError, Result
+from farframe.scene.scene import SceneSettings
+
+if TYPE_CHECKING:
+    from farframe.asset.loading import ModelLoader
+    from farframe.asset.model import Model
+    from farframe.protocol.link import Assign, ServerConfig
+    from farframe.render import Engine, ModelResource
+    from farframe.server.frame_loop import FrameLoop
+
+Progress = Callable[[str, float], None]
+
+BUILTIN_SCHEME = "builtin://"
+BUILTIN_MODELS = ("Engine",)
+STAGES = {"download": (0.0, 0.3), "read": (0.3, 0.6), "simplify": (0.6, 0.9), "upload": (0.9, 1.0)}
+"""Which share of a load's progress each stage takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that is drawn: its GPU resource, its place in the renderer's scene and what the device is told."""
+
+    resource: ModelResource
+    handle: int
+    model_name: str
+    bounds_min: tuple[float, float, float]
+    bounds_max: tuple[float, float, float]
+    part_count: int
+    triangle_count: int
+    vertex_count: int
+    material_count: int
+    texture_count: int
+    warnings: tuple[str, ...]
+
+    def to_result(self, model_id: int, uri: str) -> messages.LoadModelResult:
+        """The answer to ``scene.loadModel``; an empty model has a point at the origin as its bounds."""
+        empty = self.bounds_min[0] > self.bounds_max[0]
+        origin = (0.0, 0.0, 0.0)
+        return messages.LoadModelResult(
+            model_id=model_id,
+            name=self.model_name,
+            uri=uri.partition("?")[0],  # a query may hold a signature
+            bounds=messages.Bounds(min=origin if empty else self.bounds_min, max=origin if empty else self.bounds_max),
+            part_count=self.part_count,
+            triangle_count=self.triangle_count,
+            vertex_count=self.vertex_count,
+            material_count=self.material_count,
+            texture_count=self.texture_count,
+            warnings=list(self.warnings),
+        )
+
+
+class ModelStore:
+    """Loads models for the connected device and keeps the renderer's scene in step. Event loop only."""
+
+    def __init__(self, config: ServerConfig, frames: FrameLoop, loader: ModelLoader, encoder_name: str) -> None:
+        self._config = config
+        self._frames = frames
+        self._loader = loader
+        self.encoder_name = encoder_name
+        self._undoing: set[asyncio.Future[None]] = set()
+
+    async def load(self, uri: str, assignment: Assign, progress: Progress) -> LoadedModel:
+        """Load a model into the renderer's scene, whole or not at all. Raises :class:`FarframeError`."""
+
+        def staged(stage: str, fraction: float) -> None:
+            low, high = STAGES.get(stage, (0.0, 1.0))
+            progress(stage, low + (high - low) * fraction)
+
+        model = await self._read(uri, assignment, staged)
+        staged("upload", 0.0)
+        upload = asyncio.ensure_future(self._frames.run(lambda engine: self._upload(engine, model)))
+        try:
+            loaded = await asyncio.shield(upload)
+        except asyncio.CancelledError:
+            # The upload cannot be broken off half way; let it finish and take it out again.
+            upload.add_done_callback(self._undo)
+            raise
+        staged("upload", 1.0)
+        return loaded
+
+    async def _read(self, uri: str, assignment: Assign, progress: Progress) -> Model:
+        from farframe.storage.fetch import fetch_model
+
+        if uri.startswith(BUILTIN_SCHEME):
+            name = uri.removeprefix(BUILTIN_SCHEME)
+            if name not in BUILTIN_MODELS:
+                raise FarframeError(
+                    Result.FILE_NOT_FOUND,
+                    f"There is no built-in model {name[:80]!r}.",
+                    next_step=f"Built in: {', '.join(BUILTIN_SCHEME + known for known in BUILTIN_MODELS)}.",
+                )
+            return await self._loader.load(name, limits=self._config.load, progress=progress)
+        workspace = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="farframe-model-"))
+        try:
+            path = await fetch_model(
+                uri,
+                policy=self._config.fetch,
+                uploads_folder=Path(assignment.uploads_folder) if assignment.uploads_folder else None,
+                workspace=workspace,
+                progress=progress,
+            )
+            return await self._loader.load(path, limits=self._config.load, progress=progress)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, workspace, ignore_errors=True)
+
+    def _upload(self, engine: Engine, model: Model) -> LoadedModel:
+        """In the render thread: put a model on the device and into the scene."""
+        resource = engine.upload(model)
+        try:
+            handle = self._frames.scene.add(resource, np.eye(4))
+        except BaseException:
+            engine.release(resource)
+            raise
+        return LoadedModel(
+            resource=resource,
+            handle=handle,
+            model_name=model.name,
+            bounds_min=model.bounds_min,
+            bounds_max=model.bounds_max,
+            part_count=len(model.instance_part),
+            triangle_count=model.triangle_count,
+            vertex_count=len(model.vertices),
+            material_count=len(model.materials),
+            texture_count=len(model.textures),
+            warnings=tuple(model.warnings),
+        )
+
+    def _undo(self, upload: asyncio.Future[LoadedModel]) -> None:
+        if not upload.cancelled() and upload.exception() is None:
+            task = asyncio.ensure_future(self.remove([upload.result()]))
+            self._undoing.add(task)
+            task.add_done_callback(self._undoing.discard)
+
+    async def remove(self, models: Iterable[LoadedModel]) -> None:
+        """Take models out of the scene and free what they held."""
+        gone = list(models)
+        if not gone:
+            return
+
+        def work(engine: Engine) -> None:
+            for model in gone:
+                self._frames.scene.remove(model.handle)
+                engine.release(model.resource)
+
+        await self._frames.run(work)
+
+    async def apply(self, settings: SceneSettings) -> None:
+        """Make the renderer's light and picture follow the scene's settings."""
+
+        def work(engine: Engine) -> None:
+            self._frames.scene.configure(
+                light_direction=settings.light_direction,
+                light_color=settings.light_color,
+                light_intensity=settings.light_intensity,
+                environment_intensity=settings.environment_intensity,
+                environment_rotation=settings.environment_rotation,
+                exposure=settings.exposure,
+                background=settings.background,
+            )
+
+        await self._frames.run(work)
+
+    async def reset(self) -> None:
+        """Put the renderer's scene back to empty with standard settings."""
+
+        def work(engine: Engine) -> None:
+            self._frames.scene.clear()
+
+        await self._frames.run(work)
+        await self.apply(SceneSettings())

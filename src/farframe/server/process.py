@@ -1,0 +1,391 @@
+"""A render server process from start to end: it gets warm, serves one session, and leaves nothing behind.
+
+    cold ──► warm (Hello) ──► assigned (Assign) ──► ended (Release, signal, or its supervisor disappeared)
+
+The order at the start: ports first (so that a taken range fails at once), then device, pipelines and one frame, then
+the encoder, then Hello.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator
+from importlib import util
+
+import structlog
+import uvicorn
+from litestar import Litestar
+
+from farframe.asset.loading import ModelLoader
+from farframe.auth import TokenVerifier
+from farframe.protocol.errors import FarframeError, Result
+from farframe.protocol.link import (
+    HEARTBEAT_INTERVAL_SECONDS,
+    ORPHAN_TIMEOUT_SECONDS,
+    Assign,
+    DeviceState,
+    Failed,
+    Heartbeat,
+    Hello,
+    Release,
+    ServerConfig,
+    ToSupervisor,
+    decode_to_server,
+    encode_line,
+)
+from farframe.render import Engine
+from farframe.server import log as server_log
+from farframe.server.connection import Connection
+from farframe.server.frame_loop import FrameLoop, microseconds
+from farframe.server.ledger import Feed, Ledger
+from farframe.server.models import ModelStore
+from farframe.server.web import handshake_app, inspector_app
+from farframe.stream.encoder import H264Encoder
+
+log = structlog.get_logger("farframe.server")
+
+CONNECT_ROLES = ("Administrator", "Client")
+PORT_TRIES = 200
+MAX_BIND_SECONDS = 5.0
+
+
+class StartError(Exception):
+    """The server cannot start: a stable code and a sentence for a person."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def bind_port(config: ServerConfig, random: secrets.SystemRandom) -> socket.socket:
+    """A listening TCP socket on a free port of the configured range. Raises :class:`StartError`."""
+    family = socket.AF_INET6 if ":" in config.bind_host else socket.AF_INET
+    count = config.port_max - config.port_min + 1
+    ports = random.sample(range(config.port_min, config.port_max + 1), min(count, PORT_TRIES))
+    for port in ports:
+        candidate = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            candidate.bind((config.bind_host, port))
+            candidate.listen(64)
+        except OSError:
+            candidate.close()
+            continue
+        candidate.setblocking(False)
+        return candidate
+    raise StartError(
+        "NoPortAvailable",
+        f"No free TCP port from {config.port_min} to {config.port_max} on {config.bind_host} was found. "
+        "Widen the port range or end other programs that use it.",
+    )
+
+
+class _QuietServer(uvicorn.Server):
+    """uvicorn without its signal handlers: signals are this process's business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]
+        yield
+
+
+class RenderServer:
+    """The whole process. :meth:`run` returns its exit code."""
+
+    def __init__(self, config: ServerConfig, link: socket.socket) -> None:
+        self._config = config
+        self._link = link
+        self._verifier = TokenVerifier(config.token_keys, config.token_issuer)
+        self._ended = asyncio.Event()
+        self._exit_code = 0
+        self._assignment: Assign | None = None
+        self._connection: Connection | None = None
+        self._release: Release | None = None
+        self._log_feed: Feed[server_log.LogEvent] = Feed(server_log.KEPT_LINES)
+        self._ledger = Ledger(microseconds)
+        self._writer: asyncio.StreamWriter | None = None
+        self._lonely_since: float | None = time.monotonic()
+        self._frames: FrameLoop | None = None
+        self._models: ModelStore | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> int:
+        """Serve until the end."""
+        loop = asyncio.get_running_loop()
+
+        def tell(event: server_log.LogEvent) -> None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._log_feed.add, event)
+
+        server_log.configure(self._config.log_level, tell, server=self._config.server_id)
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sign, self._on_signal)
+        link = await asyncio.start_unix_server(self._supervise, sock=self._link)
+        orphan = asyncio.create_task(self._watch_supervisor())
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                try:
+                    hello = await self._warm_up(stack)
+                except StartError as failure:
+                    self._fail(failure.code, failure.message)
+                except Exception as error:
+                    log.error("start.failed", exc_info=True)
+                    self._fail("ServerStartFailed", f"The render server could not start: {error}")
+                else:
+                    self._hello = hello
+                    self._tell(hello)
+                    heartbeat = asyncio.create_task(self._beat())
+                    await self._ended.wait()
+                    heartbeat.cancel()
+                    await self._end_connection()
+        finally:
+            orphan.cancel()
+            link.close()
+            await self._flush()
+        return self._exit_code
+
+    _hello: Hello | None = None
+
+    # Getting warm -----------------------------------------------------------------------------------------------
+
+    async def _warm_up(self, stack: contextlib.AsyncExitStack) -> Hello:
+        config = self._config
+        random = secrets.SystemRandom()
+        handshake_socket = bind_port(config, random)
+        stack.callback(handshake_socket.close)
+        inspector_socket = bind_port(config, random)
+        stack.callback(inspector_socket.close)
+
+        def make_engine() -> Engine:
+            engine = Engine.create(config.adapter)
+            engine.warm_up()
+            return engine
+
+        frames = FrameLoop(make_engine, still_delay=config.still_delay_seconds, keep_alive=config.keep_alive_seconds)
+        stack.push_async_callback(frames.stop)
+        frames.on_failure = lambda error: self._fail("DeviceLost", f"The renderer failed: {error}")
+        loader = ModelLoader(cache_folder=config.cache_folder or None)
+        stack.push_async_callback(loader.close)
+        try:
+            engine = await frames.engine()
+        except FarframeError as error:
+            raise StartError(str(error.result), str(error)) from error
+        teraflops = await frames.run(lambda engine: engine.measure_teraflops())
+        encoder_name = await asyncio.to_thread(_probe_encoder)
+        self._frames = frames
+        self._models = ModelStore(config, frames, loader, encoder_name)
+        await loader.start()
+        await stack.enter_async_context(self._serving(handshake_app(self), handshake_socket))
+        await stack.enter_async_context(
+            self._serving(inspector_app(self, self._ledger, self._log_feed), inspector_socket)
+        )
+        log.info("server.warm", adapter=engine.adapter_name, kind=engine.adapter_kind, teraflops=round(teraflops, 3))
+        return Hello(
+            pid=os.getpid(),
+            hostname=config.public_name,
+            handshake_port=handshake_socket.getsockname()[1],
+            inspector_port=inspector_socket.getsockname()[1],
+            teraflops=teraflops,
+            adapter=engine.adapter_name,
+            adapter_kind=engine.adapter_kind,
+            encoder=encoder_name,
+        )
+
+    @contextlib.asynccontextmanager
+    async def _serving(self, app: Litestar, sock: socket.socket) -> AsyncIterator[None]:
+        server = _QuietServer(
+            uvicorn.Config(
+                app,
+                http="httptools" if util.find_spec("httptools") else "auto",
+                ssl_certfile=self._config.certificate_file,
+                ssl_keyfile=self._config.key_file,
+                ssl_version=ssl.PROTOCOL_TLS_SERVER,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                timeout_graceful_shutdown=1,
+                limit_concurrency=64,
+            )
+        )
+        task = asyncio.create_task(server.serve(sockets=[sock]))
+        try:
+            while not server.started:
+                if task.done():
+                    raise StartError("ServerStartFailed", "The handshake listener could not start.")
+                await asyncio.sleep(0.005)
+            yield
+        finally:
+            server.should_exit = True
+            server.force_exit = True
+            with contextlib.suppress(Exception, SystemExit):
+                await task
+
+    # Devices (Handshakes) ---------------------------------------------------------------------------------------
+
+    def authorize(self, authorization: str) -> None:
+        """Let only tokens of this session's account (and, if they name one, this session) in."""
+        scheme, _, token = authorization.partition(" ")
+        assignment = self._assignment
+        refused = FarframeError(
+            Result.AUTHENTICATION_FAILED,
+            "The token is missing, wrong, expired or not for this session.",
+            next_step="Get a new one from the token endpoint.",
+        )
+        if scheme.lower() != "bearer" or not token:
+            raise refused
+        try:
+            claims = self._verifier.verify(token.strip())
+        except FarframeError:
+            raise refused from None
+        if assignment is None:
+            raise FarframeError(Result.SESSION_NOT_READY, "This server serves no session.")
+        if claims.account_id.lower() != assignment.account_id.lower() or claims.role not in CONNECT_ROLES:
+            raise refused
+        if claims.session_id is not None and claims.session_id != assignment.session_id:
+            raise refused
+
+    async def connect(self, offer_sdp: str) -> tuple[str, str]:
+        """Take a device, unless another one is there."""
+        if self._assignment is None or self._release is not None or self._frames is None or self._models is None:
+            raise FarframeError(Result.SESSION_NOT_READY, "This server serves no session.")
+        if self._connection is not None:
+            raise FarframeError(
+                Result.OTHER_SESSION_CONNECTED,
+                "Another device is connected to this session.",
+                next_step="Disconnect it, or create a session of your own.",
+            )
+        connection = Connection(
+            self._config,
+            self._assignment,
+            self._frames,
+            self._models,
+            self._ledger,
+            secrets.token_urlsafe(16),
+            self._on_device,
+        )
+        self._connection = connection
+        self._spawn(self._follow(connection))
+        return connection.resource_id, await connection.accept(offer_sdp)
+
+    async def disconnect(self, resource_id: str) -> None:
+        """End the device's connection; returns when the place is free."""
+        connection = self._connection
+        if connection is None or not secrets.compare_digest(connection.resource_id, resource_id):
+            raise FarframeError(Result.INVALID_ID, "There is no such connection; it may have ended already.")
+        connection.end(Result.DISCONNECT_REQUEST, "The device disconnected.", tell=False)
+        await connection.closed.wait()
+
+    async def _follow(self, connection: Connection) -> None:
+        await connection.closed.wait()
+        if self._connection is connection:
+            self._connection = None
+
+    def _on_device(self, connected: bool, reason: str) -> None:
+        self._tell(DeviceState(connected=connected, reason=reason))
+
+    async def _end_connection(self) -> None:
+        connection, release = self._connection, self._release
+        if connection is not None:
+            reason = release.reason if release else str(Result.SESSION_STOPPED)
+            connection.end(reason, release.message if release else "The render server is shutting down.")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(connection.closed.wait(), 2.0)
+        else:
+            self._tell(DeviceState(connected=False, reason=release.reason if release else ""))
+
+    # Supervisor -------------------------------------------------------------------------------------------------
+
+    async def _supervise(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Listen to the supervisor; the newest link counts."""
+        self._writer = writer
+        self._lonely_since = None
+        if self._hello is not None:
+            self._tell(self._hello)
+        try:
+            while line := await reader.readline():
+                message = decode_to_server(line)
+                match message:
+                    case Assign():
+                        self._assignment = message
+                        structlog.contextvars.bind_contextvars(session=message.session_id)
+                        log.info("session.assigned", size=message.size)
+                    case Release():
+                        self._release = message
+                        log.info("session.released", reason=message.reason)
+                        self._ended.set()
+        except (OSError, ValueError) as error:
+            log.warning("link.broken", error=str(error))
+        finally:
+            writer.close()
+            if self._writer is writer:
+                self._writer = None
+                self._lonely_since = time.monotonic()
+
+    async def _watch_supervisor(self) -> None:
+        """End when nobody supervises this server any more: it would be forgotten."""
+        while True:
+            await asyncio.sleep(0.25)
+            if self._lonely_since is not None and time.monotonic() - self._lonely_since > ORPHAN_TIMEOUT_SECONDS:
+                log.warning("server.orphaned")
+                self._ended.set()
+
+    async def _beat(self) -> None:
+        while True:
+            self._tell(
+                Heartbeat(
+                    connected=self._connection is not None,
+                    frames_per_second=self._ledger.summary().frames_per_second,
+                    resident_bytes=_resident_bytes(),
+                )
+            )
+            await asyncio.sleep(HEARTBEAT_INTERVAL_SECONDS)
+
+    def _tell(self, message: ToSupervisor) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(encode_line(message))
+
+    async def _flush(self) -> None:
+        if self._writer is not None:
+            with contextlib.suppress(OSError, TimeoutError):
+                await asyncio.wait_for(self._writer.drain(), 0.5)
+            self._writer.close()
+
+    def _fail(self, code: str, message: str) -> None:
+        log.error("server.failed", code=code, message=message)
+        self._tell(Failed(code=code, message=message))
+        self._exit_code = 1
+        self._ended.set()
+
+    def _on_signal(self) -> None:
+        log.info("server.signal")
+        self._ended.set()
+
+    def _spawn(self, coroutine: object) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(coroutine)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _probe_encoder() -> str:
+    """The encoder that works on this machine, tried with one frame."""
+    import numpy as np
+
+    encoder = H264Encoder(320, 192, frames_per_second=30, bitrate=1_000_000, max_bitrate=2_000_000)
+    try:
+        encoder.encode(np.zeros((192, 320, 4), np.uint8), 0, keyframe=True)
+        return encoder.name
+    finally:
+        encoder.close()
+
+
+def _resident_bytes() -> int:
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/statm", "rb") as file:  # noqa: PTH123
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
