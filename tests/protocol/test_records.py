@@ -1,0 +1,144 @@
+"""Pose and frame records: exact bytes, round trips, and nothing but typed errors from hostile ones."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farframe.protocol.errors import FarframeError, Result
+from farframe.protocol.records import (
+    FieldOfView,
+    FrameFlags,
+    FrameRecord,
+    PoseRecord,
+    View,
+    decode_frame,
+    decode_pose,
+    encode_frame,
+    encode_pose,
+)
+
+VIEW = View((1.0, 2.0, 3.0), (0.0, 0.0, 0.0, 1.0), FieldOfView(-0.5, 0.5, 0.25, -0.25), 0.5, 64.0)
+
+u32 = st.integers(0, 2**32 - 1)
+angle = st.floats(0.015625, 1.5, width=32)
+fields_of_view = st.builds(lambda a, b, c, d: FieldOfView(-a, b, c, -d), angle, angle, angle, angle)
+views = st.builds(
+    View,
+    st.tuples(*[st.floats(-1e6, 1e6)] * 3),
+    st.just((0.0, 0.0, 0.0, 1.0)),
+    fields_of_view,
+    st.floats(0.0009765625, 1.0, width=32),
+    st.floats(2.0, 1000.0, width=32),
+)
+view_tuples = st.lists(views, min_size=1, max_size=2).map(tuple)
+
+
+def frame(**changes: object) -> FrameRecord:
+    values: dict[str, object] = {
+        name: index
+        for index, name in enumerate(
+            [
+                "frame_id",
+                "rtp_timestamp",
+                "pose_id",
+                "client_time_us",
+                "pose_received_us",
+                "draw_start_us",
+                "draw_end_us",
+                "read_back_us",
+                "encode_start_us",
+                "encode_end_us",
+                "sent_us",
+                "encoded_bytes",
+                "width",
+                "height",
+                "drawn_width",
+                "drawn_height",
+                "samples",
+                "reduced_parts",
+                "triangles",
+                "draws",
+            ],
+            start=1,
+        )
+    }
+    values |= {"views": (VIEW,), "flags": FrameFlags.KEYFRAME | FrameFlags.STILL} | changes
+    return FrameRecord(**values)  # type: ignore[arg-type]
+
+
+def test_a_pose_record_has_the_documented_bytes() -> None:
+    data = encode_pose(PoseRecord(0x01020304, 0x1122334455667788, (VIEW,)))
+    assert data[:16] == bytes.fromhex("01010100 04030201 8877665544332211")
+    assert struct.unpack_from("<3d4f4f2f", data, 16) == (1, 2, 3, 0, 0, 0, 1, -0.5, 0.5, 0.25, -0.25, 0.5, 64)
+    assert len(data) == 80
+
+
+def test_a_frame_record_has_the_documented_bytes() -> None:
+    data = encode_frame(frame())
+    assert data[:4] == bytes([2, 1, 1, 3])
+    assert struct.unpack_from("<3I2Q7I4HBBH2I", data, 4) == (*range(1, 18), 0, *range(18, 21))
+    assert len(data) == 144
+
+
+@given(u32, st.integers(0, 2**64 - 1), view_tuples)
+def test_poses_survive_the_wire(pose_id: int, time: int, seen: tuple[View, ...]) -> None:
+    record = PoseRecord(pose_id, time, seen)
+    assert decode_pose(encode_pose(record)) == record
+
+
+@given(view_tuples, st.sampled_from([FrameFlags.NONE, FrameFlags.KEEP_ALIVE, FrameFlags.STILL]))
+def test_frames_survive_the_wire(seen: tuple[View, ...], flags: FrameFlags) -> None:
+    record = frame(views=seen, flags=flags)
+    assert decode_frame(encode_frame(record)) == record
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_give_a_record_or_a_typed_error(data: bytes) -> None:
+    for decode in (decode_pose, decode_frame):
+        with pytest.raises(FarframeError) as caught:
+            decode(data)
+        assert caught.value.result in (Result.PROTOCOL_ERROR, Result.PROTOCOL_VERSION_MISMATCH)
+
+
+@given(st.integers(0, 79), st.integers(0, 255))
+def test_a_changed_byte_gives_a_finite_pose_or_a_typed_error(index: int, value: int) -> None:
+    data = bytearray(encode_pose(PoseRecord(1, 2, (VIEW,))))
+    data[index] = value
+    try:
+        record = decode_pose(bytes(data))
+    except FarframeError:
+        return
+    assert all(abs(number) < 1e10 for number in record.views[0].position)
+
+
+def test_another_version_is_named() -> None:
+    data = bytearray(encode_pose(PoseRecord(1, 2, (VIEW,))))
+    data[1] = 9
+    with pytest.raises(FarframeError, match="version 9") as caught:
+        decode_pose(bytes(data))
+    assert caught.value.result is Result.PROTOCOL_VERSION_MISMATCH
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        View((float("nan"), 0, 0), (0, 0, 0, 1), VIEW.fov),
+        View((0, 0, 0), (0, 0, 0, 0), VIEW.fov),
+        View((0, 0, 0), (0, 0, 0, 1), FieldOfView(0.5, -0.5, 0.5, -0.5)),
+        View((0, 0, 0), (0, 0, 0, 1), FieldOfView(-3, 3, 0.5, -0.5)),
+        View((0, 0, 0), (0, 0, 0, 1), VIEW.fov, 1.0, 0.5),
+        View((0, 0, 0), (0, 0, 0, 1), VIEW.fov, 0.0, 0.5),
+        View((1e12, 0, 0), (0, 0, 0, 1), VIEW.fov),
+    ],
+)
+def test_impossible_views_are_refused(view: View) -> None:
+    with pytest.raises(FarframeError):
+        decode_pose(encode_pose(PoseRecord(1, 2, (view,))))
+
+
+def test_times_beyond_an_hour_saturate() -> None:
+    assert decode_frame(encode_frame(frame(sent_us=2**40, draw_start_us=-5))).sent_us == 2**32 - 1
