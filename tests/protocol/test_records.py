@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 
 import pytest
@@ -39,32 +40,7 @@ view_tuples = st.lists(views, min_size=1, max_size=2).map(tuple)
 
 def frame(**changes: object) -> FrameRecord:
     values: dict[str, object] = {
-        name: index
-        for index, name in enumerate(
-            [
-                "frame_id",
-                "rtp_timestamp",
-                "pose_id",
-                "client_time_us",
-                "pose_received_us",
-                "draw_start_us",
-                "draw_end_us",
-                "read_back_us",
-                "encode_start_us",
-                "encode_end_us",
-                "sent_us",
-                "encoded_bytes",
-                "width",
-                "height",
-                "drawn_width",
-                "drawn_height",
-                "samples",
-                "reduced_parts",
-                "triangles",
-                "draws",
-            ],
-            start=1,
-        )
+        item.name: index for index, item in enumerate(dataclasses.fields(FrameRecord)[:20], start=1)
     }
     values |= {"views": (VIEW,), "flags": FrameFlags.KEYFRAME | FrameFlags.STILL} | changes
     return FrameRecord(**values)  # type: ignore[arg-type]
