@@ -1,0 +1,196 @@
+"""The local fleet against real processes: warm starts, deaths of every kind, and nothing left running."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from farframe.fleet import local
+from farframe.fleet.base import Assignment, ServerFacts
+from farframe.fleet.local import LocalFleet, LocalFleetConfig
+
+FAKE = Path(__file__).with_name("fake_server.py")
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.ready: asyncio.Queue[tuple[str, ServerFacts]] = asyncio.Queue()
+        self.lost: asyncio.Queue[tuple[str, str, str]] = asyncio.Queue()
+
+    async def server_ready(self, session_key: str, facts: ServerFacts) -> None:
+        self.ready.put_nowait((session_key, facts))
+
+    async def server_lost(self, session_key: str, code: str, message: str) -> None:
+        self.lost.put_nowait((session_key, code, message))
+
+
+def assignment(key: str = "key-1", session: str = "session-1") -> Assignment:
+    return Assignment(key, session, "account", "Standard", "")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, behaviour: str = "good", **changes: object
+) -> AsyncIterator[tuple[LocalFleet, Listener]]:
+    config = LocalFleetConfig(
+        data_dir=folder,
+        certificate_file=folder / "cert.pem",
+        key_file=folder / "key.pem",
+        token_keys="{}",
+        token_issuer="test",
+        replenish_delay_seconds=0.0,
+        command=(sys.executable, str(FAKE), behaviour),
+    )
+    fleet, listener = LocalFleet(replace(config, **changes)), Listener()  # type: ignore[arg-type]
+    await fleet.start(listener)
+    try:
+        yield fleet, listener
+    finally:
+        pids = fleet.process_ids()
+        await fleet.stop()
+        assert not [pid for pid in pids if alive(pid)], "the fleet left processes running"
+        assert not list((folder / "run").glob("*.sock"))
+
+
+async def test_a_warm_server_is_there_at_once_and_replaced(tmp_path: Path) -> None:
+    async with running(tmp_path) as (fleet, listener):
+        await until(lambda: fleet.warm_count == 1)
+        facts = await fleet.assign(assignment())
+        assert facts is not None
+        assert facts.handshake_port == 50001
+        assert facts.relay_url == "https://127.0.0.1:50001"
+        assert fleet.facts("key-1") == facts
+        await until(lambda: fleet.warm_count == 1)
+        assert listener.ready.empty(), "the facts were returned, so nobody needs to be told again"
+
+
+async def test_without_a_warm_server_the_listener_hears_later(tmp_path: Path) -> None:
+    async with running(tmp_path, warm_servers=0) as (fleet, listener):
+        assert await fleet.assign(assignment()) is None
+        key, facts = await asyncio.wait_for(listener.ready.get(), 20)
+        assert key == "key-1"
+        assert fleet.facts("key-1") == facts
+
+
+async def test_release_ends_the_process(tmp_path: Path) -> None:
+    async with running(tmp_path) as (fleet, listener):
+        await until(lambda: fleet.warm_count == 1)
+        facts = await fleet.assign(assignment())
+        assert facts is not None
+        await fleet.release("key-1", "SessionStopped")
+        await until(lambda: not alive(facts.pid))
+        assert fleet.facts("key-1") is None
+        assert listener.lost.empty(), "a release is no loss"
+        await fleet.release("key-1", "SessionStopped")
+
+
+@pytest.mark.slow
+async def test_a_stubborn_server_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "EXIT_GRACE_SECONDS", 0.5)
+    async with running(tmp_path, "stubborn") as (fleet, _):
+        await until(lambda: fleet.warm_count == 1)
+        facts = await fleet.assign(assignment())
+        assert facts is not None
+        await fleet.release("key-1", "SessionExpired")
+        await until(lambda: not alive(facts.pid))
+
+
+async def test_a_killed_server_is_reported_and_its_children_end(tmp_path: Path) -> None:
+    async with running(tmp_path, "child") as (fleet, listener):
+        await until(lambda: fleet.warm_count == 1)
+        facts = await fleet.assign(assignment())
+        assert facts is not None
+        children = Path(f"/proc/{facts.pid}/task/{facts.pid}/children").read_text().split()
+        assert children
+        os.kill(facts.pid, signal.SIGKILL)
+        key, code, message = await asyncio.wait_for(listener.lost.get(), 5)
+        assert (key, code) == ("key-1", "ServerDied")
+        assert "signal 9" in message
+        await until(lambda: not any(alive(int(child)) for child in children))
+
+
+async def test_a_server_that_dies_of_its_session_is_reported(tmp_path: Path) -> None:
+    async with running(tmp_path, warm_servers=0) as (fleet, listener):
+        await fleet.assign(assignment(session="dies"))
+        key, code, _ = await asyncio.wait_for(listener.lost.get(), 20)
+        assert (key, code) == ("key-1", "ServerDied")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "code"), [("crash-at-start", "ServerStartFailed"), ("fail-at-start", "NoPortAvailable")]
+)
+async def test_a_server_that_cannot_start_is_reported(tmp_path: Path, behaviour: str, code: str) -> None:
+    async with running(tmp_path, behaviour, warm_servers=0) as (fleet, listener):
+        await fleet.assign(assignment())
+        lost = await asyncio.wait_for(listener.lost.get(), 20)
+        assert lost[:2] == ("key-1", code)
+        assert lost[2]
+
+
+async def test_a_missing_program_is_reported(tmp_path: Path) -> None:
+    async with running(tmp_path, warm_servers=0, command=(str(tmp_path / "nothing"),)) as (fleet, listener):
+        await fleet.assign(assignment())
+        _, code, _ = await asyncio.wait_for(listener.lost.get(), 20)
+        assert code == "ServerStartFailed"
+
+
+async def test_a_server_that_never_gets_ready_is_given_up(tmp_path: Path) -> None:
+    async with running(tmp_path, "never-ready", warm_servers=0, start_timeout_seconds=1.0) as (fleet, listener):
+        await fleet.assign(assignment())
+        _, code, message = await asyncio.wait_for(listener.lost.get(), 20)
+        assert code == "ServerStartFailed"
+        assert "not ready within" in message
+
+
+@pytest.mark.slow
+async def test_a_silent_server_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "HEARTBEAT_TIMEOUT_SECONDS", 1.0)
+    async with running(tmp_path, "silent") as (fleet, listener):
+        await until(lambda: fleet.warm_count == 1)
+        await fleet.assign(assignment())
+        _, code, _ = await asyncio.wait_for(listener.lost.get(), 20)
+        assert code == "ServerUnresponsive"
+
+
+async def test_a_session_stopped_while_starting_gets_no_server(tmp_path: Path) -> None:
+    async with running(tmp_path, warm_servers=0) as (fleet, listener):
+        await fleet.assign(assignment())
+        await fleet.release("key-1", "SessionStopped")
+        await fleet.assign(assignment("key-2", "session-2"))
+        key, _ = await asyncio.wait_for(listener.ready.get(), 20)
+        assert key == "key-2"
+        assert fleet.facts("key-1") is None
+
+
+async def test_failing_warm_starts_back_off(tmp_path: Path) -> None:
+    async with running(tmp_path, "crash-at-start") as (fleet, _):
+        await until(lambda: fleet._failed_starts >= 1)
+        assert fleet._replenish_at > asyncio.get_running_loop().time()
+
+
+async def test_a_long_data_folder_gets_short_sockets(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    async with running(folder) as (fleet, _):
+        await until(lambda: fleet.warm_count == 1)
