@@ -1,0 +1,162 @@
+/**
+ * A camera that orbits a target: pure maths, no DOM. Right-handed, +Y up, metres, radians; the camera looks along its
+ * own -Z. `yaw` turns about +Y, 0 looks from +Z; `pitch` lifts the camera above the target's horizon.
+ */
+
+import type { Bounds } from "./messages.ts";
+import type { FieldOfView, Quaternion, Vector3, View } from "./records.ts";
+
+/** Just short of the poles, where "up" would turn over. */
+const MAX_PITCH = (89.5 * Math.PI) / 180;
+const EMPTY_SCENE_RADIUS = 1;
+/** The near plane stays above this part of the far plane: depth has 24 or 32 bits, not more. */
+const MIN_NEAR_TO_FAR = 1 / 20_000;
+const MIN_NEAR = 1e-4;
+
+/** A sphere around the scene. */
+export interface Sphere {
+  readonly center: Vector3;
+  readonly radius: number;
+}
+
+export interface OrbitState {
+  readonly target: Vector3;
+  readonly distance: number;
+  readonly yaw: number;
+  readonly pitch: number;
+}
+
+/** The field of view of a plain camera: `vertical` radians in all, `aspect` is width / height. */
+export function symmetricFieldOfView(vertical: number, aspect: number): FieldOfView {
+  const up = vertical / 2;
+  const right = Math.atan(Math.tan(up) * aspect);
+  return { left: -right, right, up, down: -up };
+}
+
+/** The box around all boxes; undefined for none, or when all are empty. */
+export function unionBounds(boxes: readonly Bounds[]): Bounds | undefined {
+  const min: [number, number, number] = [Infinity, Infinity, Infinity];
+  const max: [number, number, number] = [-Infinity, -Infinity, -Infinity];
+  for (const box of boxes) {
+    for (let axis = 0; axis < 3; axis += 1) {
+      min[axis] = Math.min(min[axis] as number, box.min[axis] as number);
+      max[axis] = Math.max(max[axis] as number, box.max[axis] as number);
+    }
+  }
+  return min.every((value, axis) => Number.isFinite(value) && value <= (max[axis] as number))
+    ? { min, max }
+    : undefined;
+}
+
+/** The sphere around a box. */
+export function sphereOf(bounds: Bounds): Sphere {
+  const [ax, ay, az] = bounds.min;
+  const [bx, by, bz] = bounds.max;
+  const radius = Math.hypot(bx - ax, by - ay, bz - az) / 2;
+  return { center: [(ax + bx) / 2, (ay + by) / 2, (az + bz) / 2], radius: Math.max(radius, 1e-6) };
+}
+
+export class OrbitCamera {
+  target: Vector3 = [0, 0, 0];
+  distance = 3;
+  yaw = Math.PI / 5;
+  pitch = Math.PI / 9;
+  /** Vertical field of view, radians. */
+  readonly verticalFieldOfView: number;
+  #scene: Sphere = { center: [0, 0, 0], radius: EMPTY_SCENE_RADIUS };
+
+  constructor(verticalFieldOfView = (45 * Math.PI) / 180) {
+    this.verticalFieldOfView = verticalFieldOfView;
+  }
+
+  /** The sphere around what there is to see; sets near, far and the limits of zoom. */
+  get scene(): Sphere {
+    return this.#scene;
+  }
+
+  /** Tells the camera what there is to see, without moving it. */
+  setBounds(bounds: Bounds | undefined): void {
+    this.#scene = bounds ? sphereOf(bounds) : { center: [0, 0, 0], radius: EMPTY_SCENE_RADIUS };
+  }
+
+  /** Moves the camera so that the whole box is in view, from where it looks now. */
+  frame(bounds: Bounds | undefined, aspect: number): void {
+    this.setBounds(bounds);
+    const { center, radius } = this.#scene;
+    const { up, right } = symmetricFieldOfView(this.verticalFieldOfView, aspect);
+    this.target = center;
+    this.distance = (radius / Math.sin(Math.min(up, right))) * 1.02;
+  }
+
+  /** Turns about the target, radians. */
+  orbit(yaw: number, pitch: number): void {
+    this.yaw = (this.yaw + yaw) % (2 * Math.PI);
+    this.pitch = Math.min(MAX_PITCH, Math.max(-MAX_PITCH, this.pitch + pitch));
+  }
+
+  /** Moves target and camera so that the scene follows a drag of that part of the view's height, +x right, +y down. */
+  pan(x: number, y: number): void {
+    const height = 2 * this.distance * Math.tan(this.verticalFieldOfView / 2);
+    const { right, up } = this.axes();
+    this.target = this.target.map(
+      (value, axis) => value - (right[axis] as number) * x * height + (up[axis] as number) * y * height,
+    ) as unknown as Vector3;
+  }
+
+  /** Multiplies the distance; below 1 comes closer. */
+  zoom(factor: number): void {
+    const { radius } = this.#scene;
+    this.distance = Math.min(100 * radius, Math.max(radius / 1000, this.distance * factor));
+  }
+
+  /** Unit vectors of the camera in the world: `right`, `up`, and `back`, from the target to the camera. */
+  axes(): { right: Vector3; up: Vector3; back: Vector3 } {
+    const [sy, cy, sp, cp] = [Math.sin(this.yaw), Math.cos(this.yaw), Math.sin(this.pitch), Math.cos(this.pitch)];
+    return { right: [cy, 0, -sy], up: [-sy * sp, cp, -cy * sp], back: [sy * cp, sp, cy * cp] };
+  }
+
+  get position(): Vector3 {
+    const { back } = this.axes();
+    return this.target.map((value, axis) => value + (back[axis] as number) * this.distance) as unknown as Vector3;
+  }
+
+  /** The camera's rotation: about +Y by `yaw`, then about its own +X by `-pitch`. */
+  get orientation(): Quaternion {
+    const [sy, cy] = [Math.sin(this.yaw / 2), Math.cos(this.yaw / 2)];
+    const [sp, cp] = [Math.sin(-this.pitch / 2), Math.cos(-this.pitch / 2)];
+    return [cy * sp, sy * cp, -sy * sp, cy * cp];
+  }
+
+  /** Clip distances that hold the scene's sphere. */
+  clip(): { near: number; far: number } {
+    const { center, radius } = this.#scene;
+    const { back } = this.axes();
+    const position = this.position;
+    const depth = position.reduce(
+      (sum, value, axis) => sum + (value - (center[axis] as number)) * (back[axis] as number),
+      0,
+    );
+    const far = Math.max(depth + radius * 1.1, radius * 0.2, MIN_NEAR * 10);
+    const near = Math.max(depth - radius * 1.1, far * MIN_NEAR_TO_FAR, MIN_NEAR);
+    return { near, far };
+  }
+
+  /** The camera as a view for the pose record. */
+  view(aspect: number): View {
+    return {
+      position: this.position,
+      orientation: this.orientation,
+      fieldOfView: symmetricFieldOfView(this.verticalFieldOfView, aspect),
+      ...this.clip(),
+    };
+  }
+
+  /** Where the camera is, to be kept. */
+  get state(): OrbitState {
+    return { target: this.target, distance: this.distance, yaw: this.yaw, pitch: this.pitch };
+  }
+
+  set state(state: OrbitState) {
+    Object.assign(this, state);
+  }
+}

@@ -1,0 +1,78 @@
+/** Lease a Farframe render server, connect to it from a browser, load models and see them move as video. */
+
+export { OrbitCamera, type OrbitState, type Sphere, sphereOf, symmetricFieldOfView, unionBounds } from "./camera.ts";
+export { ClockAlignment, nowMicroseconds } from "./clock.ts";
+export {
+  Connection,
+  type ConnectionEvents,
+  type ConnectionState,
+  type ConnectionStatistics,
+  type ConnectOptions,
+  evenSize,
+} from "./connection.ts";
+export {
+  cancelled,
+  errorFromAnswer,
+  FarframeError,
+  type FarframeErrorOptions,
+  isResult,
+  nextStepOf,
+  RESULTS,
+  type Result,
+  toFarframeError,
+} from "./errors.ts";
+export { Emitter, type Listener } from "./events.ts";
+export {
+  isNewer,
+  Ledger,
+  type LedgerEntry,
+  type LedgerSummary,
+  type ShownFrame,
+  STAGES,
+  type Stage,
+  type StageTimes,
+  stageTimes,
+} from "./ledger.ts";
+export {
+  API_VERSION,
+  endedError,
+  ManagementClient,
+  type ManagementOptions,
+  newId,
+  type RedeemedLink,
+  redeemLink,
+  type Session,
+  type SessionSize,
+  type SessionStatus,
+  type UploadFile,
+  type UploadProgress,
+} from "./management.ts";
+export {
+  type Bounds,
+  type ConnectionInfo,
+  type LoadedModel,
+  type LoadProgress,
+  PROTOCOL_VERSION,
+  type SceneSettings,
+  type ServerInfo,
+  type ServerStatistics,
+  type SessionEnding,
+  type VideoSettings,
+} from "./messages.ts";
+export { OrbitControls, type OrbitControlsOptions } from "./orbit_controls.ts";
+export { PoseSender, type PoseSenderEnvironment } from "./pose_sender.ts";
+export {
+  decodeFrame,
+  decodePose,
+  encodePose,
+  type FieldOfView,
+  type FrameRecord,
+  MAX_VIEWS,
+  type PoseRecord,
+  type Quaternion,
+  RECORD_VERSION,
+  type Vector3,
+  type View,
+} from "./records.ts";
+export { MAX_CONTROL_MESSAGE_BYTES, type RequestOptions, RpcPeer } from "./rpc.ts";
+export { type Fetch, handshake, preferH264, type WhepSession } from "./whep.ts";

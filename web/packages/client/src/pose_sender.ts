@@ -1,0 +1,123 @@
+/**
+ * Sends the newest pose: at most once per animation frame, and only when it changed.
+ *
+ * The `pose` channel may lose messages. While the device moves the next pose replaces a lost one; the last pose of a
+ * movement has no successor, so it is sent again, the same bytes, until a frame drawn for it comes back.
+ */
+
+import { nowMicroseconds } from "./clock.ts";
+import { isNewer } from "./ledger.ts";
+import { encodePose, type View } from "./records.ts";
+
+const RESEND_AFTER_MILLISECONDS = [150, 300, 600, 1200] as const;
+/** Poses wait no longer than that much unsent data: a newer one is worth more. */
+const MAX_BUFFERED_BYTES = 4096;
+
+/** The channel, and the browser's clocks, as far as they matter here. */
+export interface PoseSenderEnvironment {
+  send(bytes: ArrayBuffer): void;
+  bufferedBytes(): number;
+  requestFrame(callback: () => void): void;
+  setTimer(callback: () => void, milliseconds: number): ReturnType<typeof setTimeout>;
+  clearTimer(timer: ReturnType<typeof setTimeout>): void;
+}
+
+function sameView(a: View, b: View): boolean {
+  return (
+    a.position.every((value, index) => value === b.position[index]) &&
+    a.orientation.every((value, index) => value === b.orientation[index]) &&
+    a.near === b.near &&
+    a.far === b.far &&
+    a.fieldOfView.left === b.fieldOfView.left &&
+    a.fieldOfView.right === b.fieldOfView.right &&
+    a.fieldOfView.up === b.fieldOfView.up &&
+    a.fieldOfView.down === b.fieldOfView.down
+  );
+}
+
+export class PoseSender {
+  readonly #environment: PoseSenderEnvironment;
+  #newest: { views: readonly View[]; timeMicroseconds: number } | undefined;
+  #sent: readonly View[] | undefined;
+  #sentBytes: ArrayBuffer | undefined;
+  #poseId = 0;
+  #scheduled = false;
+  #stopped = false;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(environment: PoseSenderEnvironment) {
+    this.#environment = environment;
+  }
+
+  /** The id of the last pose that was sent; 0 before the first. */
+  get poseId(): number {
+    return this.#poseId;
+  }
+
+  /** Where the device is now: one or two views. */
+  set(views: readonly View[]): void {
+    if (this.#stopped) return;
+    const known = this.#newest?.views ?? this.#sent;
+    if (known && known.length === views.length && known.every((view, index) => sameView(view, views[index] as View))) {
+      return;
+    }
+    this.#newest = { views, timeMicroseconds: nowMicroseconds() };
+    this.#schedule();
+  }
+
+  /** A frame drawn for that pose came back. */
+  acknowledge(poseId: number): void {
+    if (!isNewer(this.#poseId, poseId)) this.#clearTimer();
+  }
+
+  /** Ends all sending. */
+  stop(): void {
+    this.#stopped = true;
+    this.#newest = undefined;
+    this.#clearTimer();
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    this.#environment.requestFrame(() => {
+      this.#scheduled = false;
+      this.#flush();
+    });
+  }
+
+  #flush(): void {
+    const newest = this.#newest;
+    if (!newest || this.#stopped) return;
+    if (this.#environment.bufferedBytes() > MAX_BUFFERED_BYTES) {
+      this.#schedule();
+      return;
+    }
+    this.#newest = undefined;
+    this.#poseId = (this.#poseId + 1) >>> 0;
+    this.#sent = newest.views;
+    this.#sentBytes = encodePose({
+      poseId: this.#poseId,
+      clientTimeMicroseconds: newest.timeMicroseconds,
+      views: newest.views,
+    });
+    this.#environment.send(this.#sentBytes);
+    this.#resendLater(0);
+  }
+
+  #resendLater(attempt: number): void {
+    this.#clearTimer();
+    const delay = RESEND_AFTER_MILLISECONDS[attempt];
+    if (delay === undefined) return;
+    this.#timer = this.#environment.setTimer(() => {
+      if (this.#stopped || !this.#sentBytes) return;
+      this.#environment.send(this.#sentBytes);
+      this.#resendLater(attempt + 1);
+    }, delay);
+  }
+
+  #clearTimer(): void {
+    if (this.#timer !== undefined) this.#environment.clearTimer(this.#timer);
+    this.#timer = undefined;
+  }
+}

@@ -1,0 +1,122 @@
+/** The handshake: WHEP, without trickle. `POST` an SDP offer, `201` with the answer and `Location`, `DELETE` ends it. */
+
+import { cancelled, errorFromAnswer, FarframeError, nextStepOf, type Result } from "./errors.ts";
+
+/** Host candidates come at once; with a STUN server that does not answer, gathering would take much longer. */
+const GATHERING_TIMEOUT_MILLISECONDS = 1000;
+const MAX_ANSWER_CHARACTERS = 64 * 1024;
+
+const STATUS_RESULTS: Readonly<Record<number, Result>> = {
+  400: "HandshakeFailed",
+  404: "SessionNotReady",
+  406: "VideoCodecNotAvailable",
+  409: "OtherSessionConnected",
+  410: "SessionNotReady",
+  415: "HandshakeFailed",
+  422: "VideoCodecNotAvailable",
+};
+
+export type Fetch = (input: string, init?: RequestInit) => Promise<Response>;
+
+/** A finished handshake. */
+export interface WhepSession {
+  /** Where the resource lives; `DELETE` ends the connection. */
+  readonly resource: string;
+  /** Ends the connection at the server. With `keepalive` the request outlives the page. Never rejects. */
+  end(keepalive?: boolean): Promise<void>;
+}
+
+/** H.264 first, with what retransmits it, and nothing else: the server sends nothing else. */
+export function preferH264(codecs: readonly RTCRtpCodec[]): RTCRtpCodec[] {
+  const h264 = codecs.filter((codec) => codec.mimeType.toLowerCase() === "video/h264");
+  if (h264.length === 0) {
+    throw new FarframeError("VideoCodecNotAvailable", "This browser cannot receive H.264 video over WebRTC.", {
+      nextStep: nextStepOf("VideoCodecNotAvailable"),
+    });
+  }
+  // Mode 1 lets a frame span packets; the server sends nothing else.
+  const mode1 = h264.filter((codec) => /packetization-mode=1/.test(codec.sdpFmtpLine ?? ""));
+  const retransmission = codecs.filter((codec) => codec.mimeType.toLowerCase() === "video/rtx");
+  return [...(mode1.length > 0 ? mode1 : h264), ...retransmission];
+}
+
+function gathered(peer: RTCPeerConnection, signal: AbortSignal | undefined): Promise<void> {
+  if (peer.iceGatheringState === "complete") return Promise.resolve();
+  return new Promise((resolve, reject) => {
+    const finish = (): void => {
+      clearTimeout(timer);
+      peer.removeEventListener("icegatheringstatechange", onChange);
+      signal?.removeEventListener("abort", onAbort);
+    };
+    const onChange = (): void => {
+      if (peer.iceGatheringState !== "complete") return;
+      finish();
+      resolve();
+    };
+    const onAbort = (): void => {
+      finish();
+      reject(cancelled("Connecting"));
+    };
+    const timer = setTimeout(() => {
+      finish();
+      resolve();
+    }, GATHERING_TIMEOUT_MILLISECONDS);
+    peer.addEventListener("icegatheringstatechange", onChange);
+    signal?.addEventListener("abort", onAbort, { once: true });
+  });
+}
+
+/** Offers what `peer` has been set up for and applies the answer. */
+export async function handshake(
+  peer: RTCPeerConnection,
+  url: string,
+  token: string,
+  fetcher: Fetch,
+  signal?: AbortSignal,
+): Promise<WhepSession> {
+  await peer.setLocalDescription();
+  await gathered(peer, signal);
+  const offer = peer.localDescription?.sdp;
+  if (!offer) throw new FarframeError("HandshakeFailed", "The browser made no SDP offer.");
+  const authorization = { Authorization: `Bearer ${token}` };
+  let answer: Response;
+  try {
+    answer = await fetcher(url, {
+      method: "POST",
+      headers: { ...authorization, "Content-Type": "application/sdp", Accept: "application/sdp, application/json" },
+      body: offer,
+      cache: "no-store",
+      ...(signal ? { signal } : {}),
+    });
+  } catch (error) {
+    if (signal?.aborted) throw cancelled("Connecting");
+    throw new FarframeError("ConnectionLost", "The service could not be reached for the handshake.", {
+      nextStep: nextStepOf("ConnectionLost"),
+      cause: error,
+    });
+  }
+  const text = await answer.text();
+  if (answer.status !== 201) throw errorFromAnswer("The handshake", answer.status, text, STATUS_RESULTS);
+  const location = answer.headers.get("Location");
+  const resource = new URL(location ?? url, new URL(answer.url || url, globalThis.location?.href)).href;
+  const session: WhepSession = {
+    resource,
+    async end(keepalive = false) {
+      try {
+        await fetcher(resource, { method: "DELETE", headers: authorization, keepalive });
+      } catch {
+        // The server notices by itself within seconds.
+      }
+    },
+  };
+  try {
+    if (text.length > MAX_ANSWER_CHARACTERS) throw new FarframeError("HandshakeFailed", "The SDP answer is too long.");
+    await peer.setRemoteDescription({ type: "answer", sdp: text });
+  } catch (error) {
+    void session.end();
+    throw error instanceof FarframeError
+      ? error
+      : new FarframeError("HandshakeFailed", "The server's SDP answer cannot be used.", { cause: error });
+  }
+  return session;
+}

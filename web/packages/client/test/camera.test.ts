@@ -1,0 +1,115 @@
+import { describe, expect, it } from "vitest";
+import { OrbitCamera, type Quaternion, sphereOf, unionBounds, type Vector3 } from "../src/index.ts";
+
+/** Rotates a vector by a unit quaternion. */
+function rotate([x, y, z, w]: Quaternion, [vx, vy, vz]: Vector3): Vector3 {
+  const [tx, ty, tz] = [2 * (y * vz - z * vy), 2 * (z * vx - x * vz), 2 * (x * vy - y * vx)];
+  return [vx + w * tx + y * tz - z * ty, vy + w * ty + z * tx - x * tz, vz + w * tz + x * ty - y * tx];
+}
+
+function expectClose(actual: Vector3, expected: Vector3): void {
+  actual.forEach((value, axis) => {
+    expect(value).toBeCloseTo(expected[axis] as number, 9);
+  });
+}
+
+const box = { min: [-1, 0, -2], max: [3, 2, 2] } as const;
+
+describe("OrbitCamera", () => {
+  it.each([
+    [0, 0],
+    [0.7, 0.3],
+    [-2.5, -1.2],
+    [4, 1.5],
+  ])("yaw %d, pitch %d: looks at its target, upright", (yaw, pitch) => {
+    const camera = new OrbitCamera();
+    camera.target = [1, 2, 3];
+    Object.assign(camera, { yaw, pitch, distance: 5 });
+    const { right, up, back } = camera.axes();
+    expectClose(rotate(camera.orientation, [1, 0, 0]), right);
+    expectClose(rotate(camera.orientation, [0, 1, 0]), up);
+    expectClose(rotate(camera.orientation, [0, 0, 1]), back);
+    const seen = rotate(camera.orientation, [0, 0, -5]);
+    expectClose(camera.position.map((value, axis) => value + (seen[axis] as number)) as unknown as Vector3, [1, 2, 3]);
+    expect(right[1]).toBe(0);
+    expect(up[1]).toBeGreaterThan(0);
+  });
+
+  it("looks along -Z from +Z at yaw 0", () => {
+    const camera = new OrbitCamera();
+    Object.assign(camera, { yaw: 0, pitch: 0, distance: 2 });
+    expectClose(camera.position, [0, 0, 2]);
+    expectClose(camera.orientation.slice(0, 3) as unknown as Vector3, [0, 0, 0]);
+  });
+
+  it("stops short of the poles", () => {
+    const camera = new OrbitCamera();
+    camera.orbit(0, 100);
+    expect(camera.pitch).toBeLessThan(Math.PI / 2);
+    camera.orbit(0, -200);
+    expect(camera.pitch).toBeGreaterThan(-Math.PI / 2);
+  });
+
+  it.each([0.4, 1, 16 / 9])("frames a box at aspect %d: its sphere just fits", (aspect) => {
+    const camera = new OrbitCamera();
+    camera.frame(box, aspect);
+    const { radius, center } = sphereOf(box);
+    expectClose(camera.target, center);
+    const { up, right } = camera.view(aspect).fieldOfView;
+    const seen = Math.asin(radius / camera.distance);
+    expect(seen).toBeLessThan(Math.min(up, right));
+    expect(seen).toBeGreaterThan(Math.min(up, right) * 0.9);
+  });
+
+  it("keeps the scene between near and far, from outside and inside", () => {
+    const camera = new OrbitCamera();
+    camera.frame(box, 1.5);
+    const { radius } = sphereOf(box);
+    const outside = camera.view(1.5);
+    expect(outside.near).toBeLessThan(camera.distance - radius);
+    expect(outside.near).toBeGreaterThan(0);
+    expect(outside.far).toBeGreaterThan(camera.distance + radius);
+    camera.distance = 0.01;
+    const inside = camera.view(1.5);
+    expect(inside.near).toBeLessThan(0.01);
+    expect(inside.far).toBeGreaterThan(radius);
+    camera.target = [0, 0, -1e6];
+    camera.yaw = Math.PI;
+    const behind = camera.view(1.5);
+    expect(behind.near).toBeLessThan(behind.far);
+  });
+
+  it("pans so that the target's plane follows the pointer", () => {
+    const camera = new OrbitCamera();
+    Object.assign(camera, { yaw: 0, pitch: 0, distance: 2 });
+    camera.pan(0.5, 0);
+    expectClose(camera.target, [-2 * Math.tan(camera.verticalFieldOfView / 2), 0, 0]);
+    camera.pan(-0.5, 0.5);
+    expectClose(camera.target, [0, 2 * Math.tan(camera.verticalFieldOfView / 2), 0]);
+  });
+
+  it("limits zoom by the scene's size", () => {
+    const camera = new OrbitCamera();
+    camera.frame(box, 1);
+    for (let step = 0; step < 200; step += 1) camera.zoom(0.5);
+    expect(camera.distance).toBeGreaterThan(0);
+    for (let step = 0; step < 200; step += 1) camera.zoom(2);
+    expect(camera.distance).toBeLessThanOrEqual(100 * sphereOf(box).radius);
+  });
+
+  it("gives a symmetric field of view with negative left and down", () => {
+    const { left, right, up, down } = new OrbitCamera().view(2).fieldOfView;
+    expect(left).toBe(-right);
+    expect(down).toBe(-up);
+    expect(Math.tan(right) / Math.tan(up)).toBeCloseTo(2);
+  });
+});
+
+describe("unionBounds", () => {
+  it("spans all boxes and ignores empty ones", () => {
+    const empty = { min: [Infinity, Infinity, Infinity], max: [-Infinity, -Infinity, -Infinity] } as const;
+    expect(unionBounds([box, empty, { min: [0, 0, 0], max: [9, 1, 1] }])).toEqual({ min: [-1, 0, -2], max: [9, 2, 2] });
+    expect(unionBounds([empty])).toBeUndefined();
+    expect(unionBounds([])).toBeUndefined();
+  });
+});
