@@ -1,0 +1,284 @@
+"""Sessions. Every change of a status is one conditional update: it names the status that it expects, and says whether
+it took place. So a stop, an expiry, a failure and a late "ready" can meet in any order; one of them wins, and a final
+status stays.
+
+    Starting ──► Ready ──► Expired
+       │  └────────┬─────► Error
+       └───────────┴─────► Stopped
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
+from sqlalchemy import delete as sql_delete
+from sqlalchemy.exc import IntegrityError
+
+from farframe.store.database import Database
+from farframe.store.schema import sessions
+
+STARTING, READY, STOPPED, ERROR, EXPIRED = "Starting", "Ready", "Stopped", "Error", "Expired"
+ACTIVE = (STARTING, READY)
+
+_MINUTE = 60_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRow:
+    """A session as kept. Times in microseconds since 1970 UTC, leases in minutes.
+
+    ``key`` is unique over all accounts and time; ``id`` was chosen by the caller. ``expires_at`` is set with ``Ready``.
+    """
+
+    key: str
+    account_id: str
+    id: str
+    size: str
+    status: str
+    created_lease_minutes: int
+    lease_minutes: int
+    created_at: int
+    ready_at: int | None
+    expires_at: int | None
+    ended_at: int | None
+    error_code: str | None
+    error_message: str | None
+    server_id: str | None
+    pid: int | None
+    hostname: str | None
+    handshake_port: int | None
+    inspector_port: int | None
+    teraflops: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSession:
+    """What a session starts from."""
+
+    key: str
+    account_id: str
+    id: str
+    size: str
+    lease_minutes: int
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerColumns:
+    """What is kept of the server that serves a session. ``teraflops`` in 10^12 operations a second."""
+
+    server_id: str
+    pid: int
+    hostname: str
+    handshake_port: int
+    inspector_port: int
+    teraflops: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """How a session ends that finds no server: the error's code and message."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Creation:
+    """``session`` as it was created or found. ``admitted`` is false when there was no server left for a new one, which
+    then is in ``Error`` already although ``session`` still says ``Starting``."""
+
+    session: SessionRow
+    created: bool
+    admitted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a list of sessions, ordered by creation."""
+
+    created_at: int
+    key: str
+
+
+class SessionStore:
+    """Queries about sessions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, new: NewSession, *, limit: int, refusal: Refusal) -> Creation:
+        """Add a session, unless its id is taken in the account: then the present one is returned.
+
+        No more than ``limit`` sessions of one size are active at a time. One beyond that is added as well, and fails
+        in the same transaction with ``refusal``.
+        """
+        try:
+            return await self._create(new, limit, refusal)
+        except IntegrityError:
+            # Another process took the id between our look and our insert.
+            present = await self.get(new.account_id, new.id)
+            if present is None:
+                raise
+            return Creation(session=present, created=False, admitted=True)
+
+    async def _create(self, new: NewSession, limit: int, refusal: Refusal) -> Creation:
+        async with self._database.write() as connection:
+            present = (await connection.execute(select(sessions).where(_named(new.account_id, new.id)))).first()
+            if present is not None:
+                return Creation(session=_row(present), created=False, admitted=True)
+            busy = await connection.scalar(
+                select(func.count())
+                .select_from(sessions)
+                .where(sessions.c.status.in_(ACTIVE), sessions.c.size == new.size)
+            )
+            await connection.execute(
+                insert(sessions).values(
+                    key=new.key,
+                    account_id=new.account_id,
+                    id=new.id,
+                    size=new.size,
+                    status=STARTING,
+                    created_lease_minutes=new.lease_minutes,
+                    lease_minutes=new.lease_minutes,
+                    created_at=new.created_at,
+                )
+            )
+            row = (await connection.execute(select(sessions).where(sessions.c.key == new.key))).one()
+            admitted = (busy or 0) < limit
+            if not admitted:
+                await connection.execute(
+                    update(sessions)
+                    .where(sessions.c.key == new.key)
+                    .values(
+                        status=ERROR,
+                        ended_at=new.created_at,
+                        error_code=refusal.code,
+                        error_message=refusal.message,
+                    )
+                )
+            return Creation(session=_row(row), created=True, admitted=admitted)
+
+    async def get(self, account_id: str, session_id: str) -> SessionRow | None:
+        """The session of that id, in any status."""
+        return await self._one(_named(account_id, session_id))
+
+    async def by_key(self, key: str) -> SessionRow | None:
+        """The session of that key."""
+        return await self._one(sessions.c.key == key)
+
+    async def list_active(self, account_id: str, *, after: Position | None, count: int) -> list[SessionRow]:
+        """Up to ``count`` sessions in Starting or Ready, oldest first."""
+        query = (
+            select(sessions)
+            .where(sessions.c.account_id == account_id, sessions.c.status.in_(ACTIVE))
+            .order_by(sessions.c.created_at, sessions.c.key)
+            .limit(count)
+        )
+        if after is not None:
+            same_time = and_(sessions.c.created_at == after.created_at, sessions.c.key > after.key)
+            query = query.where(or_(sessions.c.created_at > after.created_at, same_time))
+        async with self._database.read() as connection:
+            return [_row(row) for row in await connection.execute(query)]
+
+    async def all_active(self) -> list[SessionRow]:
+        """Every session in Starting or Ready, of all accounts."""
+        async with self._database.read() as connection:
+            result = await connection.execute(select(sessions).where(sessions.c.status.in_(ACTIVE)))
+            return [_row(row) for row in result]
+
+    async def mark_ready(self, key: str, server: ServerColumns, now: int) -> bool:
+        """Starting to Ready; the lease begins. False if the session is not in Starting."""
+        return await self._change(
+            key,
+            (STARTING,),
+            status=READY,
+            ready_at=now,
+            expires_at=now + sessions.c.lease_minutes * _MINUTE,
+            server_id=server.server_id,
+            pid=server.pid,
+            hostname=server.hostname,
+            handshake_port=server.handshake_port,
+            inspector_port=server.inspector_port,
+            teraflops=server.teraflops,
+        )
+
+    async def mark_stopped(self, key: str, now: int) -> bool:
+        """Starting or Ready to Stopped. False if the session has ended already."""
+        return await self._change(key, ACTIVE, status=STOPPED, ended_at=now)
+
+    async def mark_error(self, key: str, code: str, message: str, now: int) -> bool:
+        """Starting or Ready to Error. False if the session has ended already."""
+        return await self._change(key, ACTIVE, status=ERROR, ended_at=now, error_code=code, error_message=message)
+
+    async def expire_due(self, now: int) -> list[SessionRow]:
+        """Ready to Expired, for each session whose lease has run out. Returns those that this call changed."""
+        due = and_(sessions.c.status == READY, sessions.c.expires_at <= now)
+        async with self._database.write() as connection:
+            rows = [_row(row) for row in await connection.execute(select(sessions).where(due))]
+            expired = []
+            for row in rows:
+                result = await connection.execute(
+                    update(sessions)
+                    .where(sessions.c.key == row.key, due)
+                    .values(status=EXPIRED, ended_at=sessions.c.expires_at)
+                )
+                if result.rowcount == 1:
+                    expired.append(row)
+        return expired
+
+    async def next_expiry(self) -> int | None:
+        """When the next lease runs out, if any runs."""
+        async with self._database.read() as connection:
+            value: int | None = await connection.scalar(
+                select(func.min(sessions.c.expires_at)).where(sessions.c.status == READY)
+            )
+        return value
+
+    async def extend(self, key: str, lease_minutes: int, now: int) -> bool:
+        """Set a longer total lease. False if the session has ended, its lease is over or the new one is not longer."""
+        condition = and_(
+            sessions.c.key == key,
+            sessions.c.status.in_(ACTIVE),
+            sessions.c.lease_minutes < lease_minutes,
+            or_(sessions.c.expires_at.is_(None), sessions.c.expires_at > now),
+        )
+        async with self._database.write() as connection:
+            result = await connection.execute(
+                update(sessions)
+                .where(condition)
+                .values(lease_minutes=lease_minutes, expires_at=sessions.c.ready_at + lease_minutes * _MINUTE)
+            )
+        return result.rowcount == 1
+
+    async def forget_ended(self, before: int) -> int:
+        """Delete sessions that were created before that time and have ended. Returns how many."""
+        async with self._database.write() as connection:
+            result = await connection.execute(
+                sql_delete(sessions).where(
+                    sessions.c.status.not_in(ACTIVE), sessions.c.ended_at.is_not(None), sessions.c.created_at < before
+                )
+            )
+        return result.rowcount
+
+    async def _one(self, condition: ColumnElement[bool]) -> SessionRow | None:
+        async with self._database.read() as connection:
+            row = (await connection.execute(select(sessions).where(condition))).first()
+        return _row(row) if row is not None else None
+
+    async def _change(self, key: str, expected: Sequence[str], **values: object) -> bool:
+        async with self._database.write() as connection:
+            result = await connection.execute(
+                update(sessions).where(sessions.c.key == key, sessions.c.status.in_(expected)).values(**values)
+            )
+        return result.rowcount == 1
+
+
+def _named(account_id: str, session_id: str) -> ColumnElement[bool]:
+    return and_(sessions.c.account_id == account_id, sessions.c.id == session_id)
+
+
+def _row(row: object) -> SessionRow:
+    return SessionRow(**row._mapping)  # type: ignore[attr-defined]

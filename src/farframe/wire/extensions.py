@@ -1,0 +1,67 @@
+"""The bodies of Farframe's own routes: uploads, viewer links, inspector links. They live beside the contract."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class UploadedFile(msgspec.Struct, kw_only=True, rename="camel"):
+    """The answer to a stored file. ``uri`` is what a device loads."""
+
+    uri: str
+    bytes: int
+    expiration_time: str
+
+
+class Upload(msgspec.Struct, kw_only=True, rename="camel"):
+    """The files that were stored under one upload id."""
+
+    id: str
+    creation_time: str
+    expiration_time: str
+    file_count: int
+    bytes: int
+
+
+class UploadList(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A page of uploads and how much of the quota all of them use."""
+
+    uploads: list[Upload]
+    used_bytes: int = msgspec.field(name="usedBytes")
+    quota_bytes: int = msgspec.field(name="quotaBytes")
+    next_link: str | None = msgspec.field(default=None, name="@nextLink")
+
+
+class CreateViewerLink(msgspec.Struct, kw_only=True, rename="camel"):
+    """What a viewer link is for: the whole account, or one session."""
+
+    session_id: str | None = None
+
+
+class Link(msgspec.Struct, kw_only=True, rename="camel"):
+    """A link that carries a secret in its fragment, which browsers never send to a server."""
+
+    url: str
+    expires_at: str
+
+
+class RedeemLink(msgspec.Struct, kw_only=True):
+    """The code of a one-time link."""
+
+    code: str
+
+
+class RedeemedLink(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
+    """What a one-time link yields: a short-lived token and where to use it."""
+
+    access_token: str
+    account_id: str
+    expires_at: str
+    endpoint: str
+    session_id: str | None = None
+
+
+class AccessToken(msgspec.Struct, kw_only=True):
+    """The token endpoint's answer, with the capital A of the hosted service."""
+
+    access_token: str = msgspec.field(name="AccessToken")
