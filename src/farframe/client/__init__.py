@@ -1,0 +1,74 @@
+"""The Python SDK: lease render servers (REST), connect to them, load models, receive frames.
+
+This room runs in the programs of others: it never prints, never logs secrets, and leaves no task behind. It knows the
+wire, the protocol and the stream, and must not know the service, the server or the renderer. Everything public is
+named here; modules that begin with an underscore are nobody's but ours.
+"""
+
+from farframe.client._uploads import UploadProgress
+from farframe.client.connection_file import ConnectionInfo
+from farframe.client.errors import (
+    AuthenticationError,
+    ConflictError,
+    ConnectionFileError,
+    ConnectionLostError,
+    FarframeClientError,
+    HandshakeError,
+    InvalidRequestError,
+    LocalFileError,
+    NotFoundError,
+    PermissionDeniedError,
+    RequestError,
+    RequestTimeoutError,
+    RuntimeConnectionError,
+    ServiceError,
+    ServiceUnreachableError,
+    SessionEndedError,
+    SessionFailedError,
+    TooManyRequestsError,
+)
+from farframe.client.frame import Frame, FrameStream, FrameTimings
+from farframe.client.management import RemoteRenderingClient, ViewerLink
+from farframe.client.runtime import ConnectionStatistics, LoadedModel, LoadProgress, RuntimeConnection
+from farframe.client.session import Session, SessionProperties
+from farframe.protocol.errors import Result
+from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, View
+
+__all__ = [
+    "AuthenticationError",
+    "ConflictError",
+    "ConnectionFileError",
+    "ConnectionInfo",
+    "ConnectionLostError",
+    "ConnectionStatistics",
+    "FarframeClientError",
+    "FieldOfView",
+    "Frame",
+    "FrameFlags",
+    "FrameRecord",
+    "FrameStream",
+    "FrameTimings",
+    "HandshakeError",
+    "InvalidRequestError",
+    "LoadProgress",
+    "LoadedModel",
+    "LocalFileError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "RemoteRenderingClient",
+    "RequestError",
+    "RequestTimeoutError",
+    "Result",
+    "RuntimeConnection",
+    "RuntimeConnectionError",
+    "ServiceError",
+    "ServiceUnreachableError",
+    "Session",
+    "SessionEndedError",
+    "SessionFailedError",
+    "SessionProperties",
+    "TooManyRequestsError",
+    "UploadProgress",
+    "View",
+    "ViewerLink",
+]

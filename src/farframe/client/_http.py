@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import random
 import ssl
 import time
@@ -28,6 +29,8 @@ from farframe.client.errors import (
     ServiceUnreachableError,
     TooManyRequestsError,
 )
+from farframe.wire.errors import ErrorDetail, ErrorResponse
+from farframe.wire.extensions import AccessToken
 
 API_VERSION = "2021-01-01"
 MAX_ATTEMPTS = 4
@@ -42,20 +45,6 @@ MAX_ERROR_BODY_BYTES = 64 * 1024
 
 BodyFactory = Callable[[], AsyncIterator[bytes]]
 """Makes the body anew for each attempt."""
-
-
-class _ErrorDetail(msgspec.Struct, rename="camel"):
-    code: str = ""
-    message: str = ""
-    next_step: str = ""
-
-
-class _ErrorBody(msgspec.Struct):
-    error: _ErrorDetail
-
-
-class _TokenBody(msgspec.Struct):
-    access_token: str = msgspec.field(name="AccessToken")
 
 
 class _TokenClaims(msgspec.Struct):
@@ -111,17 +100,15 @@ _PHRASES: Mapping[int, str] = {
 def error_of(response: httpx.Response, what: str) -> ServiceError:
     """The error for an answer of 400 and above; ``what`` says what was tried, as in "The session demo"."""
     status = response.status_code
-    detail = _ErrorDetail()
+    detail = ErrorDetail(code="", message="")
     if response.content and len(response.content) <= MAX_ERROR_BODY_BYTES:
-        try:
-            detail = msgspec.json.decode(response.content, type=_ErrorBody).error
-        except (msgspec.DecodeError, UnicodeError):
-            detail = _ErrorDetail()
+        # A proxy in between may answer with a page of its own.
+        with contextlib.suppress(msgspec.DecodeError, UnicodeError):
+            detail = msgspec.json.decode(response.content, type=ErrorResponse).error
     kind, step = _KINDS.get(status, (ServiceError, "See the service's log." if status >= 500 else ""))
     message = detail.message or _PHRASES.get(status, f"The service answered with status {status}.")
     if status == 404 and not detail.message and what:
         message = f"{what} does not exist."
-    step = detail.next_step or step
     if kind is TooManyRequestsError:
         return TooManyRequestsError(
             message, status=status, code=detail.code, next_step=step, retry_after_seconds=retry_after(response)
@@ -199,7 +186,7 @@ class ServiceHttp:
             if response.status_code != 200:
                 raise error_of(response, f"The account {connection.account_id}")
             try:
-                token = msgspec.json.decode(response.content, type=_TokenBody).access_token
+                token = msgspec.json.decode(response.content, type=AccessToken).access_token
             except (msgspec.DecodeError, UnicodeError) as error:
                 raise ServiceError(
                     "The token endpoint answered with something that is no token.",

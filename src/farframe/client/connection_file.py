@@ -19,7 +19,9 @@ CONNECTION_VARIABLE = "FARFRAME_CONNECTION"
 
 MAX_CONNECTION_FILE_BYTES = 64 * 1024
 
-START_STEP = "Start a service with `farframe up`, or name the file of a running one with --connection or FARFRAME_CONNECTION."
+START_STEP = (
+    "Start a service with `farframe up`, or name the file of a running one with --connection or FARFRAME_CONNECTION."
+)
 
 
 class _File(msgspec.Struct, rename="camel"):

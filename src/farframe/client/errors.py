@@ -26,6 +26,8 @@ original stays reachable as ``__cause__``. No error ever carries a key or a toke
 
 from __future__ import annotations
 
+from typing import Self
+
 from farframe.protocol.errors import RETRYABLE, Result
 
 
@@ -86,7 +88,13 @@ class TooManyRequestsError(ServiceError):
     """The service asks for patience; ``retry_after_seconds`` says for how long, if it said so."""
 
     def __init__(
-        self, message: str, *, status: int, code: str = "", next_step: str = "", retry_after_seconds: float | None = None
+        self,
+        message: str,
+        *,
+        status: int,
+        code: str = "",
+        next_step: str = "",
+        retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(message, status=status, code=code, next_step=next_step)
         self.retry_after_seconds = retry_after_seconds
@@ -112,6 +120,10 @@ class RuntimeConnectionError(FarframeClientError):
     def retryable(self) -> bool:
         """Whether the same call can succeed later without any change by the caller."""
         return self.result in RETRYABLE
+
+    def again(self) -> Self:
+        """The same error as a new object: one that is raised in several places must not share its traceback."""
+        return type(self)(self.result, self.message, next_step=self.next_step)
 
 
 class HandshakeError(RuntimeConnectionError):

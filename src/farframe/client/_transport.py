@@ -1,0 +1,49 @@
+"""The seam between a runtime connection and the network. Tests put a transport of their own here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from farframe.client.frame import Picture
+
+
+class TransportHandler(Protocol):
+    """The connection's side. All calls come in the event loop."""
+
+    def on_connected(self) -> None:
+        """The control channel is open."""
+
+    def on_control(self, text: str) -> None:
+        """A message on the control channel."""
+
+    def on_frame_record(self, data: bytes) -> None:
+        """A record on the frames channel."""
+
+    def on_picture(self, picture: Picture) -> None:
+        """A decoded picture."""
+
+    def on_closed(self, reason: str) -> None:
+        """The other side or the network ended it; not called after :meth:`Transport.close`."""
+
+
+class Transport(Protocol):
+    """Media and channels of one connection, on the device's side."""
+
+    async def create_offer(self) -> str:
+        """The SDP offer, with all candidates."""
+
+    async def accept_answer(self, answer_sdp: str) -> None:
+        """Take the server's answer and begin to connect."""
+
+    def send_control(self, text: str) -> None:
+        """Send a message on the control channel. Does nothing when the transport is closed."""
+
+    def send_pose(self, data: bytes) -> None:
+        """Send a record on the pose channel. Does nothing when the transport is closed."""
+
+    async def close(self) -> None:
+        """End it; nothing is left."""
+
+
+TransportFactory = Callable[[TransportHandler], Transport]

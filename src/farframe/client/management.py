@@ -1,0 +1,245 @@
+"""Leasing render servers: sessions, uploads and viewer links over the REST API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, TypeVar
+from urllib.parse import quote, urljoin, urlsplit
+
+import httpx
+import msgspec
+
+from farframe.client import _uploads
+from farframe.client._http import ServiceHttp
+from farframe.client._uploads import UploadCallback
+from farframe.client.connection_file import ConnectionInfo
+from farframe.client.errors import FarframeClientError, LocalFileError, ServiceError
+from farframe.client.session import Session, SessionProperties, properties_of
+from farframe.wire import sessions as wire
+from farframe.wire.extensions import CreateViewerLink, Link
+
+T = TypeVar("T")
+
+Size = Literal["Standard", "Premium"]
+
+STOP_TIMEOUT_SECONDS = 15.0
+"""How long leaving :meth:`RemoteRenderingClient.leased` waits for the stop to be answered."""
+
+MAX_PAGES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ViewerLink:
+    """A link that opens the browser viewer once. It is a secret: whoever opens it first may use the account."""
+
+    url: str
+    expires_at: datetime
+
+    def __repr__(self) -> str:
+        return f"ViewerLink(url='***', expires_at={self.expires_at!r})"
+
+
+class RemoteRenderingClient:
+    """A caller of one service with one account. Use it as an async context manager, or call :meth:`close`.
+
+    All methods raise :class:`~farframe.client.errors.ServiceUnreachableError` when there is no answer and a
+    :class:`~farframe.client.errors.ServiceError` when the answer is an error. What may safely be sent twice is
+    retried with growing waits.
+    """
+
+    def __init__(self, connection: ConnectionInfo, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        """``transport`` replaces the network, for tests."""
+        self._http = ServiceHttp(connection, transport=transport)
+
+    @classmethod
+    def from_connection_file(cls, path: str | os.PathLike[str] | None = None) -> Self:
+        """A client of the service whose connection file is ``path``, else the one that is found by default.
+
+        The default is what ``FARFRAME_CONNECTION`` names, else ``connection.json`` in the default data folder.
+        Raises ConnectionFileError.
+        """
+        return cls(ConnectionInfo.find(path))
+
+    @property
+    def connection(self) -> ConnectionInfo:
+        """Where the service is."""
+        return self._http.connection
+
+    async def close(self) -> None:
+        """Close all connections to the service. Sessions stay as they are."""
+        await self._http.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def create_session(
+        self, size: Size | str = "Standard", lease_minutes: int = 10, session_id: str | None = None
+    ) -> Session:
+        """Lease a render server for ``lease_minutes``, counted from when it is ready.
+
+        With a ``session_id`` (letters, digits, ``-`` and ``_``, at most 256) the call may be repeated: the same
+        settings give the same session. Without one a new id is made up. Raises ConflictError when the id is taken.
+        """
+        return await self._create(str(uuid.uuid4()) if session_id is None else session_id, size, lease_minutes)
+
+    async def _create(self, session_id: str, size: str, lease_minutes: int) -> Session:
+        response = await self._http.request(
+            "PUT",
+            self._http.account_url(f"sessions/{quote(session_id, safe='')}"),
+            what=f"The session {session_id}",
+            json=wire.CreateSession(max_lease_time_minutes=lease_minutes, size=size),
+        )
+        return Session(self, properties_of(decode(response, wire.Session)))
+
+    async def get_session(self, session_id: str) -> Session:
+        """The session with that id, in whatever state. Raises NotFoundError."""
+        return Session(self, await self._properties(session_id))
+
+    async def _properties(self, session_id: str) -> SessionProperties:
+        response = await self._http.request(
+            "GET",
+            self._http.account_url(f"sessions/{quote(session_id, safe='')}"),
+            what=f"The session {session_id}",
+        )
+        return properties_of(decode(response, wire.Session))
+
+    async def list_sessions(self) -> AsyncIterator[Session]:
+        """All sessions of this account that are starting or ready, page after page."""
+        url: str | None = self._http.account_url("sessions")
+        for _ in range(MAX_PAGES):
+            response = await self._http.request("GET", url or "")
+            page = decode(response, wire.SessionList)
+            for item in page.sessions:
+                yield Session(self, properties_of(item))
+            if not page.next_link:
+                return
+            url = urljoin(str(response.request.url), page.next_link)
+            if not same_origin(url, self.connection.endpoint):
+                raise ServiceError(
+                    "The service links its next page to another host; the token was not sent there.",
+                    status=response.status_code,
+                    next_step="Check the service's public name.",
+                )
+
+    @contextlib.asynccontextmanager
+    async def leased(
+        self,
+        size: Size | str = "Standard",
+        lease_minutes: int = 10,
+        session_id: str | None = None,
+        *,
+        timeout: float = 300.0,
+        progress: Callable[[Session], None] | None = None,
+    ) -> AsyncIterator[Session]:
+        """A session that is ready, and that is stopped on the way out, whatever happens inside.
+
+        ``timeout`` in seconds and ``progress`` are those of :meth:`Session.wait_until_ready`. The session is stopped
+        also when its creation was cancelled half-way.
+        """
+        session_id = str(uuid.uuid4()) if session_id is None else session_id
+        try:
+            session = await self._create(session_id, size, lease_minutes)
+        except ServiceError:
+            # The service refused: there is nothing of ours to stop. It may even be somebody else's session.
+            raise
+        except BaseException:
+            await self._stop_surely(session_id)
+            raise
+        try:
+            await session.wait_until_ready(timeout=timeout, progress=progress)
+            yield session
+        finally:
+            await self._stop_surely(session_id)
+
+    async def _stop_surely(self, session_id: str) -> None:
+        """Stop a session on the way out: cancellation does not prevent it, an error does not hide the first one."""
+        stop = asyncio.create_task(self._stop(session_id), name=f"stop {session_id}")
+        cancelled: asyncio.CancelledError | None = None
+        deadline = asyncio.get_running_loop().time() + STOP_TIMEOUT_SECONDS
+        while not stop.done() and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            try:
+                await asyncio.wait({stop}, timeout=left)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if not stop.done():
+            stop.cancel()
+        with contextlib.suppress(FarframeClientError, asyncio.CancelledError):
+            await stop
+        if cancelled is not None:
+            raise cancelled
+
+    async def _stop(self, session_id: str) -> None:
+        # A second stop changes nothing, so that it may be repeated although it is a POST.
+        await self._http.request(
+            "POST",
+            self._http.account_url(f"sessions/{quote(session_id, safe='')}/:stop"),
+            what=f"The session {session_id}",
+            idempotent=True,
+        )
+
+    async def _extend(self, session_id: str, minutes_total: int) -> SessionProperties:
+        response = await self._http.request(
+            "PATCH",
+            self._http.account_url(f"sessions/{quote(session_id, safe='')}"),
+            what=f"The session {session_id}",
+            json=wire.UpdateSession(max_lease_time_minutes=minutes_total),
+        )
+        return properties_of(decode(response, wire.Session))
+
+    async def upload(self, path: str | os.PathLike[str], progress: UploadCallback | None = None) -> str:
+        """Send a local model to the service's own storage and return the URI under which render servers load it.
+
+        ``path`` is a model file (a ``.gltf`` takes along the files that it refers to, which must lie below its
+        folder) or a folder with one model. ``progress`` is called in the event loop with
+        :class:`~farframe.client.UploadProgress`. Raises LocalFileError, InvalidRequestError (over the quota).
+        """
+        if _uploads.is_uri(path):
+            raise LocalFileError(f"{path} is a URI, not a local file.", next_step="Load it as it is.")
+        model = await asyncio.to_thread(_uploads.collect, Path(path).expanduser())
+        return await _uploads.send(self._http, model, progress)
+
+    async def create_viewer_link(self, session_id: str | None = None) -> ViewerLink:
+        """A link that opens the browser viewer once, on ``session_id`` or on a choice of sessions."""
+        response = await self._http.request(
+            "POST",
+            self._http.account_url("viewer-links"),
+            what=f"The session {session_id}" if session_id else "The viewer",
+            json=CreateViewerLink(session_id=session_id),
+        )
+        link = decode(response, Link)
+        return ViewerLink(link.url, datetime.fromisoformat(link.expires_at))
+
+
+def decode(response: httpx.Response, kind: type[T]) -> T:
+    """An answer as ``kind``. Raises ServiceError for anything else."""
+    try:
+        return msgspec.json.decode(response.content, type=kind)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise ServiceError(
+            f"The service's answer cannot be read: {error}.",
+            status=response.status_code,
+            next_step="Check that the endpoint in the connection file is a Farframe service.",
+        ) from error
+
+
+def same_origin(url: str, other: str) -> bool:
+    """Whether both URLs have the same scheme, host and port."""
+
+    def origin(text: str) -> tuple[str, str | None, int | None]:
+        parts = urlsplit(text)
+        return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+
+    return origin(url) == origin(other)

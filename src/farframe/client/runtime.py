@@ -1,0 +1,756 @@
+"""A device's connection to its render server: requests, poses out, frames in.
+
+    state    one line
+    -------  ------------------------------------------------------------------------------------
+    open     channels and media run; a ping goes out every second
+    ended    the server, or the network, ended it: iterators and calls raise why
+    closed   ended from here: nothing of it is left; iterators end, calls raise
+
+Everything runs in the event loop of the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import statistics
+import weakref
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from farframe import __version__
+from farframe.client import _uploads, camera
+from farframe.client._clock import ClockAlignment, now_us
+from farframe.client._handshake import Handshake, say_goodbye, shake_hands
+from farframe.client._rpc import Caller
+from farframe.client._transport import Transport, TransportFactory
+from farframe.client.errors import (
+    ConnectionLostError,
+    HandshakeError,
+    RequestError,
+    RequestTimeoutError,
+    RuntimeConnectionError,
+    SessionEndedError,
+)
+from farframe.client.frame import Frame, FrameStream, Matcher, Picture, StillTracker, timings_of
+from farframe.protocol import messages
+from farframe.protocol.errors import FarframeError, Result
+from farframe.protocol.messages import (
+    Bounds,
+    EndingParams,
+    LoadModelParams,
+    LoadModelResult,
+    LoadProgressParams,
+    Message,
+    OpenParams,
+    OpenResult,
+    PingParams,
+    PingResult,
+    SceneParams,
+    SceneResult,
+    StatisticsResult,
+    UnloadModelParams,
+    VideoParams,
+    VideoResult,
+)
+from farframe.protocol.records import MAX_VIEWS, PoseRecord, View, decode_frame, encode_pose
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from farframe.client.session import Relayed, Session
+
+PING_INTERVAL_SECONDS = 0.9
+PING_TIMEOUT_SECONDS = 4.5
+FIRST_PINGS = 3
+"""Pings at the start, one after the other, that align the clocks before the first frame is judged."""
+
+REQUEST_TIMEOUT_SECONDS = 15.0
+CLOSE_TIMEOUT_SECONDS = 1.0
+RESEND_FIRST_SECONDS = 0.2
+RESEND_MAX_SECONDS = 1.0
+"""The pose channel may lose records: the newest pose is sent again until a frame shows that it arrived."""
+
+STATISTICS_WINDOW_US = 1_000_000
+ID_RANGE = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """How far a load is. ``stage`` is ``send`` (a local file is on its way to the service), ``download``, ``read``,
+    ``simplify`` or ``upload`` (to the graphics device); ``fraction`` of the whole, 0 to 1, never falls."""
+
+    stage: str
+    fraction: float
+
+
+LoadCallback = Callable[[LoadProgress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model in the connection's scene. ``bounds`` in world space, metres; ``warnings`` name what was left out."""
+
+    model_id: int
+    name: str
+    uri: str
+    bounds: Bounds
+    part_count: int
+    triangle_count: int
+    vertex_count: int
+    material_count: int
+    texture_count: int
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionStatistics:
+    """What this device saw of the stream, and what the server says (``server``).
+
+    Rates are those of the last second. ``latency_ms`` is the median time from a pose to its decoded frame, ``None``
+    without frames for a pose. ``frames_received`` counts decoded frames since the connection began,
+    ``frames_without_record`` those of them whose record was lost.
+    """
+
+    frames_per_second: float
+    frames_received: int
+    frames_without_record: int
+    latency_ms: float | None
+    round_trip_ms: float | None
+    bad_messages: int
+    server: StatisticsResult
+
+
+@dataclass(slots=True)
+class _LookAt:
+    """The last :meth:`RuntimeConnection.look_at`, kept so that clip distances follow what is loaded later."""
+
+    eye: camera.Vector3
+    target: camera.Vector3
+    up: camera.Vector3
+    vertical_fov_degrees: float
+    near: float | None
+    far: float | None
+
+
+@dataclass(slots=True)
+class _Load:
+    """A running load: its callback and how much of the whole came before."""
+
+    callback: LoadCallback
+    before: float
+    reached: float = 0.0
+
+    def report(self, stage: str, fraction: float) -> None:
+        whole = self.before + (1.0 - self.before) * min(max(fraction, 0.0), 1.0)
+        self.reached = max(self.reached, whole)
+        self.callback(LoadProgress(stage, self.reached))
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A frame for the statistics: when it was decoded and how long after its pose, microseconds."""
+
+    decoded_us: int
+    latency_us: int | None
+
+
+class RuntimeConnection:
+    """A connected device. Made by :meth:`Session.connect`, which also closes it.
+
+    Calls raise RequestError when the server refuses or fails them, RequestTimeoutError when it does not answer, and
+    SessionEndedError or ConnectionLostError once the connection has ended.
+    """
+
+    def __init__(self, session: Session, make_transport: TransportFactory) -> None:
+        self.session = session
+        self.info: OpenResult | None = None
+        """What the server said when the connection was opened."""
+        self._transport: Transport = make_transport(self)
+        self._handshake: Handshake | None = None
+        self._caller = Caller(self._send_control, self._on_notification)
+        self._connected = asyncio.Event()
+        self._closed = False
+        self._close_task: asyncio.Task[None] | None = None
+        self._error: RuntimeConnectionError | None = None
+        self._on_ending: list[Callable[[SessionEndedError], None]] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._clock = ClockAlignment()
+        self._matcher = Matcher()
+        self._tracker = StillTracker()
+        self._streams: weakref.WeakSet[FrameStream] = weakref.WeakSet()
+        self._newest: Frame | None = None
+        self._changed = asyncio.Event()
+        self._seen: deque[_Seen] = deque(maxlen=1000)
+        self._frame_count = 0
+        self._bad_records = 0
+        self._last_heard = asyncio.get_running_loop().time()
+        self._video = VideoResult(width=1280, height=720, max_frames_per_second=60, max_bitrate=0)
+        self._models: dict[int, LoadedModel] = {}
+        self._loads: dict[str, _Load] = {}
+        self._tokens = itertools.count(1)
+        self._pose: PoseRecord | None = None
+        self._pose_seen = asyncio.Event()
+        self._pose_changed = asyncio.Event()
+        self._look_at: _LookAt | None = None
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "ended" if self._error else "open"
+        return f"RuntimeConnection(session={self.session.id!r}, {state})"
+
+    # Opening and closing ----------------------------------------------------------------------------------------
+
+    async def _open(self, width: int, height: int, relayed: Relayed, max_frames_per_second: int) -> None:
+        http = self.session.client._http
+        offer = await self._transport.create_offer()
+        self._handshake = await shake_hands(http, self.session.properties, offer, relayed)
+        await self._transport.accept_answer(self._handshake.answer_sdp)
+        await self._connected.wait()
+        if self._error is not None:
+            raise self._error.again()
+        self.info = await self._call(
+            "connection.open",
+            OpenParams(
+                protocol=messages.PROTOCOL_VERSION,
+                client=f"farframe-python/{__version__}",
+                width=width,
+                height=height,
+                max_frames_per_second=max_frames_per_second,
+            ),
+            OpenResult,
+        )
+        if self.info.protocol != messages.PROTOCOL_VERSION:
+            raise HandshakeError(
+                Result.PROTOCOL_VERSION_MISMATCH,
+                f"The server speaks protocol {self.info.protocol}, this client {messages.PROTOCOL_VERSION}.",
+                next_step="Update the older side.",
+            )
+        self._video = self.info.video
+        for _ in range(FIRST_PINGS):
+            await self._ping()
+        self._spawn(self._keep_alive(), "farframe ping")
+        self._spawn(self._resend_pose(), "farframe pose")
+
+    async def close(self) -> None:
+        """End the connection and free everything. May be called again; survives the caller's cancellation."""
+        if self._close_task is None:
+            self._closed = True
+            self._close_task = asyncio.create_task(self._close(), name="farframe close")
+        await asyncio.shield(self._close_task)
+
+    async def _close(self) -> None:
+        if self._error is None and self._connected.is_set():
+            with contextlib.suppress(RuntimeConnectionError):
+                await self._call("connection.close", None, Message, timeout=CLOSE_TIMEOUT_SECONDS)
+        alive = self._error is None
+        self._end(ConnectionLostError(Result.DISCONNECT_REQUEST, "The connection was closed by this device."))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._transport.close()
+        if alive and self._handshake is not None:
+            await say_goodbye(self.session.client._http, self._handshake)
+
+    def _end(self, error: RuntimeConnectionError) -> None:
+        """Let everybody who waits know that it is over. The first reason stays."""
+        if self._error is not None:
+            return
+        self._error = error
+        self._caller.end(error)
+        for stream in self._streams:
+            stream.end(None if self._closed else error)
+        self._connected.set()
+        self._announce_change()
+        if isinstance(error, SessionEndedError):
+            for callback in self._on_ending:
+                callback(error)
+
+    @property
+    def ended(self) -> RuntimeConnectionError | None:
+        """Why the connection ended, or ``None`` while it is open."""
+        return self._error
+
+    @property
+    def relayed(self) -> bool:
+        """Whether the handshake went through the service."""
+        return self._handshake is not None and self._handshake.relayed
+
+    def on_ending(self, callback: Callable[[SessionEndedError], None]) -> None:
+        """Have ``callback`` called, in the event loop, when the server ends the connection and says why."""
+        self._on_ending.append(callback)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # What the transport tells (TransportHandler) ----------------------------------------------------------------
+
+    def on_connected(self) -> None:
+        """The control channel is open."""
+        self._connected.set()
+
+    def on_control(self, text: str) -> None:
+        """A message on the control channel."""
+        self._last_heard = asyncio.get_running_loop().time()
+        self._caller.receive(text)
+
+    def on_frame_record(self, data: bytes) -> None:
+        """A record on the frames channel."""
+        try:
+            record = decode_frame(data)
+        except FarframeError:
+            self._bad_records += 1
+            return
+        for picture, matched in self._matcher.add_record(record):
+            self._deliver(picture, matched)
+
+    def on_picture(self, picture: Picture) -> None:
+        """A decoded picture."""
+        for complete, record in self._matcher.add_picture(picture):
+            self._deliver(complete, record)
+
+    def on_closed(self, reason: str) -> None:
+        """The other side or the network ended it."""
+        self._end(
+            ConnectionLostError(
+                Result.CONNECTION_LOST,
+                f"The connection to the render server broke{f' ({reason})' if reason else ''}.",
+                next_step="Connect again; if that fails, look whether the session is still ready.",
+            )
+        )
+
+    def _send_control(self, text: str) -> None:
+        if len(text.encode()) > messages.MAX_CONTROL_MESSAGE_BYTES:
+            raise RequestError(
+                Result.INVALID_PARAM,
+                f"The request is larger than {messages.MAX_CONTROL_MESSAGE_BYTES} bytes.",
+                next_step="Shorten its parameters.",
+            )
+        self._transport.send_control(text)
+
+    def _on_notification(self, method: str, params: msgspec.Raw) -> None:
+        if method == "scene.loadProgress":
+            progress = messages.convert_params(params, LoadProgressParams)
+            load = self._loads.get(progress.progress_token)
+            if load is not None:
+                load.report(progress.stage, progress.fraction)
+        elif method == "session.ending":
+            ending = messages.convert_params(params, EndingParams)
+            try:
+                reason = Result(ending.reason)
+            except ValueError:
+                reason = Result.FAIL
+            self._end(SessionEndedError(reason, ending.message or "The server ended the connection."))
+
+    # Requests ---------------------------------------------------------------------------------------------------
+
+    async def _call(
+        self,
+        method: str,
+        params: Message | None,
+        kind: type[messages.T],
+        *,
+        timeout: float | None = REQUEST_TIMEOUT_SECONDS,
+        on_late_result: Callable[[messages.T], None] | None = None,
+    ) -> messages.T:
+        return await self._caller.call(method, params, kind, timeout=timeout, on_late_result=on_late_result)
+
+    async def _ping(self) -> None:
+        sent = now_us()
+        answer = await self._call(
+            "connection.ping", PingParams(client_time_us=sent), PingResult, timeout=PING_TIMEOUT_SECONDS
+        )
+        if answer.client_time_us == sent:
+            self._clock.add(sent, answer.server_time_us, now_us())
+
+    async def _keep_alive(self) -> None:
+        """Ping for ever, on time even while an answer is late: the server frees the place of a silent device."""
+        loop = asyncio.get_running_loop()
+        while self._error is None:
+            await asyncio.sleep(PING_INTERVAL_SECONDS)
+            self._spawn(self._ping_once(), "farframe ping")
+            if loop.time() - self._last_heard > PING_TIMEOUT_SECONDS:
+                self._end(
+                    ConnectionLostError(
+                        Result.CONNECTION_LOST,
+                        f"The render server has not answered for {PING_TIMEOUT_SECONDS:g} seconds.",
+                        next_step="Connect again; if that fails, look whether the session is still ready.",
+                    )
+                )
+
+    async def _ping_once(self) -> None:
+        # A late answer ends the connection in _keep_alive, by what was heard last, not by one lost race.
+        with contextlib.suppress(RequestError, RequestTimeoutError, ConnectionLostError, SessionEndedError):
+            await self._ping()
+
+    async def load_model(self, model: str | os.PathLike[str], progress: LoadCallback | None = None) -> LoadedModel:
+        """Load a model into the scene and wait until it is there.
+
+        ``model`` is a URI that the render server reads (``builtin://Engine``, ``upload://``, ``https://``, a
+        ``file://`` below the folders that the operator allows) or a path on this machine, which is first uploaded
+        (see :meth:`RemoteRenderingClient.upload`). ``progress`` is called with :class:`LoadProgress`. A cancelled
+        call leaves no model behind. Raises RequestError (FileNotFound, FileCorrupt, InvalidUri, ...), LocalFileError,
+        ServiceError.
+        """
+        self._require_open()
+        load = _Load(progress or (lambda _: None), before=0.0)
+        if _uploads.is_uri(model):
+            uri = str(model)
+        else:
+            # Sending counts as the first half: how long the rest takes is not known here.
+            sending = load.callback
+            uri = await self.session.client.upload(
+                Path(model), lambda sent: sending(LoadProgress("send", sent.fraction / 2))
+            )
+            load.before = load.reached = 0.5
+        token = f"load-{next(self._tokens)}"
+        self._loads[token] = load
+        try:
+            result = await self._call(
+                "scene.loadModel",
+                LoadModelParams(uri=uri, progress_token=token),
+                LoadModelResult,
+                timeout=None,
+                on_late_result=self._discard,
+            )
+        finally:
+            del self._loads[token]
+        loaded = LoadedModel(
+            model_id=result.model_id,
+            name=result.name,
+            uri=result.uri,
+            bounds=result.bounds,
+            part_count=result.part_count,
+            triangle_count=result.triangle_count,
+            vertex_count=result.vertex_count,
+            material_count=result.material_count,
+            texture_count=result.texture_count,
+            warnings=tuple(result.warnings),
+        )
+        self._models[loaded.model_id] = loaded
+        self._scene_changed()
+        if load.reached < 1.0:
+            load.report("upload", 1.0)
+        return loaded
+
+    def _discard(self, result: LoadModelResult) -> None:
+        """A load was done although its caller had gone: take the model out again."""
+
+        async def unload() -> None:
+            with contextlib.suppress(RuntimeConnectionError):
+                await self._call("scene.unloadModel", UnloadModelParams(model_id=result.model_id), Message)
+
+        if self._error is None:
+            self._spawn(unload(), "farframe discard")
+
+    async def unload_model(self, model: LoadedModel | int) -> None:
+        """Take a model out of the scene. Raises RequestError (InvalidId)."""
+        model_id = model.model_id if isinstance(model, LoadedModel) else model
+        await self._call("scene.unloadModel", UnloadModelParams(model_id=model_id), Message)
+        self._models.pop(model_id, None)
+        self._scene_changed()
+
+    async def clear(self) -> None:
+        """Take all models out of the scene and reset its settings."""
+        await self._call("scene.clear", None, Message)
+        self._models.clear()
+        self._scene_changed()
+
+    async def configure_scene(
+        self,
+        *,
+        light_direction: camera.Vector3 | None = None,
+        light_color: camera.Vector3 | None = None,
+        light_intensity: float | None = None,
+        environment_intensity: float | None = None,
+        environment_rotation: float | None = None,
+        exposure: float | None = None,
+        background: camera.Vector3 | None = None,
+    ) -> SceneResult:
+        """Change light and backdrop; what is not given stays. Meanings and units as in ``SceneParams``."""
+        result = await self._call(
+            "scene.configure",
+            SceneParams(
+                light_direction=light_direction,
+                light_color=light_color,
+                light_intensity=light_intensity,
+                environment_intensity=environment_intensity,
+                environment_rotation=environment_rotation,
+                exposure=exposure,
+                background=background,
+            ),
+            SceneResult,
+        )
+        self._scene_changed()
+        return result
+
+    async def configure_video(
+        self,
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        max_frames_per_second: int | None = None,
+        max_bitrate: int | None = None,
+    ) -> VideoResult:
+        """Change the picture's size (pixels), the highest frame rate or bitrate (bits/s); what is not given stays."""
+        result = await self._call(
+            "video.configure",
+            VideoParams(
+                width=width, height=height, max_frames_per_second=max_frames_per_second, max_bitrate=max_bitrate
+            ),
+            VideoResult,
+        )
+        self._video = result
+        self._scene_changed()
+        return result
+
+    @property
+    def video(self) -> VideoResult:
+        """The picture as the server last said that it sends it."""
+        return self._video
+
+    @property
+    def models(self) -> tuple[LoadedModel, ...]:
+        """The models that this connection has loaded, oldest first."""
+        return tuple(self._models.values())
+
+    async def statistics(self) -> ConnectionStatistics:
+        """What this device and the server measured over the last second."""
+        server = await self._call("statistics.get", None, StatisticsResult)
+        since = now_us() - STATISTICS_WINDOW_US
+        recent = [seen for seen in self._seen if seen.decoded_us >= since]
+        latencies = [seen.latency_us for seen in recent if seen.latency_us is not None]
+        round_trip = self._clock.round_trip_us
+        return ConnectionStatistics(
+            frames_per_second=float(len(recent)),
+            frames_received=self._frame_count,
+            frames_without_record=self._matcher.unmatched,
+            latency_ms=statistics.median(latencies) / 1000 if latencies else None,
+            round_trip_ms=None if round_trip is None else round_trip / 1000,
+            bad_messages=self._bad_records + self._caller.bad_messages,
+            server=server,
+        )
+
+    # Poses ------------------------------------------------------------------------------------------------------
+
+    def look_at(
+        self,
+        eye: camera.Vector3,
+        target: camera.Vector3,
+        up: camera.Vector3 = (0.0, 1.0, 0.0),
+        vertical_fov_degrees: float = camera.DEFAULT_VERTICAL_FOV_DEGREES,
+        near: float | None = None,
+        far: float | None = None,
+    ) -> int:
+        """Look from ``eye`` at ``target`` (world, metres) and return the pose's id.
+
+        Clip distances that are not given hold all loaded models, also those that are loaded afterwards.
+        Raises ValueError for impossible values.
+        """
+        wanted = _LookAt(eye, target, up, vertical_fov_degrees, near, far)
+        pose_id = self._set_views((self._view(wanted),))
+        self._look_at = wanted
+        return pose_id
+
+    def look_at_model(
+        self,
+        model: LoadedModel | None = None,
+        *,
+        azimuth_degrees: float = camera.THREE_QUARTER_AZIMUTH_DEGREES,
+        elevation_degrees: float = camera.THREE_QUARTER_ELEVATION_DEGREES,
+        vertical_fov_degrees: float = camera.DEFAULT_VERTICAL_FOV_DEGREES,
+    ) -> int:
+        """Look at a model (all of them, if none is given) so that it fills the picture; returns the pose's id.
+
+        ``azimuth_degrees`` turns from the front (+Z) towards +X, ``elevation_degrees`` lifts the eye.
+        Raises ValueError when there is no model.
+        """
+        bounds = model.bounds if model is not None else self._bounds()
+        if bounds is None:
+            raise ValueError("there is no model to look at")
+        eye, target = camera.fit(
+            bounds,
+            aspect=self._aspect,
+            vertical_fov_degrees=vertical_fov_degrees,
+            azimuth_degrees=azimuth_degrees,
+            elevation_degrees=elevation_degrees,
+        )
+        return self.look_at(eye, target, vertical_fov_degrees=vertical_fov_degrees)
+
+    def set_pose(self, views: View | Sequence[View]) -> int:
+        """Send a pose of one view, or of two for stereo, and return its id; ``Frame.pose_id`` names it.
+
+        The newest pose counts. Raises ValueError for anything but one or two valid views.
+        """
+        chosen = (views,) if isinstance(views, View) else tuple(views)
+        if not 1 <= len(chosen) <= MAX_VIEWS:
+            raise ValueError(f"a pose has 1 or {MAX_VIEWS} views")
+        pose_id = self._set_views(chosen)
+        self._look_at = None
+        return pose_id
+
+    @property
+    def pose(self) -> PoseRecord | None:
+        """The newest pose that was set."""
+        return self._pose
+
+    @property
+    def _aspect(self) -> float:
+        return self._video.width / self._video.height
+
+    def _bounds(self) -> Bounds | None:
+        return camera.union([model.bounds for model in self._models.values()])
+
+    def _view(self, wanted: _LookAt) -> View:
+        return camera.look_at(
+            wanted.eye,
+            wanted.target,
+            wanted.up,
+            vertical_fov_degrees=wanted.vertical_fov_degrees,
+            aspect=self._aspect,
+            near=wanted.near,
+            far=wanted.far,
+            bounds=self._bounds(),
+        )
+
+    def _set_views(self, views: tuple[View, ...]) -> int:
+        self._require_open()
+        # 0 stands for "no pose yet" on the other side.
+        pose_id = 1 if self._pose is None else (self._pose.pose_id + 1) % ID_RANGE or 1
+        pose = PoseRecord(pose_id, now_us(), views)
+        data = encode_pose(pose)
+        self._pose = pose
+        self._pose_seen.clear()
+        self._pose_changed.set()
+        self._transport.send_pose(data)
+        return pose_id
+
+    async def _resend_pose(self) -> None:
+        """Send the newest pose again until a frame shows it: the channel does not repeat what is lost."""
+        while True:
+            await self._pose_changed.wait()
+            self._pose_changed.clear()
+            wait = RESEND_FIRST_SECONDS
+            while not self._pose_seen.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await self._pose_seen.wait()
+                if self._pose_changed.is_set():
+                    # A newer one went out by itself.
+                    break
+                if not self._pose_seen.is_set() and self._pose is not None:
+                    self._transport.send_pose(encode_pose(self._pose))
+                    wait = min(wait * 2, RESEND_MAX_SECONDS)
+
+    def _scene_changed(self) -> None:
+        """What is drawn from now on differs: remember since when, and let the clip distances follow."""
+        offset = self._clock.offset_us
+        if offset is not None:
+            self._tracker.scene_changed(now_us() + offset - (self._clock.round_trip_us or 0))
+        if self._look_at is not None:
+            view = self._view(self._look_at)
+            if self._pose is None or self._pose.views != (view,):
+                self._set_views((view,))
+
+    # Frames -----------------------------------------------------------------------------------------------------
+
+    def _deliver(self, picture: Picture, record: Any) -> None:
+        self._tracker.add(record)
+        frame = Frame(
+            picture.video_frame,
+            record,
+            received_us=picture.received_us,
+            decoded_us=picture.decoded_us,
+            timings=None
+            if record is None
+            else timings_of(record, self._clock, picture.received_us, picture.decoded_us),
+            is_still=self._tracker.still,
+        )
+        self._newest = frame
+        self._frame_count += 1
+        latency = frame.timings.total if frame.timings else None
+        self._seen.append(_Seen(picture.decoded_us, None if latency is None else int(latency * 1000)))
+        if record is not None and self._pose is not None and record.pose_id == self._pose.pose_id:
+            self._pose_seen.set()
+        for stream in self._streams:
+            stream.put(frame)
+        self._announce_change()
+
+    def frames(self) -> FrameStream:
+        """The frames as they come, newest first; see :class:`FrameStream`. Any number may be iterated at once."""
+        stream = FrameStream(self._newest)
+        if self._error is not None:
+            stream.end(None if self._closed else self._error)
+        self._streams.add(stream)
+        return stream
+
+    async def wait_for_still(self, timeout: float = 30.0) -> Frame:
+        """The first full-quality frame that shows the newest pose and everything that was loaded or changed so far.
+
+        Raises RequestTimeoutError after ``timeout`` seconds, and why the connection ended.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    self._require_open()
+                    views = self._pose.views if self._pose is not None else None
+                    if self._newest is not None and self._size_fits(self._newest) and self._tracker.shows(views):
+                        return self._newest
+                    await self._changed.wait()
+        except TimeoutError:
+            raise RequestTimeoutError(
+                Result.FAIL,
+                f"No full-quality picture came within {timeout:g} seconds.",
+                next_step="Wait longer, or ask for a smaller picture.",
+            ) from None
+
+    def _size_fits(self, frame: Frame) -> bool:
+        return (frame.width, frame.height) == (self._video.width, self._video.height)
+
+    def _announce_change(self) -> None:
+        """Wake all who wait for a frame or for the end; later waiters wait for the next one."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _require_open(self) -> None:
+        if self._error is not None:
+            raise self._error.again()
+
+
+async def open_connection(
+    session: Session,
+    *,
+    width: int,
+    height: int,
+    relayed: Relayed,
+    max_frames_per_second: int,
+    timeout: float,
+    make_transport: TransportFactory | None = None,
+) -> RuntimeConnection:
+    """Connect to a session's render server; see :meth:`Session.connect`. On failure nothing is left."""
+    if make_transport is None:
+        from farframe.client._media import MediaTransport
+
+        make_transport = MediaTransport
+    connection = RuntimeConnection(session, make_transport)
+    try:
+        async with asyncio.timeout(timeout):
+            await connection._open(width, height, relayed, max_frames_per_second)
+    except TimeoutError:
+        await connection.close()
+        raise HandshakeError(
+            Result.HANDSHAKE_FAILED,
+            f"The connection to the render server was not made within {timeout:g} seconds.",
+            next_step="Check that UDP between this machine and the render server's port range is open.",
+        ) from None
+    except BaseException:
+        await connection.close()
+        raise
+    return connection

@@ -1,0 +1,204 @@
+"""A leased render server, as the control plane describes it, and the way to its pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from farframe.client.errors import FarframeClientError, SessionFailedError
+from farframe.wire import sessions as wire
+
+if TYPE_CHECKING:
+    from farframe.client.management import RemoteRenderingClient
+    from farframe.client.runtime import RuntimeConnection
+
+Relayed = bool | Literal["auto"]
+
+POLL_FIRST_SECONDS = 0.1
+POLL_GROWTH = 1.5
+POLL_MAX_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionProperties:
+    """What the service last said about a session.
+
+    ``status`` is Starting, Ready, Stopped, Error or Expired. ``elapsed_minutes`` and ``lease_minutes`` are whole
+    minutes, counted from Ready. ``hostname`` and the ports are set while Ready; ``teraflops`` is what the server's
+    graphics adapter was measured at. ``error_code`` and ``error_message`` are set with status Error.
+    """
+
+    id: str
+    status: str
+    size: str
+    creation_time: datetime
+    elapsed_minutes: int
+    lease_minutes: int
+    hostname: str | None = None
+    handshake_port: int | None = None
+    inspector_port: int | None = None
+    teraflops: float | None = None
+    error_code: str = ""
+    error_message: str = ""
+
+
+def properties_of(session: wire.Session) -> SessionProperties:
+    """The properties of a session as it came over the wire."""
+    return SessionProperties(
+        id=session.id,
+        status=session.status.value,
+        size=session.size.value,
+        creation_time=datetime.fromisoformat(session.creation_time),
+        elapsed_minutes=session.elapsed_time_minutes,
+        lease_minutes=session.max_lease_time_minutes,
+        hostname=session.hostname or None,
+        handshake_port=session.handshake_port or None,
+        inspector_port=session.arr_inspector_port or None,
+        teraflops=session.teraflops or None,
+        error_code=session.error.code if session.error else "",
+        error_message=session.error.message if session.error else "",
+    )
+
+
+class Session:
+    """A session of a :class:`~farframe.client.RemoteRenderingClient`. ``properties`` are as of the last call."""
+
+    def __init__(self, client: RemoteRenderingClient, properties: SessionProperties) -> None:
+        self._client = client
+        self.properties = properties
+
+    def __repr__(self) -> str:
+        return f"Session(id={self.id!r}, status={self.status!r}, size={self.size!r})"
+
+    @property
+    def client(self) -> RemoteRenderingClient:
+        """The client that this session belongs to."""
+        return self._client
+
+    @property
+    def id(self) -> str:
+        """The session's id, unique within the account."""
+        return self.properties.id
+
+    @property
+    def status(self) -> str:
+        """Starting, Ready, Stopped, Error or Expired, as of the last call."""
+        return self.properties.status
+
+    @property
+    def size(self) -> str:
+        """Standard or Premium."""
+        return self.properties.size
+
+    async def refresh(self) -> SessionProperties:
+        """Ask the service for the current properties. Raises NotFoundError and other ServiceErrors."""
+        self.properties = await self._client._properties(self.id)
+        return self.properties
+
+    async def wait_until_ready(
+        self, timeout: float = 300.0, progress: Callable[[Session], None] | None = None
+    ) -> SessionProperties:
+        """Wait until a render server is there, at most ``timeout`` seconds; ``progress`` is called after each look.
+
+        Raises SessionFailedError when the session ends before, or is not ready in time (it then lives on).
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        wait = POLL_FIRST_SECONDS
+        while True:
+            if progress is not None:
+                progress(self)
+            if self.status == "Ready":
+                return self.properties
+            if self.status != "Starting":
+                raise self._failed()
+            left = deadline - loop.time()
+            if left <= 0:
+                raise SessionFailedError(
+                    f"The session {self.id} is not ready after {timeout:g} seconds.",
+                    session_status=self.status,
+                    next_step="Wait longer, or stop it and look into the service's log.",
+                )
+            await asyncio.sleep(min(wait, left))
+            wait = min(wait * POLL_GROWTH, POLL_MAX_SECONDS)
+            await self.refresh()
+
+    def _failed(self) -> SessionFailedError:
+        properties = self.properties
+        if properties.status == "Error":
+            message = properties.error_message or "no reason was given"
+            return SessionFailedError(
+                f"The session {self.id} failed: {message.rstrip('.')}.",
+                session_status="Error",
+                code=properties.error_code,
+                next_step="Create another session; the service's log says more.",
+            )
+        how = {"Stopped": "was stopped", "Expired": "has expired"}.get(properties.status, f"is {properties.status}")
+        return SessionFailedError(
+            f"The session {self.id} {how}.", session_status=properties.status, next_step="Create another session."
+        )
+
+    async def extend(self, minutes_total: int) -> SessionProperties:
+        """Make the lease longer: ``minutes_total`` is the new length, counted from Ready, not what is added.
+
+        Raises InvalidRequestError unless it is larger than the current one and at most 1440.
+        """
+        self.properties = await self._client._extend(self.id, minutes_total)
+        return self.properties
+
+    async def stop(self) -> None:
+        """End the session; its device is told. Stopping an ended session changes nothing."""
+        await self._client._stop(self.id)
+        # The stop has been answered; a failing look at the result would only hide that.
+        with contextlib.suppress(FarframeClientError):
+            await self.refresh()
+
+    @contextlib.asynccontextmanager
+    async def connect(
+        self,
+        width: int = 1280,
+        height: int = 720,
+        *,
+        relayed: Relayed = "auto",
+        max_frames_per_second: int = 60,
+        timeout: float = 20.0,
+    ) -> AsyncIterator[RuntimeConnection]:
+        """Connect this device to the session's render server and receive ``width`` x ``height`` pixels (even).
+
+        The handshake goes straight to the server (``relayed=False``), through the service (``True``), or straight
+        first and through the service if the server cannot be reached (``"auto"``); the media always flows directly.
+        ``timeout`` in seconds is for everything until the connection is open. On the way out the connection is
+        closed and its scene is gone; the session stays.
+
+        Raises SessionFailedError when the session is not ready, HandshakeError when another device is connected
+        (``Result.OTHER_SESSION_CONNECTED``) or the offer is refused, ServiceUnreachableError, RequestError.
+        """
+        # Media libraries take half a second to import: only those who connect pay for it.
+        from farframe.client.runtime import open_connection
+
+        if self.status == "Starting" or self.properties.hostname is None:
+            await self.refresh()
+        if self.status != "Ready":
+            if self.status == "Starting":
+                raise SessionFailedError(
+                    f"The session {self.id} is not ready yet.",
+                    session_status=self.status,
+                    next_step="Call `await session.wait_until_ready()` first.",
+                )
+            raise self._failed()
+        connection = await open_connection(
+            self,
+            width=width,
+            height=height,
+            relayed=relayed,
+            max_frames_per_second=max_frames_per_second,
+            timeout=timeout,
+        )
+        try:
+            yield connection
+        finally:
+            await connection.close()
