@@ -1,0 +1,193 @@
+"""How sessions and connections end, on purpose and by accident."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from farframe.client import (
+    HandshakeError,
+    RemoteRenderingClient,
+    RuntimeConnection,
+    SessionEndedError,
+    SessionFailedError,
+)
+from farframe.protocol.errors import Result
+from tests.end_to_end.harness import RunningService, start_service
+
+pytestmark = pytest.mark.slow
+
+
+async def how_it_ends(connection: RuntimeConnection) -> SessionEndedError:
+    with pytest.raises(SessionEndedError) as caught:
+        async for _ in connection.frames():
+            pass
+    return caught.value
+
+
+def server_processes(service: RunningService) -> list[psutil.Process]:
+    return [process for process in service.descendants() if "farframe.server" in process.cmdline()]
+
+
+async def test_stop_ends_the_stream_and_the_device_learns_why(service: RunningService) -> None:
+    async with RemoteRenderingClient.from_connection_file(service.connection_path) as client:
+        session = await client.create_session()
+        await session.wait_until_ready()
+        async with session.connect(width=320, height=180) as connection:
+            await connection.wait_for_still()
+            ending = asyncio.create_task(how_it_ends(connection))
+            await session.stop()
+            async with asyncio.timeout(5):
+                error = await ending
+        assert error.reason is Result.SESSION_STOPPED
+        assert (await client.get_session(session.id)).status == "Stopped"
+
+
+async def test_expiry_ends_the_stream_and_the_device_learns_why(tmp_path: Path) -> None:
+    service = start_service(tmp_path / "data")
+    try:
+        async with RemoteRenderingClient.from_connection_file(service.connection_path) as client:
+            session = await client.create_session(lease_minutes=1)
+            await session.wait_until_ready()
+            async with session.connect(width=320, height=180) as connection:
+                async with asyncio.timeout(75):
+                    error = await how_it_ends(connection)
+            assert error.reason is Result.SESSION_EXPIRED
+            assert (await client.get_session(session.id)).status == "Expired"
+    finally:
+        service.stop()
+
+
+async def test_a_second_device_is_refused_and_told_why(service: RunningService) -> None:
+    async with (
+        RemoteRenderingClient.from_connection_file(service.connection_path) as client,
+        client.leased() as session,
+        session.connect(width=320, height=180) as connection,
+    ):
+        for relayed in (False, True):
+            with pytest.raises(HandshakeError) as caught:
+                async with session.connect(width=320, height=180, relayed=relayed):
+                    pass
+            assert caught.value.result is Result.OTHER_SESSION_CONNECTED
+        await connection.wait_for_still()
+
+
+async def test_a_device_that_vanishes_frees_its_place(service: RunningService) -> None:
+    script = """
+import asyncio, sys
+from farframe.client import RemoteRenderingClient
+async def main():
+    async with RemoteRenderingClient.from_connection_file(sys.argv[1]) as client:
+        session = await client.get_session(sys.argv[2])
+        async with session.connect(width=320, height=180) as connection:
+            await connection.wait_for_still()
+            print("connected", flush=True)
+            await asyncio.sleep(600)
+asyncio.run(main())
+"""
+    import sys
+
+    async with (
+        RemoteRenderingClient.from_connection_file(service.connection_path) as client,
+        client.leased() as session,
+    ):
+        device = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", script, str(service.connection_path), session.id, stdout=asyncio.subprocess.PIPE
+        )
+        assert device.stdout is not None
+        async with asyncio.timeout(60):
+            assert await device.stdout.readline() == b"connected\n"
+        device.send_signal(signal.SIGKILL)
+        await device.wait()
+        gone = time.monotonic()
+        while True:
+            try:
+                async with session.connect(width=320, height=180) as connection:
+                    await connection.wait_for_still()
+                    break
+            except HandshakeError as error:
+                assert error.result is Result.OTHER_SESSION_CONNECTED
+                assert time.monotonic() - gone < 30
+                await asyncio.sleep(0.2)
+
+
+async def test_a_killed_render_server_turns_the_session_into_error(service: RunningService) -> None:
+    async with RemoteRenderingClient.from_connection_file(service.connection_path) as client:
+        before = {process.pid for process in server_processes(service)}
+        session = await client.create_session()
+        await session.wait_until_ready()
+        # The warm server took the session; it is the one whose handshake port is the session's.
+        port = session.properties.handshake_port
+        (victim,) = [
+            process
+            for process in server_processes(service)
+            if any(item.laddr.port == port for item in process.net_connections("tcp") if item.status == "LISTEN")
+        ]
+        assert victim.pid in before | {victim.pid}
+        victim.kill()
+        killed = time.monotonic()
+        while (properties := await session.refresh()).status == "Ready":
+            assert time.monotonic() - killed < 30
+            await asyncio.sleep(0.1)
+        assert properties.status == "Error"
+        assert properties.error is not None
+        assert properties.error.code == "ServerDied"
+        with pytest.raises(SessionFailedError):
+            await session.wait_until_ready()
+
+
+async def test_no_session_claims_ready_after_the_service_was_killed(tmp_path: Path) -> None:
+    service = start_service(tmp_path / "data")
+    async with RemoteRenderingClient.from_connection_file(service.connection_path) as client:
+        session = await client.create_session(lease_minutes=60)
+        await session.wait_until_ready()
+        identifier = session.id
+    left = service.kill()
+    _, alive = psutil.wait_procs(left, timeout=15)
+    assert not alive, "render servers outlive a killed service"
+    service = start_service(tmp_path / "data")
+    try:
+        async with RemoteRenderingClient.from_connection_file(service.connection_path) as client:
+            session = await client.get_session(identifier)
+            assert session.status == "Error"
+            assert session.properties.error is not None
+            assert session.properties.error.code == "ServerLost"
+            assert not [item.id async for item in client.list_sessions()]
+            async with client.leased() as another:
+                assert another.status == "Ready"
+    finally:
+        service.stop()
+
+
+async def test_the_inspector_shows_frames_and_log_to_whoever_has_a_token(service: RunningService) -> None:
+    async with (
+        RemoteRenderingClient.from_connection_file(service.connection_path) as client,
+        client.leased() as session,
+        session.connect(width=320, height=180) as connection,
+    ):
+        await connection.wait_for_still()
+        properties = session.properties
+        base = f"https://{properties.hostname}:{properties.inspector_port}"
+        token = await client._http.token()
+        async with httpx.AsyncClient(verify=client.connection.ssl_context()) as http:
+            page = await http.get(f"{base}/")
+            assert page.status_code == 200
+            assert "<html" in page.text.lower()
+            assert (await http.get(f"{base}/ledger")).status_code == 401
+            assert (await http.get(f"{base}/log", headers={"Authorization": "Bearer no.such.token"})).status_code == 401
+            headers = {"Authorization": f"Bearer {token}"}
+            async with asyncio.timeout(10):
+                for path, member in (("ledger", "frameId"), ("log", "event")):
+                    async with http.stream("GET", f"{base}/{path}", headers=headers) as response:
+                        assert response.status_code == 200
+                        async for line in response.aiter_lines():
+                            assert member in json.loads(line)
+                            assert token not in line
+                            break
