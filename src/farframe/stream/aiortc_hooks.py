@@ -1,0 +1,558 @@
+"""ICE, DTLS-SRTP and SCTP of one connection, from aiortc's and aioice's parts. The only place that knows their insides.
+
+aiortc's ``RTCPeerConnection`` is not used: negotiation, the sending and the receiving of video are our own (see
+``docs/streaming.md`` for why), so three of its parts remain, and each is bent where it does not fit. What is bent:
+
+    Part                  Hook                              Reason
+    --------------------  --------------------------------  ------------------------------------------------------------
+    aioice StunProtocol   datagram_received                 note when the device was last heard; sort packets by their
+                                                            first byte instead of by a failed STUN parse; hostile
+                                                            datagrams must not raise in the event loop
+    aioice StunProtocol   request                           remember the check under way, to repeat it (next line)
+    aioice Connection     check_incoming                    a lost check is sent again as soon as the other side is
+                                                            heard, not after aioice's 500 ms (RFC 8445, 7.3.1.4)
+    aioice Connection     gather_candidates                 own sockets: given host, port range and STUN servers
+    aioice Connection     query_consent                     every second instead of every five, so that a device that is
+                                                            alive but has nothing to say is heard; ends after 30 s
+    aioice Connection     _nominated                        send in one call per packet, without a coroutine
+    aiortc DtlsTransport  _handle_rtp_data,                 packets go to our own sender or receiver
+                          _handle_rtcp_data
+    aiortc DtlsTransport  _tx_srtp                          as _nominated
+    aiortc DtlsTransport  _set_role, _task                  the role follows from our negotiation; await the end of its
+                                                            task when closing
+    aiortc SctpTransport  _handle_data                      a malformed message from a device must not end the transport
+    aiortc SctpTransport  _rto                              a lost first packet costs 0.3 s instead of 3 s
+    RTCIceTransport       replaced by a stand-in            of it, DTLS only uses ``_recv``, ``_send`` and ``role``
+
+The hooked names are checked when this module is imported, so that another version fails at once and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import random
+import re
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import aioice
+import aiortc
+import ifaddr
+from aioice import stun
+from aioice.candidate import Candidate, candidate_foundation, candidate_priority
+from aioice.ice import CandidatePair, Connection, StunProtocol, server_reflexive_candidate
+from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
+from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsFingerprint, RTCDtlsParameters, RTCDtlsTransport
+from aiortc.rtcsctptransport import RTCSctpCapabilities, RTCSctpTransport
+
+from farframe.protocol.errors import FarframeError, Result
+from farframe.stream.negotiation import SCTP_PORT, LocalCandidate, RemoteCandidate, TransportParameters
+
+logger = logging.getLogger(__name__)
+
+AIORTC_VERSION = "1.16."
+AIOICE_VERSION = "0.13."
+
+SOCKET_BUFFER_BYTES = 2 * 1024 * 1024
+MAX_LOCAL_ADDRESSES = 8
+PORT_ATTEMPTS = 400
+STUN_TIMEOUT_SECONDS = 1.0
+CONSENT_INTERVAL_SECONDS = 1.0
+CONSENT_TIMEOUT_SECONDS = 30.0
+"""A side that has not been heard for so long must not be sent to any more (RFC 7675)."""
+
+SCTP_FIRST_RETRY_SECONDS = 0.3
+MAX_INBOUND_MESSAGE_BYTES = 1024 * 1024
+MAX_MESSAGE_BYTES = 262_144
+"""Largest data channel message that we announce to accept; aiortc's own limit."""
+
+
+def _check_hooks() -> None:
+    """Raise ``ImportError`` unless the installed aiortc and aioice have every name that this module hooks."""
+    problems = []
+    for module, version in ((aiortc, AIORTC_VERSION), (aioice, AIOICE_VERSION)):
+        if not module.__version__.startswith(version):
+            problems.append(f"{module.__name__} is {module.__version__}, not {version}x")
+    on_class: list[tuple[type, tuple[str, ...]]] = [
+        (StunProtocol, ("datagram_received", "request", "send_stun")),
+        (Connection, ("gather_candidates", "check_incoming", "query_consent", "data_received", "build_request")),
+        (RTCDtlsTransport, ("_handle_rtp_data", "_handle_rtcp_data", "_set_role")),
+        (RTCSctpTransport, ("_handle_data",)),
+    ]
+    in_instance: list[tuple[type, tuple[str, ...]]] = [
+        (
+            Connection,
+            (
+                "_nominated",
+                "_protocols",
+                "_local_candidates",
+                "_local_candidates_start",
+                "_local_candidates_end",
+                "_check_list",
+                "_closing",
+            ),
+        ),
+        (RTCDtlsTransport, ("_tx_srtp", "_task")),
+        (RTCSctpTransport, ("_rto", "_advertised_rwnd")),
+    ]
+    for owner, names in on_class:
+        problems += [f"{owner.__name__}.{name} is missing" for name in names if not hasattr(owner, name)]
+    for owner, names in in_instance:
+        set_names = owner.__init__.__code__.co_names  # type: ignore[misc]
+        problems += [f"{owner.__name__}.{name} is not set" for name in names if name not in set_names]
+    if problems:
+        raise ImportError(
+            f"farframe.stream is written for aiortc {AIORTC_VERSION}x and aioice {AIOICE_VERSION}x and reaches into "
+            f"them; here {'; '.join(problems)}. Install the pinned versions."
+        )
+
+
+_check_hooks()
+
+
+@dataclass(frozen=True)
+class TransportConfig:
+    """Where a transport binds its UDP sockets and what it announces.
+
+    ``bind_host`` is an IP address; the unspecified address (``0.0.0.0`` or ``::``) stands for all interfaces.
+    ``public_addresses`` replace the addresses in announced candidates. Ports are drawn from ``port_min`` to
+    ``port_max``; both 0 leave the choice to the system. ``stun_servers`` look like ``stun:host:port``; none is asked
+    unless it is named here.
+    """
+
+    bind_host: str = "127.0.0.1"
+    public_addresses: tuple[str, ...] = ()
+    port_min: int = 0
+    port_max: int = 0
+    stun_servers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for address in (self.bind_host, *self.public_addresses):
+            ipaddress.ip_address(address)
+        if not (self.port_min == self.port_max == 0 or 1 <= self.port_min <= self.port_max <= 65535):
+            raise ValueError(f"not a range of UDP ports: {self.port_min} to {self.port_max}")
+        for server in self.stun_servers:
+            parse_stun_server(server)
+
+
+def parse_stun_server(text: str) -> tuple[str, int]:
+    """Host and port of ``stun:host:port`` (port 3478 unless given). Raises ``ValueError``."""
+    match = re.fullmatch(r"stun:(\[[0-9A-Fa-f:.]+\]|[^:\s/?]+)(?::(\d{1,5}))?", text)
+    if match is None:
+        raise ValueError(f"not a STUN server: {text!r}; write stun:host:port")
+    return match[1].strip("[]"), int(match[2] or 3478)
+
+
+def local_addresses(bind_host: str) -> list[str]:
+    """The addresses to bind: ``bind_host`` itself, or those of all interfaces when it is unspecified.
+
+    ``0.0.0.0`` means IPv4 alone, ``::`` both. Loopback is used only where there is nothing else, for a device elsewhere
+    cannot reach it and one on this machine reaches the others.
+    """
+    host = ipaddress.ip_address(bind_host)
+    if not host.is_unspecified:
+        return [bind_host]
+    found = []
+    for adapter in ifaddr.get_adapters():
+        for ip in adapter.ips:
+            text = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
+            address = ipaddress.ip_address(text)
+            if address.is_loopback or address.is_link_local or (host.version == 4 and address.version == 6):
+                continue
+            found.append(text)
+    return found[:MAX_LOCAL_ADDRESSES] or ["127.0.0.1"]
+
+
+def bind_udp(host: str, port_min: int, port_max: int, *, chooser: random.Random | None = None) -> socket.socket:
+    """A UDP socket bound to ``host`` and a random free port of the range. Raises ``OSError`` when none binds.
+
+    Random ones are tried until one binds: a port that was free a moment ago may be taken now, so nothing is predicted.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    choose = chooser or random.Random()  # noqa: S311 - spreads the ports, keeps no secret
+    ports = (
+        [0]
+        if port_max == 0
+        else choose.sample(range(port_min, port_max + 1), min(port_max - port_min + 1, PORT_ATTEMPTS))
+    )
+    failure: OSError | None = None
+    for port in ports:
+        udp = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            udp.setblocking(False)
+            udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
+            udp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+            udp.bind((host, port))
+        except OSError as error:
+            udp.close()
+            failure = error
+        else:
+            return udp
+    raise OSError(f"no UDP port from {port_min} to {port_max} on {host} can be bound: {failure}")
+
+
+class _Protocol(StunProtocol):  # type: ignore[misc]
+    """One UDP socket."""
+
+    def __init__(self, receiver: _Connection) -> None:
+        super().__init__(receiver)
+        self.checks: dict[tuple[str, int], stun.Message] = {}
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        if not data:
+            return
+        source = (addr[0], addr[1])
+        receiver: _Connection = self.receiver
+        if data[0] > 3:  # RFC 7983: STUN begins with 0 to 3
+            pair = receiver._nominated.get(1)
+            if pair is None or pair.remote_addr == source:
+                receiver.heard()
+                receiver.data_received(data, 1)
+            return
+        try:
+            super().datagram_received(data, source)
+        except Exception as error:
+            logger.debug("a malformed STUN packet was ignored: %r", error)
+        else:
+            pair = receiver._nominated.get(1)
+            if pair is None or pair.remote_addr == source:
+                receiver.heard()
+
+    async def request(
+        self,
+        request: stun.Message,
+        addr: tuple[str, int],
+        integrity_key: bytes | None = None,
+        retransmissions: int | None = None,
+    ) -> tuple[stun.Message, tuple[str, int]]:
+        self.checks[addr] = request
+        try:
+            answer: tuple[stun.Message, tuple[str, int]] = await super().request(
+                request, addr, integrity_key=integrity_key, retransmissions=retransmissions
+            )
+            return answer
+        finally:
+            self.checks.pop(addr, None)
+
+
+class _Connection(Connection):  # type: ignore[misc]
+    """An ICE agent on our own sockets."""
+
+    def __init__(self, config: TransportConfig, *, controlling: bool, clock: Callable[[], float]) -> None:
+        super().__init__(ice_controlling=controlling)
+        self._config = config
+        self._clock = clock
+        self.last_heard = clock()
+
+    def heard(self) -> None:
+        self.last_heard = self._clock()
+
+    async def gather_candidates(self) -> None:
+        self._local_candidates_start = True
+        loop = asyncio.get_running_loop()
+        failure: OSError | None = None
+        for address in local_addresses(self._config.bind_host):
+            try:
+                udp = bind_udp(address, self._config.port_min, self._config.port_max)
+            except OSError as error:
+                failure = error
+                continue
+            try:
+                _, protocol = await loop.create_datagram_endpoint(lambda: _Protocol(self), sock=udp)
+            except BaseException:
+                udp.close()
+                raise
+            self._protocols.append(protocol)
+            host, port = udp.getsockname()[:2]
+            protocol.local_candidate = Candidate(
+                foundation=candidate_foundation("host", "udp", host),
+                component=1,
+                transport="udp",
+                priority=candidate_priority(1, "host", 65535 - len(self._protocols)),
+                host=host,
+                port=port,
+                type="host",
+            )
+            self._local_candidates.append(protocol.local_candidate)
+        if not self._protocols:
+            raise OSError(str(failure))
+        await self._ask_stun_servers()
+        self._local_candidates_end = True
+
+    async def _ask_stun_servers(self) -> None:
+        tasks = [
+            asyncio.ensure_future(server_reflexive_candidate(protocol, parse_stun_server(server)))
+            for server in self._config.stun_servers
+            for protocol in self._protocols
+            if ":" not in protocol.local_candidate.host
+        ]
+        if not tasks:
+            return
+        try:
+            done, _ = await asyncio.wait(tasks, timeout=STUN_TIMEOUT_SECONDS)
+        finally:
+            for task in tasks:
+                task.cancel()
+        for task in done:
+            if not task.cancelled() and task.exception() is None:
+                self._local_candidates.append(task.result()[0])
+
+    def check_incoming(self, message: stun.Message, addr: tuple[str, int], protocol: _Protocol) -> None:
+        super().check_incoming(message, addr, protocol)
+        under_way = protocol.checks.get(addr)
+        if under_way is None:
+            return
+        for pair in self._check_list:
+            if pair.protocol is protocol and pair.remote_addr == addr:
+                if pair.state is CandidatePair.State.IN_PROGRESS:
+                    protocol.send_stun(under_way, addr)
+                return
+
+    async def query_consent(self) -> None:
+        assert self.remote_password is not None  # connect() has checked it
+        key = self.remote_password.encode()
+        while self._clock() - self.last_heard < CONSENT_TIMEOUT_SECONDS:
+            await asyncio.sleep(CONSENT_INTERVAL_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311
+            for pair in list(self._nominated.values()):
+                request = self.build_request(pair, nominate=False)
+                with contextlib.suppress(stun.TransactionError):
+                    await pair.protocol.request(request, pair.remote_addr, integrity_key=key, retransmissions=0)
+        self._query_consent_task = None  # or close() would wait for this very task
+        await self.close()
+
+
+class _IcePath:
+    """What DTLS needs of an ``RTCIceTransport``."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self.connection = connection
+        self._recv = connection.recv
+        self._send = connection.send
+
+    @property
+    def role(self) -> str:
+        return "controlling" if self.connection.ice_controlling else "controlled"
+
+
+class _Dtls(RTCDtlsTransport):  # type: ignore[misc]
+    """DTLS whose RTP and RTCP go to ``on_rtp`` and ``on_rtcp`` as bytes."""
+
+    on_rtp: Callable[[bytes], None] | None = None
+    on_rtcp: Callable[[bytes], None] | None = None
+
+    async def _handle_rtp_data(self, data: bytes, arrival_time_ms: int) -> None:
+        _guarded(self.on_rtp, data)
+
+    async def _handle_rtcp_data(self, data: bytes) -> None:
+        _guarded(self.on_rtcp, data)
+
+
+def _guarded(callback: Callable[[bytes], None] | None, data: bytes) -> None:
+    if callback is None:
+        return
+    try:
+        callback(data)
+    except Exception:
+        logger.exception("a media packet could not be handled")
+
+
+class _Sctp(RTCSctpTransport):  # type: ignore[misc]
+    """SCTP that survives malformed messages and bounds what a device can make it keep."""
+
+    async def _handle_data(self, data: bytes) -> None:
+        try:
+            await super()._handle_data(data)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            logger.info("a malformed data channel packet was ignored: %r", error)
+        if self._advertised_rwnd < -MAX_INBOUND_MESSAGE_BYTES:
+            await self.stop()
+
+
+class MediaTransport:
+    """One connection: ICE, then DTLS, then SRTP beside SCTP. Not thread-safe: everything on the loop's thread.
+
+    Order of calls: :meth:`gather`, :meth:`connect`, :meth:`open_data`; :meth:`close` at any time.
+    """
+
+    def __init__(
+        self, config: TransportConfig, *, controlling: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._config = config
+        self._connection = _Connection(config, controlling=controlling, clock=clock)
+        self._dtls = _Dtls(_IcePath(self._connection), [RTCCertificate.generateCertificate()])
+        self._sctp = _Sctp(self._dtls)
+        self._sctp._rto = SCTP_FIRST_RETRY_SECONDS
+        self._closed = False
+        self.on_rtp: Callable[[bytes], None] = _ignore
+        self.on_rtcp: Callable[[bytes], None] = _ignore
+        self.on_channel: Callable[[RTCDataChannel], None] | None = None
+        self.on_lost: Callable[[bool], None] | None = None
+        """Called once when a connected transport ends by itself; the argument: whether the other side said so."""
+        self.bytes_sent = 0
+        self.packets_sent = 0
+
+    @property
+    def last_heard(self) -> float:
+        """When the other side was last heard, by the clock that was passed in."""
+        return self._connection.last_heard
+
+    @property
+    def write_backlog_bytes(self) -> int:
+        """Bytes that the operating system has not taken yet."""
+        pair = self._connection._nominated.get(1)
+        return int(pair.protocol.transport.get_write_buffer_size()) if pair is not None else 0
+
+    def parameters(self, setup: str) -> TransportParameters:
+        """Our side of a description."""
+        fingerprints = tuple(
+            (f.algorithm, f.value) for f in self._dtls.getLocalParameters().fingerprints if f.algorithm == "sha-256"
+        )
+        return TransportParameters(
+            self._connection.local_username, self._connection.local_password, fingerprints, setup
+        )
+
+    async def gather(self) -> tuple[LocalCandidate, ...]:
+        """Bind the sockets and return what to announce. Raises :class:`FarframeError` when no port can be bound."""
+        try:
+            await self._connection.gather_candidates()
+        except OSError as error:
+            raise FarframeError(
+                Result.FAIL,
+                f"The video transport has no UDP port: {error}.",
+                next_step="Widen the server's port range.",
+            ) from error
+        return tuple(self._announced())
+
+    def _announced(self) -> list[LocalCandidate]:
+        announced: list[LocalCandidate] = []
+        public = [ipaddress.ip_address(address) for address in self._config.public_addresses]
+        for candidate in self._connection.local_candidates:
+            hosts = [candidate.host]
+            if public and candidate.type == "host":
+                version = ipaddress.ip_address(candidate.host).version
+                hosts = [str(address) for address in public if address.version == version]
+            announced += [
+                LocalCandidate(
+                    candidate.foundation,
+                    candidate.priority - index,
+                    host,
+                    candidate.port,
+                    candidate.type,
+                    candidate.related_address,
+                    candidate.related_port,
+                )
+                for index, host in enumerate(hosts)
+            ]
+        return announced
+
+    async def connect(
+        self, remote: TransportParameters, candidates: tuple[RemoteCandidate, ...], *, local_setup: str
+    ) -> None:
+        """Find a path and shake hands. Raises ``ConnectionError``; bound the time with ``asyncio.timeout``.
+
+        The end of the other side's candidates is never signalled to aioice: one that hides its addresses behind mDNS
+        names offers none that we use, and is found by its own checks.
+        """
+        connection = self._connection
+        connection.remote_is_lite = remote.lite
+        connection.remote_username = remote.username
+        connection.remote_password = remote.password
+        if remote.lite:
+            connection.ice_controlling = True
+        for candidate in candidates:
+            await connection.add_remote_candidate(
+                Candidate(
+                    candidate.foundation, 1, "udp", candidate.priority, candidate.host, candidate.port, candidate.kind
+                )
+            )
+        await connection.connect()
+        self._dtls.on_rtp = self.on_rtp
+        self._dtls.on_rtcp = self.on_rtcp
+        self._dtls._set_role("client" if local_setup == "active" else "server")
+        fingerprints = [RTCDtlsFingerprint(algorithm, value) for algorithm, value in remote.fingerprints]
+        await self._dtls.start(RTCDtlsParameters(fingerprints))
+        if self._dtls.state != "connected":
+            raise ConnectionError("the DTLS handshake failed")
+        self._dtls.on("statechange", self._dtls_changed)
+
+    async def open_data(self, remote_port: int, max_message_bytes: int) -> None:
+        """Start SCTP; channels that exist already are opened, the other side's come to ``on_channel``."""
+        self._sctp.on("datachannel", self._channel_opened)
+        await self._sctp.start(RTCSctpCapabilities(maxMessageSize=max_message_bytes), remote_port or SCTP_PORT)
+
+    def create_channel(self, label: str, *, ordered: bool = True, max_retransmits: int | None = None) -> RTCDataChannel:
+        """A data channel that opens as soon as the transport does."""
+        return RTCDataChannel(
+            self._sctp, RTCDataChannelParameters(label=label, ordered=ordered, maxRetransmits=max_retransmits)
+        )
+
+    def _channel_opened(self, channel: RTCDataChannel) -> None:
+        if self.on_channel is not None:
+            self.on_channel(channel)
+
+    def _dtls_changed(self) -> None:
+        if self._dtls.state in ("closed", "failed") and not self._closed:
+            callback, self.on_lost = self.on_lost, None
+            if callback is not None:
+                callback(not self._connection._closing)
+
+    def send_rtp(self, data: bytes) -> None:
+        """Encrypt and send one RTP packet; silently nothing when there is no path."""
+        pair = self._connection._nominated.get(1)
+        if pair is None or self._dtls.state != "connected":
+            return
+        protected = self._dtls._tx_srtp.protect(data)
+        pair.protocol.transport.sendto(protected, pair.remote_addr)
+        self.bytes_sent += len(protected)
+        self.packets_sent += 1
+
+    def send_rtcp(self, data: bytes) -> None:
+        """Encrypt and send one compound RTCP packet; silently nothing when there is no path."""
+        pair = self._connection._nominated.get(1)
+        if pair is None or self._dtls.state != "connected":
+            return
+        protected = self._dtls._tx_srtp.protect_rtcp(data)
+        pair.protocol.transport.sendto(protected, pair.remote_addr)
+
+    @property
+    def connected(self) -> bool:
+        """Whether media can be sent now."""
+        return bool(self._dtls.state == "connected") and not self._closed
+
+    async def close(self) -> None:
+        """Say goodbye, end every task and close every socket. A second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        task = self._dtls._task
+        for step in (self._sctp.stop, self._dtls.stop):
+            await _quietly(step())
+        if task is not None:
+            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+                await task
+        await _quietly(self._connection.close())
+        self._dtls.remove_all_listeners()
+
+    def abandon(self) -> None:
+        """Close the sockets without a word, as a device that loses its power does. For tests of silence."""
+        for protocol in self._connection._protocols:
+            protocol.transport.close()
+
+
+async def _quietly(step: Coroutine[Any, Any, None]) -> None:
+    try:
+        await step
+    except Exception as error:
+        logger.debug("an error while closing a transport: %r", error)
+
+
+def _ignore(data: bytes) -> None:
+    """Drop a packet for which nobody waits."""

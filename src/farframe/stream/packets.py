@@ -1,0 +1,201 @@
+"""H.264 in RTP packets and back (RFC 6184, packetization mode 1; RFC 4588 for retransmissions). No I/O.
+
+Annex B access units are split at their start codes; a unit that fits goes alone, small ones at the head of a frame
+(parameter sets) share a STAP-A, large ones are cut into FU-A fragments of equal size.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+MAX_PAYLOAD_BYTES = 1180
+"""RTP payload of one packet. With RTP, its extensions, SRTP, UDP and IPv6 a datagram stays below 1280 bytes, the least
+that every IPv6 path carries whole."""
+
+RTX_OVERHEAD_BYTES = 2
+
+NAL_SPS = 7
+NAL_STAP_A = 24
+NAL_FU_A = 28
+
+_START_CODE = b"\x00\x00\x01"
+_LONG_START_CODE = b"\x00\x00\x00\x01"
+_LENGTH = struct.Struct(">H")
+_RTP_HEAD = struct.Struct(">BBHII")
+_EXTENSION_HEAD = struct.Struct(">HH")
+
+ONE_BYTE_EXTENSIONS = 0xBEDE
+"""Profile of RTP header extensions with one-byte heads (RFC 8285)."""
+
+
+def split_access_unit(data: bytes) -> Iterator[memoryview]:
+    """The NAL units of an Annex B access unit, without their start codes and without a copy."""
+    view = memoryview(data)
+    position = data.find(_START_CODE)
+    while position >= 0:
+        start = position + len(_START_CODE)
+        position = data.find(_START_CODE, start)
+        end = len(data) if position < 0 else position
+        while end > start and data[end - 1] == 0:  # trailing zeros belong to the next, four-byte start code
+            end -= 1
+        if end > start:
+            yield view[start:end]
+
+
+def packetize(data: bytes, max_payload: int = MAX_PAYLOAD_BYTES) -> list[bytes]:
+    """The RTP payloads, in order, that carry one Annex B access unit. Empty for data without a NAL unit."""
+    payloads: list[bytes] = []
+    small: list[memoryview] = []
+    small_bytes = 1
+
+    def flush() -> None:
+        nonlocal small_bytes
+        if len(small) == 1:
+            payloads.append(bytes(small[0]))
+        elif small:
+            head = NAL_STAP_A | max(unit[0] & 0x60 for unit in small)
+            payloads.append(
+                bytes([head]) + b"".join(part for unit in small for part in (_LENGTH.pack(len(unit)), unit))
+            )
+        small.clear()
+        small_bytes = 1
+
+    for unit in split_access_unit(data):
+        size = len(unit)
+        if small_bytes + _LENGTH.size + size > max_payload:
+            flush()
+        if size > max_payload:
+            payloads.extend(_fragment(unit, max_payload))
+        else:
+            small.append(unit)
+            small_bytes += _LENGTH.size + size
+    flush()
+    return payloads
+
+
+def _fragment(unit: memoryview, max_payload: int) -> Iterator[bytes]:
+    indicator = (unit[0] & 0xE0) | NAL_FU_A
+    kind = unit[0] & 0x1F
+    body = unit[1:]
+    count = -(-len(body) // (max_payload - 2))
+    size = -(-len(body) // count)
+    for index in range(count):
+        flags = (0x80 if index == 0 else 0) | (0x40 if index == count - 1 else 0)
+        yield bytes((indicator, flags | kind)) + body[index * size : (index + 1) * size]
+
+
+def depacketize(payload: bytes) -> bytes:
+    """The piece of an Annex B stream that one payload carries. Raises ``ValueError`` for a malformed one."""
+    if len(payload) < 2:
+        raise ValueError("an H.264 payload is shorter than two bytes")
+    kind = payload[0] & 0x1F
+    if 1 <= kind < NAL_STAP_A:
+        return _LONG_START_CODE + payload
+    if kind == NAL_FU_A:
+        if payload[1] & 0x80:
+            return _LONG_START_CODE + bytes([(payload[0] & 0xE0) | (payload[1] & 0x1F)]) + payload[2:]
+        return payload[2:]
+    if kind == NAL_STAP_A:
+        pieces = []
+        position = 1
+        while position < len(payload):
+            if position + _LENGTH.size > len(payload):
+                raise ValueError("a STAP-A length is truncated")
+            (size,) = _LENGTH.unpack_from(payload, position)
+            position += _LENGTH.size
+            if size == 0 or position + size > len(payload):
+                raise ValueError("a STAP-A unit is truncated")
+            pieces += [_LONG_START_CODE, payload[position : position + size]]
+            position += size
+        return b"".join(pieces)
+    raise ValueError(f"NAL unit type {kind} is not used in packetization mode 1")
+
+
+def starts_keyframe(payload: bytes) -> bool:
+    """Whether this payload is the first of a keyframe: a sequence parameter set, which our keyframes begin with."""
+    if len(payload) < 4:
+        return False
+    kind = payload[0] & 0x1F
+    return kind == NAL_SPS or (kind == NAL_STAP_A and payload[3] & 0x1F == NAL_SPS)
+
+
+@dataclass(slots=True)
+class RtpPacket:
+    """One RTP packet as received. ``abs_send_time`` is the 24-bit header extension, if there was one."""
+
+    payload_type: int
+    marker: bool
+    sequence_number: int
+    timestamp: int
+    ssrc: int
+    payload: bytes
+    abs_send_time: int | None = None
+
+
+def build_packet(
+    payload_type: int,
+    marker: bool,
+    sequence_number: int,
+    timestamp: int,
+    ssrc: int,
+    extensions: bytes,
+    payload: bytes,
+) -> bytes:
+    """The bytes of an RTP packet. ``extensions`` are padded one-byte header extension elements, maybe none."""
+    head = _RTP_HEAD.pack(
+        0x90 if extensions else 0x80,
+        payload_type | (0x80 if marker else 0),
+        sequence_number & 0xFFFF,
+        timestamp & 0xFFFFFFFF,
+        ssrc,
+    )
+    if extensions:
+        return head + _EXTENSION_HEAD.pack(ONE_BYTE_EXTENSIONS, len(extensions) // 4) + extensions + payload
+    return head + payload
+
+
+def parse_packet(data: bytes, abs_send_time_id: int = 0) -> RtpPacket:
+    """An RTP packet from untrusted bytes. Raises ``ValueError`` for anything that is none."""
+    if len(data) < _RTP_HEAD.size or data[0] >> 6 != 2:
+        raise ValueError("not an RTP packet")
+    flags, kind, sequence_number, timestamp, ssrc = _RTP_HEAD.unpack_from(data)
+    position = _RTP_HEAD.size + 4 * (flags & 0x0F)
+    end = len(data)
+    abs_send_time: int | None = None
+    if flags & 0x10:
+        if position + 4 > end:
+            raise ValueError("an RTP header extension is truncated")
+        profile, words = _EXTENSION_HEAD.unpack_from(data, position)
+        position += 4
+        if position + 4 * words > end:
+            raise ValueError("an RTP header extension is truncated")
+        if profile == ONE_BYTE_EXTENSIONS and abs_send_time_id:
+            abs_send_time = _find_abs_send_time(data, position, position + 4 * words, abs_send_time_id)
+        position += 4 * words
+    if flags & 0x20:
+        end -= data[-1]
+    if position > end:
+        raise ValueError("an RTP packet is truncated")
+    return RtpPacket(
+        kind & 0x7F, bool(kind & 0x80), sequence_number, timestamp, ssrc, data[position:end], abs_send_time
+    )
+
+
+def _find_abs_send_time(data: bytes, position: int, end: int, wanted: int) -> int | None:
+    while position < end:
+        head = data[position]
+        if head == 0:
+            position += 1
+            continue
+        size = (head & 0x0F) + 1
+        if head >> 4 == wanted and size == 3 and position + 4 <= end:
+            return int.from_bytes(data[position + 1 : position + 4], "big")
+        position += 1 + size
+    return None
+
+
+def one_byte_extension(identifier: int, value: bytes) -> bytes:
+    """One RTP header extension element of 1 to 16 bytes; ``identifier`` is 1 to 14."""
+    return bytes([(identifier << 4) | (len(value) - 1)]) + value
