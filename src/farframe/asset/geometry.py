@@ -24,8 +24,8 @@ def compact(indices: Indices, vertex_count: int) -> tuple[Indices, NDArray[np.in
     Costs time in proportion to the indices alone when they use few of many vertices.
     """
     if len(indices) * 8 < vertex_count:
-        kept, inverse = np.unique(indices, return_inverse=True)
-        return inverse.astype(np.uint32).reshape(-1), kept.astype(np.intp)
+        few, inverse = np.unique(indices, return_inverse=True)
+        return inverse.astype(np.uint32).reshape(-1), few.astype(np.intp)
     used = np.zeros(vertex_count, dtype=bool)
     used[indices] = True
     kept = np.flatnonzero(used)
@@ -167,7 +167,8 @@ def _in_plane(vectors: NDArray[np.float64], normals: NDArray[np.float64]) -> NDA
     """The vectors without their part along the unit normals, with length 1 (0 where nothing is left)."""
     flat = vectors - normals * np.einsum("ij,ij->i", vectors, normals)[:, None]
     length = np.sqrt(np.einsum("ij,ij->i", flat, flat))[:, None]
-    return np.divide(flat, length, out=np.zeros_like(flat), where=length > 0)
+    unit: NDArray[np.float64] = np.divide(flat, length, out=np.zeros_like(flat), where=length > 0)
+    return unit
 
 
 def any_perpendicular(normals: NDArray[Any]) -> Floats:

@@ -31,14 +31,14 @@ class _Object(msgspec.Struct, frozen=True, rename="camel", kw_only=True, gc=Fals
     """Base of all: camelCase in JSON, unknown members skipped; never in a cycle, so not watched by the collector."""
 
 
-class Asset(_Object):
+class Asset(_Object, frozen=True):
     """``asset``: which version of glTF this is."""
 
     version: str
     min_version: str | None = None
 
 
-class Buffer(_Object):
+class Buffer(_Object, frozen=True):
     """A run of bytes: the GLB's binary chunk (no ``uri``), a file beside the JSON or a data URI."""
 
     byte_length: Size
@@ -46,7 +46,7 @@ class Buffer(_Object):
     name: str = ""
 
 
-class BufferView(_Object):
+class BufferView(_Object, frozen=True):
     """A range of a buffer, with the distance between elements if they are interleaved."""
 
     buffer: Index
@@ -55,7 +55,7 @@ class BufferView(_Object):
     byte_stride: Annotated[int, Meta(ge=4, le=252, multiple_of=4)] | None = None
 
 
-class SparseIndices(_Object):
+class SparseIndices(_Object, frozen=True):
     """Which elements a sparse accessor replaces."""
 
     buffer_view: Index
@@ -63,14 +63,14 @@ class SparseIndices(_Object):
     byte_offset: Size = 0
 
 
-class SparseValues(_Object):
+class SparseValues(_Object, frozen=True):
     """What a sparse accessor replaces them with."""
 
     buffer_view: Index
     byte_offset: Size = 0
 
 
-class Sparse(_Object):
+class Sparse(_Object, frozen=True):
     """Elements of an accessor that differ from its base."""
 
     count: Count
@@ -78,7 +78,7 @@ class Sparse(_Object):
     values: SparseValues
 
 
-class Accessor(_Object):
+class Accessor(_Object, frozen=True):
     """Typed elements in a buffer view; all zero where there is no view."""
 
     component_type: ComponentType
@@ -90,7 +90,7 @@ class Accessor(_Object):
     sparse: Sparse | None = None
 
 
-class Primitive(_Object):
+class Primitive(_Object, frozen=True):
     """Geometry with one material. ``mode`` is the topology: 0 points, 1-3 lines, 4 triangles, 5 strip, 6 fan."""
 
     attributes: dict[str, Index]
@@ -101,14 +101,14 @@ class Primitive(_Object):
     extensions: dict[str, msgspec.Raw] = {}
 
 
-class Mesh(_Object):
+class Mesh(_Object, frozen=True):
     """Primitives that a node shows together."""
 
     primitives: list[Primitive]
     name: str = ""
 
 
-class Node(_Object):
+class Node(_Object, frozen=True):
     """A node: either ``matrix`` (column-major) or translation, rotation (xyzw) and scale."""
 
     name: str = ""
@@ -122,14 +122,14 @@ class Node(_Object):
     scale: Vector3 | None = None
 
 
-class Scene(_Object):
+class Scene(_Object, frozen=True):
     """The roots that are shown together."""
 
     nodes: list[Index] = []
     name: str = ""
 
 
-class TextureTransform(_Object):
+class TextureTransform(_Object, frozen=True):
     """KHR_texture_transform."""
 
     offset: Vector2 = (0.0, 0.0)
@@ -144,7 +144,7 @@ class TextureInfoExtensions(msgspec.Struct, frozen=True):
     KHR_texture_transform: TextureTransform | None = None
 
 
-class TextureInfo(_Object):
+class TextureInfo(_Object, frozen=True):
     """A reference to a texture. ``scale`` is of normal textures, ``strength`` of occlusion textures."""
 
     index: Index
@@ -154,7 +154,7 @@ class TextureInfo(_Object):
     extensions: TextureInfoExtensions = TextureInfoExtensions()
 
 
-class MetallicRoughness(_Object):
+class MetallicRoughness(_Object, frozen=True):
     """``pbrMetallicRoughness``."""
 
     base_color_factor: Vector4 = (1.0, 1.0, 1.0, 1.0)
@@ -164,7 +164,7 @@ class MetallicRoughness(_Object):
     metallic_roughness_texture: TextureInfo | None = None
 
 
-class EmissiveStrength(_Object):
+class EmissiveStrength(_Object, frozen=True):
     """KHR_materials_emissive_strength."""
 
     emissive_strength: Annotated[float, Meta(ge=0.0)] = 1.0
@@ -177,7 +177,7 @@ class MaterialExtensions(msgspec.Struct, frozen=True):
     KHR_materials_emissive_strength: EmissiveStrength | None = None
 
 
-class Material(_Object):
+class Material(_Object, frozen=True):
     """A material of the metallic-roughness model."""
 
     name: str = ""
@@ -192,7 +192,7 @@ class Material(_Object):
     extensions: MaterialExtensions = MaterialExtensions()
 
 
-class Image(_Object):
+class Image(_Object, frozen=True):
     """PNG or JPEG bytes: in a buffer view, in a file or in a data URI."""
 
     uri: str | None = None
@@ -200,7 +200,7 @@ class Image(_Object):
     name: str = ""
 
 
-class Sampler(_Object):
+class Sampler(_Object, frozen=True):
     """How a texture is read; numbers are OpenGL's."""
 
     mag_filter: Literal[9728, 9729] | None = None
@@ -209,7 +209,7 @@ class Sampler(_Object):
     wrap_t: Literal[33071, 33648, 10497] = 10497
 
 
-class Texture(_Object):
+class Texture(_Object, frozen=True):
     """An image and how it is read. ``source`` may be missing where only an extension names the image."""
 
     sampler: Index | None = None
@@ -217,7 +217,7 @@ class Texture(_Object):
     name: str = ""
 
 
-class Document(_Object):
+class Document(_Object, frozen=True):
     """The whole JSON. Lists of what is left out are kept as raw bytes: only their number is of interest."""
 
     asset: Asset
