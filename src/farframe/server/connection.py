@@ -172,7 +172,7 @@ class Connection:
 
     def on_closed(self, reason: str) -> None:
         """The device or the network ended it."""
-        self.end(Result.DISCONNECT_REQUEST, reason or "The device disconnected.", tell=False)
+        self.end(reason or Result.DISCONNECT_REQUEST, "The device is gone.", tell=False)
 
     # Ending -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""Measurements, each a module with ``run(quick: bool) -> dict``: prints what it found and returns it for JSON."""

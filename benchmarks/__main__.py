@@ -1,0 +1,63 @@
+"""``./dev bench [NAME ...]``: run benchmarks, print their figures, write them to ``out/bench/NAME.json``.
+
+    first_light   create -> Ready, connect -> first frame, pose -> frame, frame rate, CPU by stage
+    render        the renderer alone: milliseconds per frame by size and quality
+    stream        encoder and transport alone: milliseconds and dB by preset, encoded -> decodable
+
+Timings depend on the machine and on what else it does; compare figures of one run, not of two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+NAMES = ("first_light", "render", "stream")
+OUTPUT = Path("out/bench")
+
+
+def machine() -> dict[str, object]:
+    """What the figures were taken on."""
+    model = ""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    except OSError:
+        model = platform.processor()
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def main() -> int:
+    """Run what was asked for; 0 unless a benchmark failed."""
+    parser = argparse.ArgumentParser(
+        prog="./dev bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", choices=[*NAMES, []], help="which benchmarks; all without")
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
+    arguments = parser.parse_args()
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    for name in arguments.names or NAMES:
+        print(f"\n== {name}", flush=True)
+        figures = importlib.import_module(f"benchmarks.{name}").run(quick=arguments.quick)
+        report = {"benchmark": name, "taken": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
+        path = OUTPUT / f"{name}.json"
+        path.write_text(json.dumps(report | {"figures": figures}, indent=2) + "\n")
+        print(f"-> {path}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
