@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from farframe.client.session import Relayed, SessionProperties
 
 DIRECT_TIMEOUT = httpx.Timeout(20.0, connect=3.0)
-END_TIMEOUT = httpx.Timeout(2.0)
+END_TIMEOUT = httpx.Timeout(5.0, connect=2.0)
 MAX_ANSWER_BYTES = 256 * 1024
 
 _RESULTS = {

@@ -6,6 +6,7 @@ Here, and only here, the errors of the other side become this package's errors.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -89,7 +90,9 @@ class Caller:
         if on_late_result is not None and len(self._abandoned) < MAX_ABANDONED:
             wanted = on_late_result
             self._abandoned[identifier] = lambda raw: wanted(_result(raw, kind, "a cancelled request"))
-        self._send(messages.encode_notification("$/cancelRequest", CancelParams(id=identifier)))
+        # Where the connection has just broken there is nothing left to cancel.
+        with contextlib.suppress(RuntimeConnectionError):
+            self._send(messages.encode_notification("$/cancelRequest", CancelParams(id=identifier)))
 
     def receive(self, text: str | bytes) -> None:
         """Take a message from the server. What is not of this protocol is counted and passed over."""

@@ -11,9 +11,6 @@ from farframe.client.frame import Picture
 class TransportHandler(Protocol):
     """The connection's side. All calls come in the event loop."""
 
-    def on_connected(self) -> None:
-        """The control channel is open."""
-
     def on_control(self, text: str) -> None:
         """A message on the control channel."""
 
@@ -24,7 +21,10 @@ class TransportHandler(Protocol):
         """A decoded picture."""
 
     def on_closed(self, reason: str) -> None:
-        """The other side or the network ended it; not called after :meth:`Transport.close`."""
+        """The other side said goodbye (``DisconnectRequest``) or fell silent (``ConnectionLost``).
+
+        Not called after :meth:`Transport.close`.
+        """
 
 
 class Transport(Protocol):
@@ -34,10 +34,10 @@ class Transport(Protocol):
         """The SDP offer, with all candidates."""
 
     async def accept_answer(self, answer_sdp: str) -> None:
-        """Take the server's answer and begin to connect."""
+        """Take the server's answer and connect; returns when the control channel is open. Raises HandshakeError."""
 
     def send_control(self, text: str) -> None:
-        """Send a message on the control channel. Does nothing when the transport is closed."""
+        """Send a message on the control channel. Raises ConnectionLostError when it is closed."""
 
     def send_pose(self, data: bytes) -> None:
         """Send a record on the pose channel. Does nothing when the transport is closed."""

@@ -156,16 +156,19 @@ class RemoteRenderingClient:
             # The service refused: there is nothing of ours to stop. It may even be somebody else's session.
             raise
         except BaseException:
-            await self._stop_surely(session_id)
+            await self.stop_surely(session_id)
             raise
         try:
             await session.wait_until_ready(timeout=timeout, progress=progress)
             yield session
         finally:
-            await self._stop_surely(session_id)
+            await self.stop_surely(session_id)
 
-    async def _stop_surely(self, session_id: str) -> None:
-        """Stop a session on the way out: cancellation does not prevent it, an error does not hide the first one."""
+    async def stop_surely(self, session_id: str) -> None:
+        """Stop a session on the way out of something else.
+
+        Cancellation does not prevent it, and it raises no error of its own that would hide the first one.
+        """
         stop = asyncio.create_task(self._stop(session_id), name=f"stop {session_id}")
         cancelled: asyncio.CancelledError | None = None
         deadline = asyncio.get_running_loop().time() + STOP_TIMEOUT_SECONDS

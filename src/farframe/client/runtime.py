@@ -71,7 +71,6 @@ FIRST_PINGS = 3
 """Pings at the start, one after the other, that align the clocks before the first frame is judged."""
 
 REQUEST_TIMEOUT_SECONDS = 15.0
-CLOSE_TIMEOUT_SECONDS = 1.0
 RESEND_FIRST_SECONDS = 0.2
 RESEND_MAX_SECONDS = 1.0
 """The pose channel may lose records: the newest pose is sent again until a frame shows that it arrived."""
@@ -174,7 +173,6 @@ class RuntimeConnection:
         self._transport: Transport = make_transport(self)
         self._handshake: Handshake | None = None
         self._caller = Caller(self._send_control, self._on_notification)
-        self._connected = asyncio.Event()
         self._closed = False
         self._close_task: asyncio.Task[None] | None = None
         self._error: RuntimeConnectionError | None = None
@@ -210,9 +208,6 @@ class RuntimeConnection:
         offer = await self._transport.create_offer()
         self._handshake = await shake_hands(http, self.session.properties, offer, relayed)
         await self._transport.accept_answer(self._handshake.answer_sdp)
-        await self._connected.wait()
-        if self._error is not None:
-            raise self._error.again()
         self.info = await self._call(
             "connection.open",
             OpenParams(
@@ -244,17 +239,15 @@ class RuntimeConnection:
         await asyncio.shield(self._close_task)
 
     async def _close(self) -> None:
-        if self._error is None and self._connected.is_set():
-            with contextlib.suppress(RuntimeConnectionError):
-                await self._call("connection.close", None, Message, timeout=CLOSE_TIMEOUT_SECONDS)
-        alive = self._error is None
+        told = isinstance(self._error, SessionEndedError)
         self._end(ConnectionLostError(Result.DISCONNECT_REQUEST, "The connection was closed by this device."))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._transport.close()
-        if alive and self._handshake is not None:
+        if self._handshake is not None and not told:
+            # When this is answered, the place is free for the next device.
             await say_goodbye(self.session.client._http, self._handshake)
+        await self._transport.close()
 
     def _end(self, error: RuntimeConnectionError) -> None:
         """Let everybody who waits know that it is over. The first reason stays."""
@@ -264,7 +257,6 @@ class RuntimeConnection:
         self._caller.end(error)
         for stream in self._streams:
             stream.end(None if self._closed else error)
-        self._connected.set()
         self._announce_change()
         if isinstance(error, SessionEndedError):
             for callback in self._on_ending:
@@ -292,10 +284,6 @@ class RuntimeConnection:
 
     # What the transport tells (TransportHandler) ----------------------------------------------------------------
 
-    def on_connected(self) -> None:
-        """The control channel is open."""
-        self._connected.set()
-
     def on_control(self, text: str) -> None:
         """A message on the control channel."""
         self._last_heard = asyncio.get_running_loop().time()
@@ -303,6 +291,7 @@ class RuntimeConnection:
 
     def on_frame_record(self, data: bytes) -> None:
         """A record on the frames channel."""
+        self._last_heard = asyncio.get_running_loop().time()
         try:
             record = decode_frame(data)
         except FarframeError:
@@ -317,14 +306,23 @@ class RuntimeConnection:
             self._deliver(complete, record)
 
     def on_closed(self, reason: str) -> None:
-        """The other side or the network ended it."""
-        self._end(
-            ConnectionLostError(
-                Result.CONNECTION_LOST,
-                f"The connection to the render server broke{f' ({reason})' if reason else ''}.",
-                next_step="Connect again; if that fails, look whether the session is still ready.",
+        """The server said goodbye or fell silent."""
+        if reason == Result.DISCONNECT_REQUEST:
+            self._end(
+                SessionEndedError(
+                    Result.DISCONNECT_REQUEST,
+                    "The render server ended the connection.",
+                    next_step="Look whether the session is still ready, then connect again.",
+                )
             )
-        )
+        else:
+            self._end(
+                ConnectionLostError(
+                    Result.CONNECTION_LOST,
+                    "The connection to the render server broke.",
+                    next_step="Connect again; if that fails, look whether the session is still ready.",
+                )
+            )
 
     def _send_control(self, text: str) -> None:
         if len(text.encode()) > messages.MAX_CONTROL_MESSAGE_BYTES:

@@ -1,0 +1,333 @@
+"""The tree of commands, and the one place where errors become sentences and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+from farframe import __version__
+from farframe.cli import _values as values
+from farframe.cli._context import CommandError, context, debugging, note
+
+EXIT_FAILED = 1
+EXIT_MISUSED = 2
+EXIT_INTERRUPTED = 130
+
+COMMON = Group("Options of every command", sort_key=100)
+
+HELP = """Farframe renders 3D models on a server and streams the picture to wherever you are.
+
+Start a service, then look at a model:
+
+    farframe up
+    farframe view --open
+    farframe render builtin://Engine --out engine.png
+"""
+
+app = App(name="farframe", help=HELP, help_format="plaintext", version=__version__, version_flags=["--version"])
+app.meta.group_parameters = COMMON
+session_app = App(
+    name="session",
+    help="""Lease render servers and give them back.
+
+For example:
+
+    farframe session create --lease-minutes 30
+    farframe session list
+    farframe session stop my-session
+""",
+    help_format="plaintext",
+)
+app.command(session_app)
+
+SizeOption = Annotated[str, Parameter(converter=values.parse_server_size, metavar="SIZE")]
+LeaseOption = Annotated[int, Parameter(converter=values.parse_lease, metavar="MINUTES")]
+PortOption = Annotated[int | None, Parameter(converter=values.parse_port, metavar="PORT")]
+VectorOption = Annotated[
+    values.Vector | None,
+    Parameter(
+        converter=values.parse_vector,
+        n_tokens=1,
+        allow_leading_hyphen=True,
+        negative="",
+        accepts_keys=False,
+        metavar="X,Y,Z",
+    ),
+]
+
+
+@app.command
+def up(
+    *,
+    data: Annotated[Path | None, Parameter(help="Folder for database, keys and uploads.")] = None,
+    host: Annotated[str | None, Parameter(help="Address to listen on; 0.0.0.0 for all.")] = None,
+    port: Annotated[PortOption, Parameter(help="HTTPS port.")] = None,
+    http_port: Annotated[
+        PortOption, Parameter(help="Port for plain HTTP, on this machine only, for browsers without the certificate.")
+    ] = None,
+    region: Annotated[str | None, Parameter(help="Name of the region that this service answers for.")] = None,
+    servers: Annotated[
+        str | None,
+        Parameter(converter=values.parse_servers, help="How many render servers may run, as standard=2,premium=1."),
+    ] = None,
+    public_name: Annotated[
+        list[str] | None, Parameter(negative="", help="Name under which others reach this machine; may be repeated.")
+    ] = None,
+    public_address: Annotated[
+        list[str] | None, Parameter(negative="", help="Address that media is sent from and to; may be repeated.")
+    ] = None,
+    config: Annotated[Path | None, Parameter(help="TOML file with these and more settings.")] = None,
+    allow_folder: Annotated[
+        list[Path] | None, Parameter(negative="", help="Folder that file:// models may be read from; may be repeated.")
+    ] = None,
+    adapter: Annotated[Literal["auto", "gpu", "cpu"] | None, Parameter(help="Which graphics adapter draws.")] = None,
+    log_json: Annotated[bool, Parameter(negative="", show_default=False, help="Log as JSON lines.")] = False,
+) -> None:
+    """Run everything on this machine: control plane, render servers and storage, until Ctrl-C.
+
+    What is not given here comes from FARFRAME_... environment variables, else from
+    the config file, else from defaults that need nothing else installed.
+
+    For example:
+
+        farframe up
+        farframe up --host 0.0.0.0 --public-name render.example.org
+        farframe up --servers standard=4,premium=1
+        farframe up --allow-folder /srv/models --adapter gpu
+    """
+    from farframe.cli._up import exec_service
+
+    exec_service(
+        data=data,
+        host=host,
+        port=port,
+        http_port=http_port,
+        region=region,
+        servers=servers,
+        public_names=public_name or [],
+        public_addresses=public_address or [],
+        config=config,
+        allow_folders=allow_folder or [],
+        adapter=adapter,
+        log_json=log_json,
+        debug=debugging(),
+    )
+
+
+@session_app.command
+def create(
+    session: Annotated[str | None, Parameter(help="Id of your choice: letters, digits, - and _.")] = None,
+    /,
+    *,
+    size: Annotated[SizeOption, Parameter(help="standard or premium.")] = "Standard",
+    lease_minutes: Annotated[LeaseOption, Parameter(help="How long it lives from when it is ready.")] = 10,
+    wait: Annotated[bool, Parameter(help="Wait until the render server is ready.")] = True,
+) -> None:
+    """Lease a render server and print the session.
+
+    For example:
+
+        farframe session create
+        farframe session create demo --lease-minutes 60
+        farframe session create --no-wait --json
+    """
+    from farframe.cli import _sessions
+
+    _sessions.create(session, size, lease_minutes, wait=wait)
+
+
+@session_app.command(name="list")
+def list_() -> None:
+    """List the sessions that are starting or ready."""
+    from farframe.cli import _sessions
+
+    _sessions.list_all()
+
+
+@session_app.command
+def show(session: Annotated[str, Parameter(help="Id of the session.")], /) -> None:
+    """Show one session, also one that has ended."""
+    from farframe.cli import _sessions
+
+    _sessions.show(session)
+
+
+@session_app.command
+def extend(
+    session: Annotated[str, Parameter(help="Id of the session.")],
+    minutes: Annotated[LeaseOption, Parameter(help="The new length of the lease, counted from when it was ready.")],
+    /,
+) -> None:
+    """Make a lease longer.
+
+    For example, give a session of 10 minutes another 20.
+
+        farframe session extend demo 30
+    """
+    from farframe.cli import _sessions
+
+    _sessions.extend(session, minutes)
+
+
+@session_app.command
+def stop(session: Annotated[str, Parameter(help="Id of the session.")], /) -> None:
+    """End a session; a connected device is told."""
+    from farframe.cli import _sessions
+
+    _sessions.stop(session)
+
+
+@app.command
+def render(
+    model: Annotated[str, Parameter(help="URI, or a local .glb or .gltf file, or a folder with one.")],
+    /,
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"], help="Picture to write: .png, .jpg or .webp.")],
+    size: Annotated[
+        values.Size,
+        Parameter(
+            converter=values.parse_size,
+            n_tokens=1,
+            negative="",
+            metavar="WxH",
+            show_default=values.show_size,
+            help="Pixels of the picture.",
+        ),
+    ] = (
+        1280,
+        720,
+    ),
+    eye: Annotated[VectorOption, Parameter(help="Where to look from, as 2,1,2 (metres).")] = None,
+    target: Annotated[VectorOption, Parameter(help="Where to look at; the model's middle by default.")] = None,
+    fov: Annotated[float, Parameter(help="Vertical field of view in degrees.")] = 45.0,
+    session: Annotated[str | None, Parameter(help="Use this session and leave it running.")] = None,
+    server: Annotated[
+        SizeOption, Parameter(help="Size of the render server to lease: standard or premium.")
+    ] = "Standard",
+    timeout: Annotated[float, Parameter(help="Seconds to wait for the full-quality picture.")] = 120.0,
+) -> None:
+    """Render one picture of a model: upload it, lease a server, load, save the first full-quality frame, stop.
+
+    Without --eye the model is looked at from the front right and slightly above,
+    so that it fills the picture.
+
+    For example:
+
+        farframe render builtin://Engine --out engine.png
+        farframe render chair.glb --out chair.png --size 1920x1080
+        farframe render garden/scene.gltf -o garden.png --eye 4,2,4 --fov 35
+    """
+    from farframe.cli import _render
+
+    _render.render(
+        model,
+        out,
+        size=size,
+        eye=eye,
+        target=target,
+        fov=fov,
+        session_id=session,
+        server=server,
+        timeout=timeout,
+    )
+
+
+@app.command
+def view(
+    session: Annotated[str | None, Parameter(help="Id of a session; without one, a session is created.")] = None,
+    /,
+    *,
+    open_: Annotated[
+        bool, Parameter(name="--open", negative="", show_default=False, help="Open it in the browser.")
+    ] = False,
+    size: Annotated[SizeOption, Parameter(help="Size of a created session: standard or premium.")] = "Standard",
+    lease_minutes: Annotated[LeaseOption, Parameter(help="Lease of a created session.")] = 30,
+) -> None:
+    """Print a link that opens the browser viewer, once.
+
+    For example:
+
+        farframe view --open
+        farframe view demo
+    """
+    from farframe.cli import _view
+
+    _view.view(session, open_browser=open_, size=size, lease_minutes=lease_minutes)
+
+
+@app.command
+def version() -> None:
+    """Print the version of Farframe and of what it runs on."""
+    import platform
+
+    from farframe.cli._context import emit
+
+    facts = {"farframe": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    emit(facts, "\n".join(f"{name} {value}" for name, value in facts.items()))
+
+
+@app.meta.default
+def _launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    connection: Annotated[
+        Path | None,
+        Parameter(help="Connection file of the service. Default: FARFRAME_CONNECTION, else the running one."),
+    ] = None,
+    json: Annotated[bool, Parameter(negative="", show_default=False, help="Print results as JSON.")] = False,
+    debug: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Print tracebacks, as FARFRAME_DEBUG=1 does.")
+    ] = False,
+) -> Any:
+    context.connection, context.as_json, context.debug = connection, json, debug
+    return app(tokens, print_error=False, exit_on_error=False, result_action="return_value")
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app.meta(words, print_error=False, exit_on_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return _misused(error, words)
+    except KeyboardInterrupt:
+        note("Interrupted.")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has enough; keep the interpreter's last flush from complaining.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else EXIT_FAILED
+    except Exception as error:
+        return _failed(error)
+    return 0
+
+
+def _misused(error: CycloptsError, words: Sequence[str]) -> int:
+    if debugging():
+        traceback.print_exc()
+    sentence = " ".join(str(error).split())
+    if not sentence.endswith((".", "?", "!")):
+        sentence += "."
+    command = ["farframe", *(error.command_chain or ())]
+    note(f"farframe: {sentence} See `{' '.join(command)} --help`.")
+    return EXIT_MISUSED
+
+
+def _failed(error: Exception) -> int:
+    if debugging():
+        traceback.print_exc()
+        return EXIT_FAILED
+    from farframe.client.errors import FarframeClientError
+
+    if isinstance(error, FarframeClientError | CommandError):
+        note(f"farframe: {error}")
+    else:
+        note(f"farframe: Something unexpected happened ({type(error).__name__}: {error}). Run it again with --debug.")
+    return EXIT_FAILED

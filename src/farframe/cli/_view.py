@@ -1,0 +1,37 @@
+"""``farframe view``: a one-time link into the browser."""
+
+from __future__ import annotations
+
+from farframe.cli._context import context, emit, error_console, note, run_async
+from farframe.client.management import ViewerLink
+
+
+def view(session_id: str | None, *, open_browser: bool, size: str, lease_minutes: int) -> None:
+    """Print a link to the viewer of a session, created if none is named, and open it if wanted."""
+
+    async def work() -> tuple[str, ViewerLink]:
+        async with context.client() as client:
+            if session_id is not None:
+                session = await client.get_session(session_id)
+                await session.wait_until_ready()
+                return session.id, await client.create_viewer_link(session.id)
+            with error_console().status("Leasing a render server"):
+                session = await client.create_session(size, lease_minutes)
+                try:
+                    await session.wait_until_ready()
+                    link = await client.create_viewer_link(session.id)
+                except BaseException:
+                    # Nobody would know of this session: do not leave it behind.
+                    await client.stop_surely(session.id)
+                    raise
+            return session.id, link
+
+    used, link = run_async(work())
+    emit({"session": used, "url": link.url, "expiresAt": link.expires_at.isoformat()}, link.url)
+    if not context.as_json:
+        note(f"The link opens the viewer once. When you are done: farframe session stop {used}")
+    if open_browser:
+        import webbrowser
+
+        if not webbrowser.open(link.url):
+            note("No browser could be opened; open the link yourself.")

@@ -1,0 +1,74 @@
+"""The real transport: :class:`farframe.stream.receiver.ReceiverTransport` behind the client's seam.
+
+Here, and only here, the stream's errors become this package's errors.
+"""
+
+from __future__ import annotations
+
+import time
+
+from farframe.client._transport import TransportHandler
+from farframe.client.errors import ConnectionLostError, HandshakeError, RequestError
+from farframe.client.frame import Picture
+from farframe.protocol.errors import FarframeError, Result
+from farframe.stream.receiver import DecodedFrame, ReceiverTransport
+
+US_PER_SECOND = 1e6
+
+
+class MediaTransport:
+    """WebRTC. Times of pictures are on the clock of :func:`farframe.client._clock.now_us`."""
+
+    def __init__(self, handler: TransportHandler) -> None:
+        self._handler = handler
+        self._receiver = ReceiverTransport(
+            on_control=handler.on_control,
+            on_frame_record=handler.on_frame_record,
+            on_frame=self._on_frame,
+            on_closed=handler.on_closed,
+            clock=time.perf_counter,
+        )
+
+    async def create_offer(self) -> str:
+        """The SDP offer, with all candidates. Raises HandshakeError when no socket can be opened."""
+        try:
+            return await self._receiver.create_offer()
+        except OSError as error:
+            raise HandshakeError(
+                Result.HANDSHAKE_FAILED,
+                f"No socket for media could be opened: {error.strerror or error}.",
+                next_step="Check this machine's network.",
+            ) from error
+
+    async def accept_answer(self, answer_sdp: str) -> None:
+        """Connect; returns when the control channel is open. Raises HandshakeError."""
+        try:
+            await self._receiver.accept_answer(answer_sdp)
+        except FarframeError as error:
+            raise HandshakeError(error.result, error.message, next_step=error.next_step) from error
+
+    def send_control(self, text: str) -> None:
+        """Send on the control channel. Raises ConnectionLostError, RequestError (too large)."""
+        try:
+            self._receiver.send_control(text)
+        except FarframeError as error:
+            kind = ConnectionLostError if error.result is Result.CONNECTION_LOST else RequestError
+            raise kind(error.result, error.message, next_step=error.next_step or "Connect again.") from error
+
+    def send_pose(self, data: bytes) -> None:
+        """Send on the pose channel; a record that does not fit now is dropped, as the channel may do anyway."""
+        self._receiver.send_pose(data)
+
+    async def close(self) -> None:
+        """End it; nothing is left."""
+        await self._receiver.close()
+
+    def _on_frame(self, frame: DecodedFrame) -> None:
+        self._handler.on_picture(
+            Picture(
+                frame.picture,
+                frame.rtp_timestamp,
+                received_us=int(frame.received_at * US_PER_SECOND),
+                decoded_us=int(frame.decoded_at * US_PER_SECOND),
+            )
+        )
