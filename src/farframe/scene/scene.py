@@ -22,9 +22,9 @@ class SceneSettings:
     ``light_direction`` is where the directional light shines to; it need not be normalised but has a length.
     """
 
-    light_direction: Vector3 = (-0.45, -0.8, -0.4)
-    light_color: Vector3 = (1.0, 0.97, 0.92)
-    light_intensity: float = 2.0
+    light_direction: Vector3 = (-0.45, -0.85, -0.55)
+    light_color: Vector3 = (1.0, 0.985, 0.96)
+    light_intensity: float = 1.2
     environment_intensity: float = 1.0
     environment_rotation: float = 0.0
     exposure: float = 1.0

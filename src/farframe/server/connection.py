@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import structlog
@@ -23,9 +23,9 @@ from farframe import __version__
 from farframe.protocol import messages
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.messages import Incoming, Message
-from farframe.protocol.records import decode_pose, encode_frame
+from farframe.protocol.records import FrameRecord, decode_pose, encode_frame
 from farframe.scene.scene import Scene
-from farframe.server.frame_loop import DeliveredFrame, FrameLoop, VideoSettings, microseconds
+from farframe.server.frame_loop import FrameLoop, VideoSettings, microseconds
 from farframe.server.ledger import Ledger
 from farframe.stream.device import DeviceTransport, TransportConfig
 
@@ -105,7 +105,9 @@ class Connection:
             stun_servers=self._config.stun_servers,
         )
         try:
-            self._transport = await DeviceTransport.accept(offer_sdp, config, self)
+            self._transport = await DeviceTransport.accept(
+                offer_sdp, config, self, max_bitrate=self._config.max_bitrate
+            )
         except BaseException:
             self.closed.set()
             raise
@@ -122,7 +124,13 @@ class Connection:
         transport = self._transport
         log.info("device.connected")
         self._on_state(True, "")
-        self._frames.open(self._video, START_BITRATE, self._deliver, lambda: transport.backlog)
+        self._frames.open(
+            self._video,
+            min(START_BITRATE, self._config.max_bitrate),
+            transport.send_video,
+            self._on_sent,
+            lambda: transport.backlog,
+        )
 
     def on_control(self, text: str) -> None:
         """A message on the control channel."""
@@ -225,14 +233,10 @@ class Connection:
 
     # Frames -----------------------------------------------------------------------------------------------------
 
-    def _deliver(self, delivered: DeliveredFrame) -> None:
-        transport = self._transport
-        if transport is None or self._closing:
-            return
-        transport.send_video(delivered.encoded)
-        record = replace(delivered.record, sent_us=microseconds() - delivered.record.pose_received_us)
-        transport.send_frame_record(encode_frame(record))
-        self._ledger.add(record)
+    def _on_sent(self, record: FrameRecord) -> None:
+        if self._transport is not None and not self._closing:
+            self._transport.send_frame_record(encode_frame(record))
+            self._ledger.add(record)
 
     # Requests ---------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import structlog
@@ -58,14 +58,6 @@ class VideoSettings:
     max_bitrate: int
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveredFrame:
-    """What the event loop gets for each frame: the packets' bytes, and its record but for the time of sending."""
-
-    encoded: EncodedFrame
-    record: FrameRecord
-
-
 @dataclass(eq=False)
 class _Drawn:
     """A picture on its way to the encoder. ``frame`` is ``None`` when the one before is to be sent again."""
@@ -83,7 +75,8 @@ class _Drawn:
 class _Stream:
     """One device's video. Only the fields of a thread's own section are written by that thread."""
 
-    deliver: Callable[[DeliveredFrame], None]
+    send: Callable[[EncodedFrame], None]
+    on_sent: Callable[[FrameRecord], None]
     backlog: Callable[[], int]
     # under the lock
     video: VideoSettings
@@ -181,17 +174,22 @@ class FrameLoop:
         self,
         video: VideoSettings,
         bitrate: int,
-        deliver: Callable[[DeliveredFrame], None],
+        send: Callable[[EncodedFrame], None],
+        on_sent: Callable[[FrameRecord], None],
         backlog: Callable[[], int],
     ) -> None:
-        """Begin a device's video; the first frame is a keyframe. ``deliver`` is called in the event loop."""
-        stream = _Stream(deliver=deliver, backlog=backlog, video=video, bitrate=bitrate)
+        """Begin a device's video; the first frame is a keyframe.
+
+        ``send`` is called in the encode thread and must schedule the sending in the event loop; ``on_sent`` follows
+        there with the frame's record. ``backlog`` is called in the render thread: frames that are not yet sent.
+        """
+        stream = _Stream(send=send, on_sent=on_sent, backlog=backlog, video=video, bitrate=bitrate)
         with self._lock:
             self._stream = stream
             self._wake.notify()
 
     def close(self) -> None:
-        """End the device's video; nothing is delivered after this."""
+        """End the device's video; nothing is sent after this."""
         with self._lock:
             stream, self._stream = self._stream, None
             if self._handoff is not None and self._handoff.stream is stream:
@@ -411,8 +409,12 @@ class FrameLoop:
         flags = drawn.flags | (FrameFlags.KEYFRAME if encoded.keyframe else FrameFlags.NONE)
         record = self._record(drawn, shown, encoded, encoder, flags)
         stream.frame_id += 1
+        with self._lock:
+            if self._stream is not stream:
+                return
         with contextlib.suppress(RuntimeError):  # the event loop has ended
-            self._loop.call_soon_threadsafe(self._deliver, stream, DeliveredFrame(encoded, record))
+            stream.send(encoded)
+            self._loop.call_soon_threadsafe(self._sent, stream, record)
 
     @staticmethod
     def _encoder(stream: _Stream, video: VideoSettings, bitrate: int) -> H264Encoder:
@@ -476,6 +478,6 @@ class FrameLoop:
             stream.encoder.close()
             stream.encoder = None
 
-    def _deliver(self, stream: _Stream, delivered: DeliveredFrame) -> None:
+    def _sent(self, stream: _Stream, record: FrameRecord) -> None:
         if self._stream is stream:
-            stream.deliver(delivered)
+            stream.on_sent(replace(record, sent_us=microseconds() - record.pose_received_us))

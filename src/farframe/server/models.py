@@ -164,15 +164,15 @@ class ModelStore:
         """Make the renderer's light and picture follow the scene's settings."""
 
         def work(engine: Engine) -> None:
-            self._frames.scene.configure(
-                light_direction=settings.light_direction,
-                light_color=settings.light_color,
-                light_intensity=settings.light_intensity,
-                environment_intensity=settings.environment_intensity,
-                environment_rotation=settings.environment_rotation,
-                exposure=settings.exposure,
-                background=settings.background,
-            )
+            scene = self._frames.scene
+            x, y, z = settings.light_direction
+            scene.light_direction = (-x, -y, -z)  # the renderer wants the way to the light
+            scene.light_color = settings.light_color
+            scene.light_intensity = settings.light_intensity
+            scene.environment_intensity = settings.environment_intensity
+            scene.environment_rotation = settings.environment_rotation
+            scene.exposure = settings.exposure
+            scene.background = settings.background
 
         await self._frames.run(work)
 

@@ -1,0 +1,291 @@
+"""The frame loop with a fake engine and encoder: what is drawn, what is not, and in which order."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, PoseRecord, View
+from farframe.render import FrameInput
+from farframe.server import frame_loop
+from farframe.server.frame_loop import FrameLoop, VideoSettings, microseconds
+from farframe.stream.encoder import EncodedFrame
+
+VIDEO = VideoSettings(64, 36, 120, 1_000_000)
+VIEW = View((0.0, 0.0, 1.0), (0.0, 0.0, 0.0, 1.0), FieldOfView.symmetric(1.0, 16 / 9))
+
+
+@dataclass
+class FakeFrame:
+    pixels: Any
+    width: int
+    height: int
+    samples: int
+    draw_start: float
+    draw_end: float
+    read_back: float
+    reduced_parts: int = 0
+    triangles: int = 1
+    draws: int = 1
+    depth: Any = None
+    released: bool = False
+
+    def release(self) -> None:
+        assert not self.released, "released twice"
+        self.released = True
+
+
+class FakeEngine:
+    adapter_name = "fake"
+    adapter_kind = "cpu"
+
+    def __init__(self) -> None:
+        self.inputs: list[FrameInput] = []
+        self.frames: list[FakeFrame] = []
+        self.threads: set[str] = set()
+        self.may_draw = threading.Event()
+        self.may_draw.set()
+        self.closed = False
+
+    def render(self, frame: FrameInput) -> FakeFrame:
+        self.may_draw.wait(10)
+        self.threads.add(threading.current_thread().name)
+        self.inputs.append(frame)
+        now = time.perf_counter()
+        pixels = np.zeros((frame.height, frame.width, 4), np.uint8)
+        drawn = FakeFrame(pixels, frame.width, frame.height, frame.quality.samples, now, now, now)
+        self.frames.append(drawn)
+        return drawn
+
+    def close(self) -> None:
+        self.closed = True
+        assert all(frame.released for frame in self.frames), "a picture was never given back"
+
+
+class FakeEncoder:
+    made: list[FakeEncoder]
+
+    def __init__(self, width: int, height: int, **options: Any) -> None:
+        self.width, self.height = width, height
+        self.keyframes: list[bool] = []
+        self.rates: list[int] = []
+        self.closed = False
+        FakeEncoder.made.append(self)
+
+    def set_bitrate(self, rate: int) -> None:
+        self.rates.append(rate)
+
+    def encode(self, pixels: Any, pts: int, *, keyframe: bool = False) -> EncodedFrame:
+        assert not self.closed
+        self.keyframes.append(keyframe)
+        now = time.perf_counter()
+        return EncodedFrame(b"\0", pts, keyframe, now, now)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Device:
+    """Collects what a device would get."""
+
+    def __init__(self, loop: FrameLoop, engine: FakeEngine) -> None:
+        self.loop, self.engine = loop, engine
+        self.records: list[FrameRecord] = []
+        self.sent: list[EncodedFrame] = []
+        self.backlog = 0
+
+    def open(self, video: VideoSettings = VIDEO) -> None:
+        self.loop.open(video, 500_000, self.sent.append, self.records.append, lambda: self.backlog)
+
+    def pose(self, identifier: int, x: float) -> None:
+        view = replace(VIEW, position=(x, 0.0, 1.0))
+        self.loop.set_pose(PoseRecord(identifier, 0, (view,)), microseconds())
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    async def until_flag(self, flag: FrameFlags, after: int = 0) -> FrameRecord:
+        await self.until(lambda: any(flag in record.flags for record in self.records[after:]))
+        return next(record for record in self.records[after:] if flag in record.flags)
+
+
+@pytest_asyncio.fixture
+async def device(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Device]:
+    FakeEncoder.made = []
+    monkeypatch.setattr(frame_loop, "H264Encoder", FakeEncoder)
+    engine = FakeEngine()
+    loop = FrameLoop(lambda: engine, still_delay=0.05, keep_alive=0.2)  # type: ignore[arg-type,return-value]
+    await loop.engine()
+    yield Device(loop, engine)
+    await loop.stop()
+    assert engine.closed
+    assert all(encoder.closed for encoder in FakeEncoder.made)
+
+
+async def test_without_a_device_nothing_is_drawn(device: Device) -> None:
+    await device.loop.run(lambda engine: None)
+    assert device.engine.inputs == []
+
+
+async def test_the_first_frame_is_a_keyframe_then_a_still_then_only_keep_alives(device: Device) -> None:
+    device.open()
+    await device.until_flag(FrameFlags.KEEP_ALIVE)
+    assert FrameFlags.KEYFRAME in device.records[0].flags
+    qualities = [frame.quality for frame in device.engine.inputs]
+    assert len(qualities) == 2, "one while moving, one at full quality, and no more"
+    assert qualities[-1].samples == 4
+    assert [FrameFlags.STILL in record.flags for record in device.records[:2]] == [False, True]
+    assert not any(FrameFlags.KEYFRAME in record.flags for record in device.records[1:])
+
+
+async def test_a_new_pose_is_drawn_once_and_the_same_again_not_at_all(device: Device) -> None:
+    device.open()
+    await device.until_flag(FrameFlags.STILL)
+    count = len(device.engine.inputs)
+    device.pose(1, 0.5)
+    record_count = len(device.records)
+    await device.until_flag(FrameFlags.STILL, record_count)
+    assert len(device.engine.inputs) == count + 2
+    assert device.records[-1].pose_id == 1
+    device.pose(2, 0.5)
+    await device.until_flag(FrameFlags.KEEP_ALIVE, len(device.records))
+    assert len(device.engine.inputs) == count + 2, "the same views are nothing new"
+
+
+async def test_the_newest_pose_wins_and_older_ones_are_ignored(device: Device) -> None:
+    device.open()
+    await device.until_flag(FrameFlags.STILL)
+    device.engine.may_draw.clear()
+    device.pose(5, 1.0)
+    await device.until(lambda: True)
+    device.pose(7, 3.0)
+    device.pose(6, 2.0)
+    device.engine.may_draw.set()
+    await device.until(lambda: device.records[-1].pose_id == 7)
+    await device.until_flag(FrameFlags.KEEP_ALIVE, len(device.records))
+    assert device.engine.inputs[-1].views[0].position[0] == 3.0
+    assert 2.0 not in [frame.views[0].position[0] for frame in device.engine.inputs]
+
+
+async def test_pose_ids_wrap_around(device: Device) -> None:
+    device.open()
+    device.pose(2**32 - 1, 1.0)
+    await device.until(lambda: any(r.pose_id == 2**32 - 1 for r in device.records))
+    device.pose(3, 2.0)
+    await device.until(lambda: device.records[-1].pose_id == 3)
+
+
+async def test_a_keyframe_request_sends_the_last_picture_again(device: Device) -> None:
+    device.open()
+    await device.until_flag(FrameFlags.STILL)
+    drawn, sent = len(device.engine.inputs), len(device.records)
+    device.loop.request_keyframe()
+    await device.until_flag(FrameFlags.KEYFRAME, sent)
+    assert len(device.engine.inputs) == drawn
+
+
+async def test_nothing_is_drawn_while_the_network_holds_frames_back(device: Device) -> None:
+    device.open()
+    await device.until_flag(FrameFlags.STILL)
+    device.backlog = 3
+    drawn = len(device.engine.inputs)
+    for index in range(20):
+        device.pose(index + 1, float(index + 1))
+        await asyncio.sleep(0.005)
+    assert len(device.engine.inputs) <= drawn + 1
+    device.backlog = 0
+    await device.until(lambda: device.records[-1].pose_id == 20)
+    assert len(device.engine.inputs) <= drawn + 4, "frames that were too old were never drawn"
+
+
+async def test_a_new_size_gets_a_new_encoder_and_a_draw(device: Device) -> None:
+    device.open()
+    await device.until_flag(FrameFlags.STILL)
+    device.loop.set_video(replace(VIDEO, width=128, height=72))
+    await device.until(lambda: device.records[-1].width == 128)
+    assert [(encoder.width, encoder.height) for encoder in FakeEncoder.made] == [(64, 36), (128, 72)]
+    assert FakeEncoder.made[0].closed
+
+
+async def test_the_scene_is_drawn_anew_when_it_changes(device: Device) -> None:
+    device.open()
+    await device.until_flag(FrameFlags.STILL)
+    drawn = len(device.engine.inputs)
+
+    def change(engine: Any) -> None:
+        device.loop.scene.exposure = 2.0
+
+    await device.loop.run(change)
+    await device.until(lambda: len(device.engine.inputs) > drawn)
+
+
+async def test_the_rate_reaches_the_encoder(device: Device) -> None:
+    device.open()
+    device.loop.set_bitrate(123_456)
+    device.pose(1, 1.0)
+    await device.until(lambda: any(123_456 in encoder.rates for encoder in FakeEncoder.made))
+
+
+async def test_after_close_nothing_is_sent_and_pictures_are_given_back(device: Device) -> None:
+    device.open()
+    await device.until_flag(FrameFlags.STILL)
+    device.loop.close()
+    await device.until(lambda: all(frame.released for frame in device.engine.frames))
+    count = len(device.records)
+    device.pose(9, 9.0)
+    await device.loop.run(lambda engine: None)
+    assert len(device.records) == count
+    device.open()
+    await device.until(lambda: len(device.records) > count)
+    assert FrameFlags.KEYFRAME in device.records[count].flags
+
+
+async def test_jobs_run_in_the_render_thread_and_their_errors_come_back(device: Device) -> None:
+    assert await device.loop.run(lambda engine: threading.current_thread().name) == "render"
+
+    def fail(engine: Any) -> None:
+        raise KeyError("no")
+
+    with pytest.raises(KeyError):
+        await device.loop.run(fail)
+    assert await device.loop.run(lambda engine: 42) == 42
+
+
+async def test_a_dying_renderer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_loop, "H264Encoder", FakeEncoder)
+    engine = FakeEngine()
+
+    def broken(frame: FrameInput) -> FakeFrame:
+        raise RuntimeError("device lost")
+
+    engine.render = broken  # type: ignore[method-assign]
+    loop = FrameLoop(lambda: engine)  # type: ignore[arg-type,return-value]
+    failures: list[BaseException] = []
+    loop.on_failure = failures.append
+    await loop.engine()
+    loop.open(VIDEO, 1, lambda frame: None, lambda record: None, lambda: 0)
+    async with asyncio.timeout(10):
+        while not failures:
+            await asyncio.sleep(0.005)
+    assert str(failures[0]) == "device lost"
+    await loop.stop()
+
+
+async def test_an_engine_that_cannot_be_made_is_told() -> None:
+    def fail() -> Any:
+        raise OSError("no adapter")
+
+    loop = FrameLoop(fail)
+    with pytest.raises(OSError, match="no adapter"):
+        await loop.engine()
+    await loop.stop()
