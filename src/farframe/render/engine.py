@@ -1,0 +1,359 @@
+"""The engine: models and a scene in, pixels out. With its neighbours in this room the only place for GPU calls.
+
+    Engine                       one per process: device, pipelines, environment
+    |-- Uploader                 samplers and fallback textures
+    |-- ModelResource            one per loaded model: vertices, indices, textures, level tables
+    |-- ScenePlacement           one per scene: an instance row per part instance, batches
+    |-- Attachments              by size and sample count: colour, depth
+    |-- ReadbackPool             by size: the mapped buffers that frames live in
+    `-- a frame                  indirect commands and one uniform per view, written anew each time
+
+State further down lives shorter; nothing further up changes because of it. A frame creates no pipeline, no texture
+and, after the first of its size, no buffer. All calls but ``create``, ``warm_up`` and ``RenderedFrame.release`` come
+from one thread, the render thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import wgpu
+from numpy.typing import NDArray
+from wgpu.backends.wgpu_native import extras
+
+from farframe.asset.model import Model
+from farframe.render import environment, flops
+from farframe.render.device import AdapterChoice, AdapterInfo, AdapterKind, request_device
+from farframe.render.frame import (
+    VIEW_DTYPE,
+    FrameInput,
+    RenderedFrame,
+    Viewport,
+    fill_view,
+    pixels_per_radian,
+    view_projection,
+    viewports,
+)
+from farframe.render.pipelines import Pipelines
+from farframe.render.placement import ScenePlacement
+from farframe.render.resources import ModelResource, Uploader
+from farframe.render.scene import RenderScene
+from farframe.render.targets import Attachments, Fence, ReadbackPool
+from farframe.render.visibility import COMMAND_FIELDS, Run, Selection, frustum_planes, select
+from farframe.render.warmup import draw_every_variant, prime
+
+MAX_VIEWS = 2
+UNIFORM_STRIDE = 512
+"""Bytes from one view's uniform to the next; a multiple of every device's offset alignment."""
+KEPT_SIZES = 6
+"""Sizes of picture whose attachments stay: the steps of a governor's scale, at both sample counts."""
+GPU_ANISOTROPY = 8
+"""Anisotropic filtering is nearly free on a GPU; on a CPU it would cost more than the rest of the shading."""
+
+
+class Engine:
+    """Draws frames. Make one with :meth:`create`; ``adapter_kind`` tells whether a CPU draws."""
+
+    def __init__(self, device: Any, adapter: AdapterInfo) -> None:
+        self._device = device
+        self.adapter_name = adapter.name
+        self.adapter_kind: AdapterKind = "cpu" if adapter.kind == "CPU" else "gpu"
+        self.pipelines = Pipelines(device)
+        self._uploader = Uploader(
+            device, self.pipelines, anisotropy=1 if self.adapter_kind == "cpu" else GPU_ANISOTROPY
+        )
+        self._placements: WeakKeyDictionary[RenderScene, ScenePlacement] = WeakKeyDictionary()
+        self._attachments: OrderedDict[tuple[int, int, int], Attachments] = OrderedDict()
+        self._pools: OrderedDict[tuple[int, int], ReadbackPool] = OrderedDict()
+        self._resources: set[ModelResource] = set()
+        self._release_count = 0
+        self._commands: Any = None
+        self._uniforms = device.create_buffer(
+            label="views",
+            size=MAX_VIEWS * UNIFORM_STRIDE,
+            usage=wgpu.BufferUsage.UNIFORM | wgpu.BufferUsage.COPY_DST,
+        )
+        self._fence = Fence(device)
+        self._environment = environment.studio()
+        self._view_group = self._make_view_group()
+
+    @classmethod
+    def create(cls, adapter: AdapterChoice = "auto") -> Engine:
+        """Open the best adapter of that choice. Raises :class:`FarframeError` ``DeviceLost`` if there is none."""
+        return cls(*request_device(adapter))
+
+    def _make_view_group(self) -> Any:
+        texels = self._environment.texels
+        layers, size = texels.shape[0], texels.shape[1]
+        texture = self._device.create_texture(
+            label="environment",
+            size=(size, size, layers),
+            format="rgba8unorm",
+            usage=wgpu.TextureUsage.TEXTURE_BINDING | wgpu.TextureUsage.COPY_DST,
+        )
+        self._device.queue.write_texture(
+            {"texture": texture}, texels, {"bytes_per_row": size * 4, "rows_per_image": size}, (size, size, layers)
+        )
+        sampler = self._device.create_sampler(mag_filter="linear", min_filter="linear")
+        return self._device.create_bind_group(
+            layout=self.pipelines.view_layout,
+            entries=[
+                {"binding": 0, "resource": {"buffer": self._uniforms, "offset": 0, "size": VIEW_DTYPE.itemsize}},
+                {"binding": 1, "resource": texture.create_view(dimension="2d-array")},
+                {"binding": 2, "resource": sampler},
+            ],
+        )
+
+    def warm_up(self) -> None:
+        """Compile the pipelines of the usual materials and draw one small frame with each.
+
+        A model with an unusual mix of textures compiles its own when it is uploaded, so no frame ever does.
+        """
+        draw_every_variant(self)
+
+    def measure_teraflops(self) -> float:
+        """FP32 operations per second, in 10^12, of a short compute kernel of fused multiply-adds; measured anew."""
+        return flops.measure_teraflops(self._device, self.pipelines)
+
+    def upload_steps(self, model: Model) -> Iterator[float | ModelResource]:
+        """Upload in steps of a few milliseconds each: yields the share done, at last the resource itself.
+
+        Frames may be drawn between steps. Closing the iterator early frees what was uploaded. Raises
+        :class:`FarframeError` ``ExceedsMemoryLimit`` before the first step for a model that this device cannot hold.
+        """
+        resource = self._uploader.start(model)
+        complete = False
+        try:
+            yield from self._uploader.steps(resource)
+            for _ in prime(self, resource):
+                yield 1.0
+            complete = True
+        finally:
+            if not complete:
+                resource.destroy()
+        self._resources.add(resource)
+        yield resource
+
+    def upload(self, model: Model) -> ModelResource:
+        """Upload a model at one go. Raises as :meth:`upload_steps`."""
+        last: float | ModelResource | None = None
+        for last in self.upload_steps(model):
+            pass
+        assert isinstance(last, ModelResource)
+        return last
+
+    def release(self, resource: ModelResource) -> None:
+        """Free a model's memory. Scenes that still place it draw without it; a second call is fine."""
+        if not resource.released:
+            resource.destroy()
+            self._resources.discard(resource)
+            self._release_count += 1
+
+    @property
+    def model_bytes(self) -> int:
+        """Device memory that uploaded models hold."""
+        return sum(resource.size_bytes for resource in self._resources)
+
+    def render(self, frame: FrameInput) -> RenderedFrame:
+        """Draw a frame and wait for its pixels. The frame holds a readback buffer until it is released."""
+        start = time.perf_counter()
+        if not 1 <= len(frame.views) <= MAX_VIEWS:
+            raise ValueError(f"a frame has 1 or {MAX_VIEWS} views, not {len(frame.views)}")
+        attachments = self._attachments_for(frame)
+        placement = self._place(frame)
+        ports = viewports(len(frame.views), attachments.width, attachments.height)
+        selections = self._select_views(frame, placement, ports)
+        self._write_commands(selections)
+        self._draw(frame.scene, placement, selections, ports, attachments, read_depth=frame.read_depth)
+        draw_end = time.perf_counter()
+        pixels, depth, release = self._read_back(attachments, read_depth=frame.read_depth)
+        return RenderedFrame(
+            pixels=pixels,
+            width=attachments.width,
+            height=attachments.height,
+            depth=depth,
+            draw_start=start,
+            draw_end=draw_end,
+            read_back=time.perf_counter(),
+            triangles=sum(selection.triangles for selection in selections),
+            draws=sum(len(selection.commands) for selection in selections),
+            reduced_parts=sum(selection.reduced_parts for selection in selections),
+            samples=attachments.samples,
+            _release=release,
+        )
+
+    def _attachments_for(self, frame: FrameInput) -> Attachments:
+        """The attachments of the frame's drawn size, which is even so that two views and video fit."""
+        width = max(2, round(frame.width * frame.quality.scale / 2) * 2)
+        height = max(2, round(frame.height * frame.quality.scale / 2) * 2)
+        return self.attachments(width, height, frame.quality.samples)
+
+    def attachments(self, width: int, height: int, samples: int) -> Attachments:
+        """Cached attachments of that size; the size unused for longest is given up."""
+        key = (width, height, samples)
+        if key not in self._attachments:
+            while len(self._attachments) >= 2 * KEPT_SIZES:
+                self._attachments.popitem(last=False)[1].destroy()
+            self._attachments[key] = Attachments(self._device, self.pipelines, width, height, samples)
+        self._attachments.move_to_end(key)
+        return self._attachments[key]
+
+    def _place(self, frame: FrameInput) -> ScenePlacement:
+        placement = self._placements.get(frame.scene)
+        if placement is None:
+            placement = self._placements[frame.scene] = ScenePlacement(self._device)
+        placement.update(frame.scene, np.array(frame.views[0].position, np.float64), self._release_count)
+        for batch in placement.batches:
+            self.pipelines.surface(batch.variant, frame.quality.samples)
+        return placement
+
+    def _select_views(
+        self, frame: FrameInput, placement: ScenePlacement, ports: tuple[Viewport, ...]
+    ) -> list[Selection]:
+        """What each view sees; its uniform is written on the way."""
+        records = np.zeros(len(frame.views), VIEW_DTYPE)
+        staging = np.zeros((len(frame.views), UNIFORM_STRIDE), np.uint8)
+        selections = []
+        for index, (view, port) in enumerate(zip(frame.views, ports, strict=True)):
+            matrix = view_projection(view, placement.origin)
+            fill_view(records[index], view, port, frame.scene, matrix, self._environment.irradiance)
+            if placement.placement is None:
+                selections.append(Selection(np.zeros((0, COMMAND_FIELDS), np.uint32), (), (), 0, 0))
+                continue
+            selections.append(
+                select(
+                    placement.placement,
+                    frustum_planes(matrix),
+                    np.array(view.position) - placement.origin,
+                    near=view.near,
+                    pixels_per_radian=pixels_per_radian(view, port),
+                    pixel_error=frame.quality.pixel_error,
+                )
+            )
+        staging[:, : VIEW_DTYPE.itemsize] = records.view(np.uint8).reshape(len(records), -1)
+        self._device.queue.write_buffer(self._uniforms, 0, staging)
+        return selections
+
+    def _write_commands(self, selections: list[Selection]) -> None:
+        table = np.concatenate([selection.commands for selection in selections])
+        if self._commands is None or self._commands.size < table.nbytes:
+            if self._commands is not None:
+                self._commands.destroy()
+            usage = wgpu.BufferUsage.INDIRECT | wgpu.BufferUsage.COPY_DST
+            size = 1 << max(12, int(table.nbytes - 1).bit_length())
+            self._commands = self._device.create_buffer(label="commands", size=size, usage=usage)
+        if table.nbytes:
+            self._device.queue.write_buffer(self._commands, 0, table)
+
+    def _draw(
+        self,
+        scene: RenderScene,
+        placement: ScenePlacement,
+        selections: list[Selection],
+        ports: tuple[Viewport, ...],
+        attachments: Attachments,
+        *,
+        read_depth: bool,
+    ) -> None:
+        """Record and submit the passes, and wait until they are done."""
+        encoder = self._device.create_command_encoder()
+        clear = scene.background or (0.0, 0.0, 0.0)
+        passing = encoder.begin_render_pass(**attachments.pass_descriptor(clear, keep_depth=read_depth))
+        first = 0
+        for index, (selection, port) in enumerate(zip(selections, ports, strict=True)):
+            passing.set_viewport(port.x, port.y, port.width, port.height, 0.0, 1.0)
+            passing.set_scissor_rect(port.x, port.y, port.width, port.height)
+            passing.set_bind_group(0, self._view_group, [index * UNIFORM_STRIDE])
+            self._draw_runs(passing, placement, selection.opaque, first, attachments.samples)
+            if scene.background is None:
+                passing.set_pipeline(self.pipelines.backdrop(attachments.samples))
+                passing.draw(3)
+            self._draw_runs(passing, placement, selection.blended, first, attachments.samples)
+            first += len(selection.commands)
+        passing.end()
+        if read_depth:
+            self._record_linear_depth(encoder, attachments, ports)
+        self._fence.record(encoder)
+        self._device.queue.submit([encoder.finish()])
+        self._fence.wait()
+
+    def _draw_runs(
+        self, passing: Any, placement: ScenePlacement, runs: tuple[Run, ...], first: int, samples: int
+    ) -> None:
+        """One call per run: the cost in Python does not depend on the number of parts."""
+        for run in runs:
+            batch = placement.batches[run.batch]
+            passing.set_pipeline(self.pipelines.surface(batch.variant, samples))
+            if batch.texture_set >= 0:
+                passing.set_bind_group(1, batch.resource.texture_sets[batch.texture_set])
+            passing.set_vertex_buffer(0, batch.resource.vertices)
+            passing.set_vertex_buffer(1, placement.instances)
+            passing.set_index_buffer(batch.resource.indices, "uint32")
+            extras.multi_draw_indexed_indirect(
+                passing, self._commands, offset=(first + run.first) * COMMAND_FIELDS * 4, count=run.count
+            )
+
+    def _record_linear_depth(self, encoder: Any, attachments: Attachments, ports: tuple[Viewport, ...]) -> None:
+        _, view, group = attachments.linear_depth()
+        passing = encoder.begin_render_pass(
+            color_attachments=[{"view": view, "load_op": "clear", "store_op": "store", "clear_value": (0, 0, 0, 0)}]
+        )
+        passing.set_pipeline(self.pipelines.linear_depth(attachments.samples))
+        passing.set_bind_group(1, group)
+        for index, port in enumerate(ports):
+            passing.set_viewport(port.x, port.y, port.width, port.height, 0.0, 1.0)
+            passing.set_scissor_rect(port.x, port.y, port.width, port.height)
+            passing.set_bind_group(0, self._view_group, [index * UNIFORM_STRIDE])
+            passing.draw(3)
+        passing.end()
+
+    def _read_back(
+        self, attachments: Attachments, *, read_depth: bool
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None, Any]:
+        pool = self._pool(attachments.width, attachments.height)
+        textures = [attachments.color]
+        if read_depth:
+            textures.append(attachments.linear_depth()[0])
+        buffers = [pool.acquire() for _ in textures]
+        encoder = self._device.create_command_encoder()
+        for texture, buffer in zip(textures, buffers, strict=True):
+            pool.copy(encoder, texture, buffer)
+        self._device.queue.submit([encoder.finish()])
+        arrays = [pool.read(buffer) for buffer in buffers]
+
+        def release() -> None:
+            for buffer in buffers:
+                pool.give_back(buffer)
+
+        depth = arrays[1].view(np.float32)[..., 0] if read_depth else None
+        return arrays[0], depth, release
+
+    def _pool(self, width: int, height: int) -> ReadbackPool:
+        key = (width, height)
+        if key not in self._pools:
+            self._pools[key] = ReadbackPool(self._device, width, height)
+            for old in list(self._pools)[:-KEPT_SIZES]:
+                if self._pools[old].trim():
+                    del self._pools[old]
+        self._pools.move_to_end(key)
+        return self._pools[key]
+
+    def close(self) -> None:
+        """Free everything. Frames that are still held become invalid."""
+        for resource in list(self._resources):
+            self.release(resource)
+        for placement in self._placements.values():
+            placement.destroy()
+        self._placements.clear()
+        for attachments in self._attachments.values():
+            attachments.destroy()
+        self._attachments.clear()
+        for pool in self._pools.values():
+            pool.trim()
+        self._pools.clear()
+        self._device.destroy()

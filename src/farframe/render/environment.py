@@ -1,0 +1,265 @@
+"""Image-based light: a photo studio made in code, as the arrays that the surface shader reads.
+
+The studio is a function from direction to radiance (:func:`studio_radiance`): dim walls, a large overhead softbox, a
+key and a fill at the sides and narrow strips that draw the long highlights product photographs live from. From it come
+
+* ``irradiance``: nine spherical harmonics for the diffuse part (Ramamoorthi and Hanrahan 2001), and
+* ``texels``: octahedral maps of the radiance prefiltered by GGX, one per step of perceptual roughness, for the
+  specular part (the split sum of Karis 2013), sampled with filtered importance sampling (Krivanek and Colbert 2008).
+
+Octahedral maps in a 2D array are read with one bilinear fetch; a cube map costs a CPU adapter several times that.
+Eight bits hold the range because they store square roots, scaled per layer (the scale is in alpha).
+Directions are unit vectors, right-handed, +Y up. Radiance has no unit: 1 is the white of the picture at exposure 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+LAYERS = 16
+"""Steps of perceptual roughness from 0 to 1."""
+SIZE = 256
+"""Texels along an edge of an octahedral map: a softbox' edge in a chrome part is then about as sharp as a real one."""
+RANGE = 16.0
+"""The greatest radiance that the eight bits can hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Softbox:
+    """A rectangular lamp seen from the origin. ``extent`` is its half width and height in tangents of angles."""
+
+    direction: tuple[float, float, float]
+    extent: tuple[float, float]
+    color: tuple[float, float, float]
+    softness: float = 0.08
+
+
+STUDIO: tuple[Softbox, ...] = (
+    Softbox((0.10, 1.00, 0.15), (0.95, 0.75), (3.4, 3.4, 3.45), 0.18),
+    Softbox((0.75, 0.62, 0.85), (0.42, 0.55), (6.6, 6.4, 6.1), 0.10),
+    Softbox((-1.00, 0.35, 0.45), (0.22, 0.85), (4.2, 4.35, 4.6), 0.08),
+    Softbox((0.55, 0.28, -1.00), (0.20, 0.80), (4.6, 4.6, 4.7), 0.08),
+    Softbox((-0.75, 0.45, -0.80), (0.30, 0.45), (2.6, 2.65, 2.8), 0.10),
+    Softbox((1.00, 0.10, -0.15), (0.12, 0.60), (2.6, 2.55, 2.5), 0.08),
+    Softbox((-0.35, 0.08, 1.00), (0.10, 0.50), (1.8, 1.8, 1.8), 0.08),
+)
+"""The lamps: overhead, key, cool edge strip, rim strips, fill. Found by looking at pictures."""
+
+_CEILING = np.array((0.62, 0.63, 0.66), np.float32)
+_HORIZON = np.array((0.36, 0.36, 0.37), np.float32)
+_FLOOR = np.array((0.40, 0.39, 0.38), np.float32)
+
+
+def _smoothstep(low: float, high: float, value: Floats) -> Floats:
+    t = np.clip((value - low) / (high - low), 0.0, 1.0)
+    return np.asarray(t * t * (3.0 - 2.0 * t), np.float32)
+
+
+def studio_radiance(directions: Floats) -> Floats:
+    """Radiance (n, 3) of the studio from unit ``directions`` (n, 3)."""
+    height = directions[:, 1]
+    up = _smoothstep(-0.02, 0.9, height)[:, None]
+    down = _smoothstep(0.02, 0.75, -height)[:, None]
+    radiance = _HORIZON + up * (_CEILING - _HORIZON) + down * (_FLOOR - _HORIZON)
+    # The floor falls dark just below the horizon: the line that makes polished metal read as metal.
+    radiance = radiance * (1.0 - 0.55 * np.exp(-(((height + 0.14) / 0.13) ** 2)))[:, None]
+    for box in STUDIO:
+        axis = np.array(box.direction, np.float32)
+        axis /= np.linalg.norm(axis)
+        reference = np.array((0, 1, 0) if abs(axis[1]) < 0.9 else (0, 0, 1), np.float32)
+        right = np.cross(reference, axis)
+        right /= np.linalg.norm(right)
+        upward = np.cross(axis, right)
+        forward = directions @ axis
+        facing = np.maximum(forward, 1e-3)
+        u = np.abs(directions @ right) / facing / box.extent[0]
+        v = np.abs(directions @ upward) / facing / box.extent[1]
+        # A rounded rectangle whose cloth is a little darker towards its rim.
+        distance = (u**6 + v**6) ** (1.0 / 6.0)
+        mask = 1.0 - _smoothstep(1.0 - box.softness, 1.0 + box.softness, distance)
+        falloff = 1.0 - 0.25 * np.minimum(distance, 1.0) ** 2
+        radiance = radiance + (mask * falloff * (forward > 0))[:, None] * np.array(box.color, np.float32)
+    return np.asarray(radiance, np.float32)
+
+
+def octahedral_directions(size: int) -> Floats:
+    """The unit directions (size, size, 3) of a map's texels; the border texels lie exactly on the fold."""
+    axis = np.linspace(-1.0, 1.0, size, dtype=np.float32)
+    x, z = np.meshgrid(axis, axis)
+    y = 1.0 - np.abs(x) - np.abs(z)
+    below = y < 0
+    fold_x = np.where(below, (1.0 - np.abs(z)) * np.where(x >= 0, 1.0, -1.0), x)
+    fold_z = np.where(below, (1.0 - np.abs(x)) * np.where(z >= 0, 1.0, -1.0), z)
+    directions = np.stack([fold_x, y, fold_z], axis=-1)
+    return np.asarray(directions / np.linalg.norm(directions, axis=-1, keepdims=True), np.float32)
+
+
+def _lookup(image: Floats, directions: Floats) -> Floats:
+    """The values (n, 3) of an octahedral map (s, s, 3) in unit ``directions`` (n, 3), bilinear."""
+    size = image.shape[0]
+    scaled = directions / np.abs(directions).sum(axis=1, keepdims=True)
+    x, y, z = scaled.T
+    below = y < 0
+    u = np.where(below, (1.0 - np.abs(z)) * np.where(x >= 0, 1.0, -1.0), x)
+    v = np.where(below, (1.0 - np.abs(x)) * np.where(z >= 0, 1.0, -1.0), z)
+    column = np.clip((u * 0.5 + 0.5) * (size - 1), 0.0, size - 1.001).astype(np.float32)
+    row = np.clip((v * 0.5 + 0.5) * (size - 1), 0.0, size - 1.001).astype(np.float32)
+    left, top = column.astype(np.int64), row.astype(np.int64)
+    fraction_x, fraction_y = (column - left)[:, None], (row - top)[:, None]
+    flat = image.reshape(-1, 3)
+    corner = top * size + left
+    upper = flat[corner] * (1.0 - fraction_x) + flat[corner + 1] * fraction_x
+    lower = flat[corner + size] * (1.0 - fraction_x) + flat[corner + size + 1] * fraction_x
+    return np.asarray(upper * (1.0 - fraction_y) + lower * fraction_y, np.float32)
+
+
+def _resample(image: Floats, size: int) -> Floats:
+    """An octahedral map (s, s, 3) at ``size`` by a tent filter; border texels stay on the fold."""
+    old = image.shape[0]
+    position = np.linspace(0.0, old - 1.0, size)
+    width = max(1.0, old / size)
+    matrix = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(old)) / width).astype(np.float32)
+    matrix /= matrix.sum(axis=1, keepdims=True)
+    rows = np.tensordot(matrix, image, axes=(1, 0))
+    return np.ascontiguousarray(np.moveaxis(np.tensordot(matrix, rows, axes=(1, 1)), 0, 1), np.float32)
+
+
+def _frames(normals: Floats) -> tuple[Floats, Floats]:
+    """Two unit tangents (n, 3) at each unit normal (Duff et al. 2017)."""
+    x, y, z = normals.T
+    sign = np.where(z >= 0, 1.0, -1.0).astype(np.float32)
+    a = -1.0 / (sign + z)
+    b = x * y * a
+    first = np.stack([1.0 + sign * x * x * a, sign * b, -sign * x], axis=1)
+    second = np.stack([b, sign + y * y * a, -y], axis=1)
+    return np.asarray(first, np.float32), np.asarray(second, np.float32)
+
+
+def _prefilter_smooth(pyramid: list[Floats], roughness: float, size: int, samples: int) -> Floats:
+    """Radiance (size, size, 3) filtered by a narrow GGX lobe along the normal: filtered importance sampling."""
+    alpha2 = roughness**4
+    normals = octahedral_directions(size).reshape(-1, 3)
+    first, second = _frames(normals)
+    total = np.zeros_like(normals)
+    weights = 0.0
+    for index in range(samples):
+        u = (index + 0.5) / samples
+        phi = 2.0 * np.pi * ((index * 0.6180339887498949) % 1.0)
+        cos_half2 = (1.0 - u) / (1.0 + (alpha2 - 1.0) * u)
+        cos_light = 2.0 * cos_half2 - 1.0
+        if cos_light <= 0.0:
+            continue
+        sin_light = np.sqrt(max(0.0, 1.0 - cos_light * cos_light))
+        density = alpha2 / (np.pi * (cos_half2 * (alpha2 - 1.0) + 1.0) ** 2) / 4.0
+        texels = pyramid[0].shape[0] ** 2 / (4.0 * np.pi) / (samples * density)
+        level = min(int(0.5 * np.log2(max(texels, 1.0)) + 1.0), len(pyramid) - 1)
+        directions = (
+            normals * np.float32(cos_light)
+            + first * np.float32(sin_light * np.cos(phi))
+            + second * np.float32(sin_light * np.sin(phi))
+        )
+        total += _lookup(pyramid[level], directions) * np.float32(cos_light)
+        weights += cos_light
+    return np.asarray((total / np.float32(weights)).reshape(size, size, 3), np.float32)
+
+
+def _prefilter_rough(roughness: list[float], size: int) -> list[Floats]:
+    """Radiance (size, size, 3) filtered by wide GGX lobes, by plain quadrature over the sphere: no noise at all."""
+    sources = _fibonacci_sphere(4096)
+    # Four evaluations around each source direction: lamps' edges are sharper than the quadrature's spacing.
+    first, second = _frames(sources)
+    radiance = np.zeros_like(sources)
+    for x, y in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
+        shifted = sources + first * np.float32(x * 0.014) + second * np.float32(y * 0.014)
+        radiance += 0.25 * studio_radiance(np.asarray(shifted / np.linalg.norm(shifted, axis=1, keepdims=True), np.float32))
+    cosine = np.maximum(octahedral_directions(size).reshape(-1, 3) @ sources.T, 0.0)
+    half2 = 0.5 * (1.0 + cosine)
+    layers = []
+    for value in roughness:
+        alpha2 = np.float32(value**4)
+        weight = cosine / np.square(half2 * (alpha2 - np.float32(1.0)) + np.float32(1.0))
+        layers.append(((weight @ radiance) / weight.sum(axis=1, keepdims=True)).reshape(size, size, 3))
+    return layers
+
+
+def _basis(directions: Floats) -> Floats:
+    """The nine basis polynomials (n, 9) in the order of the shader, without their factors."""
+    x, y, z = directions.T
+    one = np.ones_like(x)
+    return np.stack([one, y, z, x, x * y, y * z, 3.0 * z * z - 1.0, x * z, x * x - y * y], axis=1)
+
+
+_NORMALISATION = np.array(
+    [0.282095, 0.488603, 0.488603, 0.488603, 1.092548, 1.092548, 0.315392, 1.092548, 0.546274], np.float64
+)
+_COSINE_LOBE = np.array([np.pi] + [2.0 * np.pi / 3.0] * 3 + [np.pi / 4.0] * 5, np.float64)
+
+
+def irradiance_harmonics(radiance: Floats, directions: Floats) -> NDArray[np.float64]:
+    """Coefficients (9, 3): with :func:`_basis` at a normal they give irradiance / pi, all factors folded in.
+
+    ``radiance`` and ``directions`` are (n, 3), the directions spread evenly over the sphere.
+    """
+    projection = (4.0 * np.pi / len(directions)) * (_basis(directions).T.astype(np.float64) @ radiance.astype(np.float64))
+    factors = _NORMALISATION**2 * _COSINE_LOBE / np.pi
+    return np.asarray(projection * factors[:, None], np.float64)
+
+
+def rotate_harmonics(coefficients: NDArray[np.float64], radians: float) -> NDArray[np.float64]:
+    """The coefficients (9, 3) of the environment turned about +Y by ``radians``, counter-clockwise from above."""
+    directions = _fibonacci_sphere(64).astype(np.float64)
+    c, s = np.cos(radians), np.sin(radians)
+    x, y, z = directions.T
+    turned_back = np.stack([c * x - s * z, y, s * x + c * z], axis=1)
+    values = _basis(np.asarray(turned_back, np.float32)).astype(np.float64) @ coefficients
+    solution = np.linalg.lstsq(_basis(np.asarray(directions, np.float32)).astype(np.float64), values, rcond=None)[0]
+    return np.asarray(solution, np.float64)
+
+
+def _fibonacci_sphere(count: int) -> Floats:
+    index = np.arange(count) + 0.5
+    y = 1.0 - 2.0 * index / count
+    radius = np.sqrt(1.0 - y * y)
+    phi = np.pi * (1.0 + 5.0**0.5) * index
+    return np.asarray(np.stack([np.cos(phi) * radius, y, np.sin(phi) * radius], axis=1), np.float32)
+
+
+def _encode(layer: Floats) -> NDArray[np.uint8]:
+    """A layer (s, s, 3) as RGBA bytes: value = (rgb * a)^2 * RANGE."""
+    scale = min(1.0, float(np.sqrt(layer.max() / RANGE)))
+    alpha = np.ceil(scale * 255.0) / 255.0
+    root = np.sqrt(np.clip(layer, 0.0, RANGE) / RANGE) / alpha
+    # Half a step of noise that does not repeat from texel to texel hides the steps in slow gradients.
+    noise = np.random.default_rng(7).random(layer.shape, np.float32) - 0.5
+    encoded = np.empty((*layer.shape[:2], 4), np.uint8)
+    encoded[..., :3] = np.clip(np.rint(root * 255.0 + 0.5 * noise), 0, 255).astype(np.uint8)
+    encoded[..., 3] = round(alpha * 255.0)
+    return encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """``texels``: (LAYERS, SIZE, SIZE, 4) uint8, see :func:`_encode`. ``irradiance``: (9, 3) float64."""
+
+    texels: NDArray[np.uint8]
+    irradiance: NDArray[np.float64]
+
+
+@cache
+def studio() -> Environment:
+    """The built-in studio. Takes about a second of CPU the first time in a process."""
+    base = studio_radiance(octahedral_directions(SIZE).reshape(-1, 3)).reshape(SIZE, SIZE, 3)
+    pyramid = [base, _resample(base, 128), _resample(base, 64)]
+    roughness = [layer / (LAYERS - 1) for layer in range(LAYERS)]
+    smooth = [_prefilter_smooth(pyramid, value, 128, 48) for value in roughness[2:5]]
+    rough = _prefilter_rough(roughness[5:], 40)
+    # GGX at the first step is narrower than a texel.
+    layers = [_encode(_resample(layer, SIZE)) for layer in (base, base, *smooth, *rough)]
+    sphere = _fibonacci_sphere(32768)
+    return Environment(np.stack(layers), irradiance_harmonics(studio_radiance(sphere), sphere))

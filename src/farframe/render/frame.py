@@ -1,0 +1,191 @@
+"""A frame's input and output, and the numbers that the shaders get of each view."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from farframe.protocol.records import View
+from farframe.render.environment import rotate_harmonics
+from farframe.render.scene import RenderScene
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How well a frame is drawn. ``samples`` per pixel, 1 or 4; ``scale`` of width and height, 0.25 to 1;
+    ``pixel_error``: the greatest projected error in drawn pixels of a part's level, 0 draws full detail."""
+
+    samples: int = 4
+    scale: float = 1.0
+    pixel_error: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.samples not in (1, 4) or not 0.25 <= self.scale <= 1.0 or not self.pixel_error >= 0.0:
+            raise ValueError(f"not a quality that can be drawn: {self}")
+
+
+FULL_QUALITY = Quality()
+
+
+@dataclass(frozen=True, slots=True)
+class FrameInput:
+    """What to draw. One or two ``views`` (two are drawn side by side, each half as wide), ``width`` and ``height`` of
+    the output in pixels; ``read_depth`` also fills the frame's depth."""
+
+    views: tuple[View, ...]
+    width: int
+    height: int
+    quality: Quality
+    scene: RenderScene
+    read_depth: bool = False
+
+
+@dataclass(slots=True)
+class RenderedFrame:
+    """A drawn frame. ``pixels``: (height, width, 4) uint8 RGBA, sRGB, a view of mapped memory that is valid until
+    :meth:`release`; ``depth``: (height, width) float32 metres along the view axis, infinite where nothing is.
+
+    ``width`` and ``height`` are as drawn, so they may be smaller than was asked for. Times are ``time.perf_counter``
+    seconds. ``draws`` counts visible part instances, ``reduced_parts`` those below full detail.
+    """
+
+    pixels: NDArray[np.uint8]
+    width: int
+    height: int
+    depth: NDArray[np.float32] | None
+    draw_start: float
+    draw_end: float
+    read_back: float
+    triangles: int
+    draws: int
+    reduced_parts: int
+    samples: int
+    _release: Callable[[], None] | None = field(default=None, repr=False)
+
+    def release(self) -> None:
+        """Hand the memory back, from any thread. The arrays must not be touched afterwards; a second call is fine."""
+        release, self._release = self._release, None
+        if release is not None:
+            release()
+
+
+VIEW_DTYPE = np.dtype(
+    [
+        ("view_projection", "<f4", (4, 4)),
+        ("ray_corner", "<f4", 4),
+        ("ray_dx", "<f4", 4),
+        ("ray_dy", "<f4", 4),
+        ("light_direction", "<f4", 4),
+        ("light_color", "<f4", 4),
+        ("irradiance", "<f4", (9, 4)),
+        ("environment", "<f4", 4),
+        ("viewport", "<f4", 4),
+        ("backdrop_top", "<f4", 4),
+        ("backdrop_bottom", "<f4", 4),
+    ]
+)
+"""The uniform ``View`` of ``shaders/view.wgsl``, 352 bytes."""
+
+BACKDROP_TOP = (0.50, 0.52, 0.55)
+BACKDROP_BOTTOM = (0.80, 0.80, 0.80)
+BACKDROP_POOL = 0.16
+
+
+@dataclass(frozen=True, slots=True)
+class Viewport:
+    """Where a view lies in the target, in pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+def viewports(count: int, width: int, height: int) -> tuple[Viewport, ...]:
+    """The places of ``count`` views (1 or 2) side by side in a target."""
+    if count == 1:
+        return (Viewport(0, 0, width, height),)
+    half = width // 2
+    return (Viewport(0, 0, half, height), Viewport(half, 0, half, height))
+
+
+def rotation_matrix(orientation: tuple[float, float, float, float]) -> NDArray[np.float64]:
+    """The (3, 3) matrix of a unit quaternion xyzw: view space to world space."""
+    x, y, z, w = orientation
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def projection_matrix(view: View) -> NDArray[np.float64]:
+    """The (4, 4) reversed-Z projection: depth 1 at the near clip distance, 0 at the far one."""
+    left, right = math.tan(view.fov.left), math.tan(view.fov.right)
+    up, down = math.tan(view.fov.up), math.tan(view.fov.down)
+    near, far = view.near, view.far
+    return np.array(
+        [
+            [2 / (right - left), 0, (right + left) / (right - left), 0],
+            [0, 2 / (up - down), (up + down) / (up - down), 0],
+            [0, 0, near / (far - near), near * far / (far - near)],
+            [0, 0, -1, 0],
+        ]
+    )
+
+
+def view_projection(view: View, origin: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The (4, 4) matrix from world space relative to ``origin`` to clip space."""
+    rotation = rotation_matrix(view.orientation)
+    world_to_view = np.eye(4)
+    world_to_view[:3, :3] = rotation.T
+    world_to_view[:3, 3] = -rotation.T @ (np.array(view.position) - origin)
+    return np.asarray(projection_matrix(view) @ world_to_view, np.float64)
+
+
+def pixels_per_radian(view: View, viewport: Viewport) -> float:
+    """Drawn pixels that a small angle covers in the middle of the picture, in the finer direction."""
+    across = viewport.width / (math.tan(view.fov.right) - math.tan(view.fov.left))
+    upright = viewport.height / (math.tan(view.fov.up) - math.tan(view.fov.down))
+    return max(across, upright)
+
+
+def fill_view(
+    record: NDArray[np.void],
+    view: View,
+    viewport: Viewport,
+    scene: RenderScene,
+    matrix: NDArray[np.float64],
+    irradiance: NDArray[np.float64],
+) -> None:
+    """Write the uniform of a view into ``record``, one row of :data:`VIEW_DTYPE`.
+
+    ``matrix``: its :func:`view_projection`; ``irradiance``: (9, 3) harmonics of the environment before rotation.
+    """
+    rotation = rotation_matrix(view.orientation)
+    left, right = math.tan(view.fov.left), math.tan(view.fov.right)
+    up, down = math.tan(view.fov.up), math.tan(view.fov.down)
+    step_x = rotation[:, 0] * (right - left) / viewport.width
+    step_y = rotation[:, 1] * (down - up) / viewport.height
+    corner = rotation[:, 0] * left + rotation[:, 1] * up - rotation[:, 2]
+    record["view_projection"] = matrix.T
+    record["ray_corner"][:3] = corner - viewport.x * step_x - viewport.y * step_y
+    record["ray_dx"] = (*step_x, view.near)
+    record["ray_dy"] = (*step_y, view.far)
+    light = np.array(scene.light_direction, np.float64)
+    record["light_direction"][:3] = light / np.linalg.norm(light)
+    record["light_color"][:3] = np.array(scene.light_color) * (scene.light_intensity * scene.exposure)
+    record["light_color"][3] = scene.exposure
+    image_light = scene.environment_intensity * scene.exposure
+    record["irradiance"][:, :3] = rotate_harmonics(irradiance, scene.environment_rotation) * image_light
+    angle = scene.environment_rotation
+    record["environment"] = (math.cos(angle), math.sin(angle), image_light, 0.0)
+    record["viewport"] = (viewport.x, viewport.y, 1.0 / viewport.width, 1.0 / viewport.height)
+    record["backdrop_top"] = (*BACKDROP_TOP, BACKDROP_POOL)
+    record["backdrop_bottom"] = (*BACKDROP_BOTTOM, math.inf)

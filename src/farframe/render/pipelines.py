@@ -1,0 +1,281 @@
+"""Pipelines: one WGSL source per pass, specialised by flags before it is compiled, and cached for good.
+
+A variant exists for every combination of features that a loaded material really has, so a plain metal part pays for
+no texture, no alpha and no second side. Pipelines are made while a model is uploaded, never while a frame is drawn.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import wgpu
+
+from farframe.asset.model import VERTEX_DTYPE, AlphaMode, Material
+from farframe.render import environment
+
+COLOR_FORMAT = "rgba8unorm-srgb"
+"""The hardware (or lavapipe) encodes sRGB on store and decodes it for blending and for the MSAA resolve."""
+DEPTH_FORMAT = "depth32float"
+LINEAR_DEPTH_FORMAT = "r32float"
+
+INSTANCE_DTYPE = np.dtype(
+    [("matrix", "<f4", (3, 4)), ("base_color", "<f4", 4), ("surface", "<f4", 4), ("emissive", "<f4", 4)]
+)
+"""One row per instance, 96 bytes, read as per-instance vertex attributes: on lavapipe that is a fifth faster than a
+storage buffer indexed by instance, and it knows no binding limit. ``matrix``: the upper rows of part space to
+origin-relative world; ``surface``: metallic, roughness, normal scale, occlusion strength; ``emissive``'s fourth
+number is the alpha cutoff. Material factors stand per instance so that a later override costs nothing."""
+
+SLOTS = ("base_color", "metallic_roughness", "normal", "occlusion", "emissive")
+"""The texture slots of a material, in the order of their bindings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What a pipeline can do. ``uv_sets``: per slot of :data:`SLOTS` the UV set, or -1 where no texture is read."""
+
+    uv_sets: tuple[int, int, int, int, int] = (-1, -1, -1, -1, -1)
+    alpha_mode: AlphaMode = "opaque"
+    emissive: bool = False
+    unlit: bool = False
+    vertex_color: bool = False
+    double_sided: bool = False
+    mirrored: bool = False
+
+    @staticmethod
+    def of(material: Material, *, vertex_color: bool, mirrored: bool) -> Variant:
+        """The least variant that draws ``material`` right."""
+        emissive = max(material.emissive) > 0.0 and not material.unlit
+        slots = [getattr(material, f"{name}_texture") for name in SLOTS]
+        if material.unlit:
+            slots[1:] = [None] * 4
+        if not emissive:
+            slots[4] = None
+        uv = tuple(-1 if slot is None else int(slot.uv_set) for slot in slots)
+        return Variant(
+            uv_sets=(uv[0], uv[1], uv[2], uv[3], uv[4]),
+            alpha_mode=material.alpha_mode,
+            emissive=emissive,
+            unlit=material.unlit,
+            vertex_color=vertex_color,
+            double_sided=material.double_sided,
+            mirrored=mirrored,
+        )
+
+    @property
+    def textured(self) -> bool:
+        """Whether any texture is read."""
+        return max(self.uv_sets) >= 0
+
+    def flags(self, samples: int) -> dict[str, str]:
+        """The preprocessor's names for this variant, drawn with ``samples`` per pixel."""
+        on = {
+            "UV0": 0 in self.uv_sets,
+            "UV1": 1 in self.uv_sets,
+            "MASK": self.alpha_mode == "mask",
+            "BLEND": self.alpha_mode == "blend",
+            "ALPHA_TO_COVERAGE": self.alpha_mode == "mask" and samples > 1,
+            "EMISSIVE": self.emissive,
+            "EMISSIVE_OR_MASK": self.emissive or self.alpha_mode == "mask",
+            "UNLIT": self.unlit,
+            "VERTEX_COLOR": self.vertex_color,
+            "DOUBLE_SIDED": self.double_sided,
+            "MIRRORED": self.mirrored,
+        }
+        flags = {name: "" for name, value in on.items() if value}
+        for slot, uv_set in zip(SLOTS, self.uv_sets, strict=True):
+            if uv_set >= 0:
+                flags[f"{slot.upper()}_TEXTURE"] = ""
+                flags[f"{slot.upper()}_UV"] = f"uv{uv_set}"
+        return flags
+
+
+_WORD = re.compile(r"\b[A-Z][A-Z0-9_]+\b")
+
+
+def preprocess(source: str, flags: dict[str, str]) -> str:
+    """``source`` with ``#ifdef``, ``#ifndef``, ``#else`` and ``#endif`` resolved and valued flags replaced."""
+    values = {name: value for name, value in flags.items() if value}
+    lines: list[str] = []
+    active = [True]
+    for line in source.splitlines():
+        word, _, name = line.strip().partition(" ")
+        if word == "#ifdef":
+            active.append(name in flags)
+        elif word == "#ifndef":
+            active.append(name not in flags)
+        elif word == "#else":
+            active[-1] = not active[-1]
+        elif word == "#endif":
+            active.pop()
+        elif all(active):
+            lines.append(_WORD.sub(lambda match: values.get(match[0], match[0]), line))
+    if len(active) != 1:
+        raise ValueError("an #ifdef without its #endif, or the other way round")
+    return "\n".join(lines)
+
+
+@cache
+def shader_source(name: str) -> str:
+    """The text of ``shaders/NAME.wgsl``."""
+    return resources.files("farframe.render").joinpath("shaders", f"{name}.wgsl").read_text(encoding="utf-8")
+
+
+def _vertex_buffers(flags: dict[str, str]) -> list[dict[str, Any]]:
+    """The vertex layout of a variant: only what its shader reads, for lavapipe fetches whatever is declared."""
+
+    def attribute(dtype: np.dtype[Any], field: str, kind: str, location: int) -> dict[str, Any]:
+        assert dtype.fields is not None
+        return {"format": kind, "offset": dtype.fields[field][1], "shader_location": location}
+
+    vertex = [attribute(VERTEX_DTYPE, "position", "float32x3", 0), attribute(VERTEX_DTYPE, "normal", "snorm8x4", 1)]
+    if "NORMAL_TEXTURE" in flags:
+        vertex.append(attribute(VERTEX_DTYPE, "tangent", "snorm8x4", 2))
+    if "UV0" in flags:
+        vertex.append(attribute(VERTEX_DTYPE, "uv0", "float32x2", 3))
+    if "UV1" in flags:
+        vertex.append(attribute(VERTEX_DTYPE, "uv1", "float32x2", 4))
+    if "VERTEX_COLOR" in flags:
+        vertex.append(attribute(VERTEX_DTYPE, "color", "unorm8x4", 5))
+    instance = [{"format": "float32x4", "offset": 16 * row, "shader_location": 6 + row} for row in range(3)]
+    instance.append(attribute(INSTANCE_DTYPE, "base_color", "float32x4", 9))
+    instance.append(attribute(INSTANCE_DTYPE, "surface", "float32x4", 10))
+    if "EMISSIVE_OR_MASK" in flags:
+        instance.append(attribute(INSTANCE_DTYPE, "emissive", "float32x4", 11))
+    return [
+        {"array_stride": VERTEX_DTYPE.itemsize, "attributes": vertex},
+        {"array_stride": INSTANCE_DTYPE.itemsize, "step_mode": "instance", "attributes": instance},
+    ]
+
+
+class Pipelines:
+    """All pipelines of a device, and the layouts that bind groups must follow.
+
+    ``created`` counts the pipelines made so far: tests hold that a frame makes none. Group 0 is the view (a uniform
+    with a dynamic offset, the environment and its sampler), group 1 a material's textures or the depth to read.
+    """
+
+    def __init__(self, device: Any) -> None:
+        self._device = device
+        self.created = 0
+        self._surfaces: dict[tuple[Variant, int], Any] = {}
+        self._backdrops: dict[int, Any] = {}
+        self._depths: dict[int, Any] = {}
+        self._modules: dict[tuple[str, frozenset[tuple[str, str]]], Any] = {}
+        stage = wgpu.ShaderStage
+        both = stage.VERTEX | stage.FRAGMENT
+        self.view_layout = device.create_bind_group_layout(
+            label="view",
+            entries=[
+                {"binding": 0, "visibility": both, "buffer": {"type": "uniform", "has_dynamic_offset": True}},
+                {
+                    "binding": 1,
+                    "visibility": stage.FRAGMENT,
+                    "texture": {"sample_type": "float", "view_dimension": "2d-array"},
+                },
+                {"binding": 2, "visibility": stage.FRAGMENT, "sampler": {"type": "filtering"}},
+            ],
+        )
+        textures: list[dict[str, Any]] = []
+        for slot in range(len(SLOTS)):
+            textures.append({"binding": 2 * slot, "visibility": stage.FRAGMENT, "texture": {"sample_type": "float"}})
+            textures.append({"binding": 2 * slot + 1, "visibility": stage.FRAGMENT, "sampler": {"type": "filtering"}})
+        self.texture_layout = device.create_bind_group_layout(label="textures", entries=textures)
+        self.depth_layouts = {
+            samples: device.create_bind_group_layout(
+                label="depth",
+                entries=[
+                    {
+                        "binding": 0,
+                        "visibility": stage.FRAGMENT,
+                        "texture": {"sample_type": "depth", "multisampled": samples > 1},
+                    }
+                ],
+            )
+            for samples in (1, 4)
+        }
+
+    def _module(self, name: str, flags: dict[str, str]) -> Any:
+        key = (name, frozenset(flags.items()))
+        if key not in self._modules:
+            code = preprocess(shader_source("view") + shader_source(name), flags)
+            self._modules[key] = self._device.create_shader_module(label=name, code=code)
+        return self._modules[key]
+
+    def surface(self, variant: Variant, samples: int) -> Any:
+        """The pipeline that draws surfaces of ``variant``; made at the first call."""
+        key = (variant, samples)
+        if key not in self._surfaces:
+            self._surfaces[key] = self._make_surface(variant, samples)
+        return self._surfaces[key]
+
+    def _make_surface(self, variant: Variant, samples: int) -> Any:
+        flags = variant.flags(samples)
+        flags |= {
+            "ENVIRONMENT_LAYERS": str(environment.LAYERS),
+            "ENVIRONMENT_SIZE": str(environment.SIZE),
+            "ENVIRONMENT_RANGE": str(environment.RANGE),
+        }
+        module = self._module("surface", flags)
+        layouts = [self.view_layout, self.texture_layout] if variant.textured else [self.view_layout]
+        blend = variant.alpha_mode == "blend"
+        target: dict[str, Any] = {"format": COLOR_FORMAT}
+        if blend:
+            target["blend"] = {
+                "color": {"src_factor": "src-alpha", "dst_factor": "one-minus-src-alpha", "operation": "add"},
+                "alpha": {"src_factor": "one", "dst_factor": "one-minus-src-alpha", "operation": "add"},
+            }
+        self.created += 1
+        return self._device.create_render_pipeline(
+            label=str(variant),
+            layout=self._device.create_pipeline_layout(bind_group_layouts=layouts),
+            vertex={"module": module, "entry_point": "vertex", "buffers": _vertex_buffers(flags)},
+            fragment={"module": module, "entry_point": "fragment", "targets": [target]},
+            primitive={
+                "topology": "triangle-list",
+                "cull_mode": "none" if variant.double_sided else "back",
+                "front_face": "cw" if variant.mirrored else "ccw",
+            },
+            depth_stencil={
+                "format": DEPTH_FORMAT,
+                "depth_write_enabled": not blend,
+                "depth_compare": "greater",
+            },
+            multisample={"count": samples, "alpha_to_coverage_enabled": "ALPHA_TO_COVERAGE" in flags},
+        )
+
+    def backdrop(self, samples: int) -> Any:
+        """The pipeline that fills what no surface covered."""
+        if samples not in self._backdrops:
+            module = self._module("backdrop", {})
+            self.created += 1
+            self._backdrops[samples] = self._device.create_render_pipeline(
+                label="backdrop",
+                layout=self._device.create_pipeline_layout(bind_group_layouts=[self.view_layout]),
+                vertex={"module": module, "entry_point": "full_screen"},
+                fragment={"module": module, "entry_point": "backdrop", "targets": [{"format": COLOR_FORMAT}]},
+                primitive={"topology": "triangle-list"},
+                depth_stencil={"format": DEPTH_FORMAT, "depth_write_enabled": False, "depth_compare": "greater-equal"},
+                multisample={"count": samples},
+            )
+        return self._backdrops[samples]
+
+    def linear_depth(self, samples: int) -> Any:
+        """The pipeline that turns a depth attachment of ``samples`` into metres."""
+        if samples not in self._depths:
+            module = self._module("depth", {"MULTISAMPLED": ""} if samples > 1 else {})
+            layouts = [self.view_layout, self.depth_layouts[samples]]
+            self.created += 1
+            self._depths[samples] = self._device.create_render_pipeline(
+                label="linear depth",
+                layout=self._device.create_pipeline_layout(bind_group_layouts=layouts),
+                vertex={"module": module, "entry_point": "full_screen"},
+                fragment={"module": module, "entry_point": "linear_depth", "targets": [{"format": LINEAR_DEPTH_FORMAT}]},
+                primitive={"topology": "triangle-list"},
+            )
+        return self._depths[samples]

@@ -1,0 +1,151 @@
+"""What is drawn: models with their placement, light, exposure and background. Pure data; the engine keeps the rest.
+
+Every change makes ``version`` grow, so that a frame loop can tell that nothing has changed and draw nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from farframe.render.resources import ModelResource
+
+Color = tuple[float, float, float]
+
+
+class RenderScene:
+    """Models added with a world matrix, and how they are lit. Colours are linear RGB.
+
+    ``light_direction`` points from the scene towards the light (it need not be unit), ``light_intensity`` is the
+    irradiance of a surface that faces it, ``environment_rotation`` turns the environment about +Y in radians,
+    ``exposure`` multiplies all radiance, ``background`` is a display-referred colour or None for the studio backdrop.
+    """
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.placement_version = 0
+        self._next = 1
+        self._entries: dict[int, tuple[ModelResource, NDArray[np.float64]]] = {}
+        self._light_direction: Color = (0.45, 0.85, 0.55)
+        self._light_color: Color = (1.0, 0.985, 0.96)
+        self._light_intensity = 1.2
+        self._environment_intensity = 1.0
+        self._environment_rotation = 0.0
+        self._exposure = 1.0
+        self._background: Color | None = None
+
+    def _changed(self, *, placement: bool = False) -> None:
+        self.version += 1
+        if placement:
+            self.placement_version += 1
+
+    @property
+    def entries(self) -> dict[int, tuple[ModelResource, NDArray[np.float64]]]:
+        """The models by handle, each with its (4, 4) float64 model-to-world matrix. Read only."""
+        return self._entries
+
+    def add(self, resource: ModelResource, matrix: ArrayLike) -> int:
+        """Place a model; ``matrix`` is (4, 4), column vectors. Returns the handle that removes it."""
+        handle = self._next
+        self._next += 1
+        self._entries[handle] = (resource, _matrix(matrix))
+        self._changed(placement=True)
+        return handle
+
+    def move(self, handle: int, matrix: ArrayLike) -> None:
+        """Give a placed model another world matrix. ``KeyError`` for a handle that is not placed."""
+        resource, _ = self._entries[handle]
+        self._entries[handle] = (resource, _matrix(matrix))
+        self._changed(placement=True)
+
+    def remove(self, handle: int) -> None:
+        """Take a model out. ``KeyError`` for a handle that is not placed."""
+        del self._entries[handle]
+        self._changed(placement=True)
+
+    def clear(self) -> None:
+        """Take all models out; light and background stay."""
+        self._entries.clear()
+        self._changed(placement=True)
+
+    @property
+    def light_direction(self) -> Color:
+        """Towards the light."""
+        return self._light_direction
+
+    @light_direction.setter
+    def light_direction(self, value: Color) -> None:
+        if not np.linalg.norm(value) > 0.0:
+            raise ValueError("the light's direction must not be zero")
+        self._light_direction = value
+        self._changed()
+
+    @property
+    def light_color(self) -> Color:
+        """Linear RGB."""
+        return self._light_color
+
+    @light_color.setter
+    def light_color(self, value: Color) -> None:
+        self._light_color = value
+        self._changed()
+
+    @property
+    def light_intensity(self) -> float:
+        """Irradiance of a surface that faces the light; pi makes a white one white."""
+        return self._light_intensity
+
+    @light_intensity.setter
+    def light_intensity(self, value: float) -> None:
+        self._light_intensity = value
+        self._changed()
+
+    @property
+    def environment_intensity(self) -> float:
+        """Factor on the image-based light."""
+        return self._environment_intensity
+
+    @environment_intensity.setter
+    def environment_intensity(self, value: float) -> None:
+        self._environment_intensity = value
+        self._changed()
+
+    @property
+    def environment_rotation(self) -> float:
+        """Radians about +Y, counter-clockwise from above."""
+        return self._environment_rotation
+
+    @environment_rotation.setter
+    def environment_rotation(self, value: float) -> None:
+        self._environment_rotation = value
+        self._changed()
+
+    @property
+    def exposure(self) -> float:
+        """Factor on all radiance before tone mapping."""
+        return self._exposure
+
+    @exposure.setter
+    def exposure(self, value: float) -> None:
+        self._exposure = value
+        self._changed()
+
+    @property
+    def background(self) -> Color | None:
+        """Display-referred linear RGB, or None for the studio backdrop."""
+        return self._background
+
+    @background.setter
+    def background(self, value: Color | None) -> None:
+        self._background = value
+        self._changed()
+
+
+def _matrix(matrix: ArrayLike) -> NDArray[np.float64]:
+    result = np.array(matrix, dtype=np.float64)
+    if result.shape != (4, 4) or not np.isfinite(result).all():
+        raise ValueError("a placement is a finite (4, 4) matrix")
+    return result

@@ -1,0 +1,274 @@
+// glTF 2.0 metallic-roughness. One source, specialised at compile time by the flags of pipelines.Variant: on a CPU
+// adapter every instruction of a fragment counts, and a branch that is not taken still costs there.
+
+struct VertexIn {
+    @location(0) position: vec3f,
+    @location(1) normal: vec4f,
+#ifdef NORMAL_TEXTURE
+    @location(2) tangent: vec4f,
+#endif
+#ifdef UV0
+    @location(3) uv0: vec2f,
+#endif
+#ifdef UV1
+    @location(4) uv1: vec2f,
+#endif
+#ifdef VERTEX_COLOR
+    @location(5) color: vec4f,
+#endif
+    // Per instance: rows of the matrix from part space to origin-relative world space, then the material.
+    @location(6) row0: vec4f,
+    @location(7) row1: vec4f,
+    @location(8) row2: vec4f,
+    @location(9) base_color: vec4f,
+    @location(10) surface: vec4f,   // metallic, roughness, normal scale, occlusion strength
+#ifdef EMISSIVE_OR_MASK
+    @location(11) emissive: vec4f,  // rgb; w: alpha cutoff
+#endif
+}
+
+struct VertexOut {
+    @builtin(position) position: vec4f,
+#ifndef UNLIT
+    @location(0) normal: vec3f,
+    @location(1) @interpolate(flat) surface: vec4f,
+#endif
+    @location(2) @interpolate(flat) base_color: vec4f,
+#ifdef NORMAL_TEXTURE
+    @location(3) tangent: vec4f,
+#endif
+#ifdef UV0
+    @location(4) uv0: vec2f,
+#endif
+#ifdef UV1
+    @location(5) uv1: vec2f,
+#endif
+#ifdef VERTEX_COLOR
+    @location(6) color: vec4f,
+#endif
+#ifdef EMISSIVE_OR_MASK
+    @location(7) @interpolate(flat) emissive: vec4f,
+#endif
+}
+
+@vertex fn vertex(in: VertexIn) -> VertexOut {
+    let local = vec4f(in.position, 1.0);
+    let world = vec4f(dot(in.row0, local), dot(in.row1, local), dot(in.row2, local), 1.0);
+    var out: VertexOut;
+    out.position = view.view_projection * world;
+    out.base_color = in.base_color;
+#ifndef UNLIT
+    out.surface = in.surface;
+    // The cofactor matrix carries normals through any scale; it equals det * inverse transpose, so a mirror flips it.
+    let n = vec3f(
+        dot(cross(in.row1.xyz, in.row2.xyz), in.normal.xyz),
+        dot(cross(in.row2.xyz, in.row0.xyz), in.normal.xyz),
+        dot(cross(in.row0.xyz, in.row1.xyz), in.normal.xyz));
+#ifdef MIRRORED
+    out.normal = -n;
+#else
+    out.normal = n;
+#endif
+#endif
+#ifdef NORMAL_TEXTURE
+    let t = in.tangent.xyz;
+    out.tangent = vec4f(dot(in.row0.xyz, t), dot(in.row1.xyz, t), dot(in.row2.xyz, t), sign(in.tangent.w));
+#ifdef MIRRORED
+    out.tangent.w = -out.tangent.w;
+#endif
+#endif
+#ifdef UV0
+    out.uv0 = in.uv0;
+#endif
+#ifdef UV1
+    out.uv1 = in.uv1;
+#endif
+#ifdef VERTEX_COLOR
+    out.color = in.color;
+#endif
+#ifdef EMISSIVE_OR_MASK
+    out.emissive = in.emissive;
+#endif
+    return out;
+}
+
+#ifdef BASE_COLOR_TEXTURE
+@group(1) @binding(0) var base_color_texture: texture_2d<f32>;
+@group(1) @binding(1) var base_color_sampler: sampler;
+#endif
+#ifdef METALLIC_ROUGHNESS_TEXTURE
+@group(1) @binding(2) var metallic_roughness_texture: texture_2d<f32>;
+@group(1) @binding(3) var metallic_roughness_sampler: sampler;
+#endif
+#ifdef NORMAL_TEXTURE
+@group(1) @binding(4) var normal_texture: texture_2d<f32>;
+@group(1) @binding(5) var normal_sampler: sampler;
+#endif
+#ifdef OCCLUSION_TEXTURE
+@group(1) @binding(6) var occlusion_texture: texture_2d<f32>;
+@group(1) @binding(7) var occlusion_sampler: sampler;
+#endif
+#ifdef EMISSIVE_TEXTURE
+@group(1) @binding(8) var emissive_texture: texture_2d<f32>;
+@group(1) @binding(9) var emissive_sampler: sampler;
+#endif
+
+#ifndef UNLIT
+@group(0) @binding(1) var environment: texture_2d_array<f32>;
+@group(0) @binding(2) var environment_sampler: sampler;
+
+const LAYERS = f32(ENVIRONMENT_LAYERS);
+const SIZE = f32(ENVIRONMENT_SIZE);
+const RANGE = f32(ENVIRONMENT_RANGE);
+
+fn environment_layer(uv: vec2f, layer: i32) -> vec3f {
+    let texel = textureSampleLevel(environment, environment_sampler, uv, layer, 0.0);
+    let root = texel.rgb * texel.a;
+    return root * root * RANGE;
+}
+
+// Prefiltered radiance from a direction: an octahedral map (Cigolla et al. 2014) per step of roughness.
+fn specular_radiance(direction: vec3f, roughness: f32) -> vec3f {
+    let c = view.environment.x;
+    let s = view.environment.y;
+    let d = vec3f(c * direction.x - s * direction.z, direction.y, s * direction.x + c * direction.z);
+    let p = d.xz / (abs(d.x) + abs(d.y) + abs(d.z));
+    let folded = (1.0 - abs(p.yx)) * select(vec2f(-1.0), vec2f(1.0), p >= vec2f(0.0));
+    let square = select(folded, p, d.y >= 0.0);
+    // Half a texel in from the border, where the fold's texels are equal: no seam without a second fetch.
+    let uv = square * (0.5 * (SIZE - 1.0) / SIZE) + 0.5;
+    let level = roughness * (LAYERS - 1.0);
+#ifdef METALLIC_ROUGHNESS_TEXTURE
+    let below = floor(level);
+    return mix(environment_layer(uv, i32(below)), environment_layer(uv, i32(below) + 1), level - below);
+#else
+    return environment_layer(uv, i32(level + 0.5));
+#endif
+}
+
+fn diffuse_irradiance(n: vec3f) -> vec3f {
+    return view.irradiance[0].rgb
+        + view.irradiance[1].rgb * n.y + view.irradiance[2].rgb * n.z + view.irradiance[3].rgb * n.x
+        + view.irradiance[4].rgb * (n.x * n.y) + view.irradiance[5].rgb * (n.y * n.z)
+        + view.irradiance[6].rgb * (3.0 * n.z * n.z - 1.0)
+        + view.irradiance[7].rgb * (n.x * n.z) + view.irradiance[8].rgb * (n.x * n.x - n.y * n.y);
+}
+
+// Khronos PBR Neutral tone mapper (github.com/KhronosGroup/ToneMapping, PBR_Neutral): keeps base colours as they
+// are below 0.76 and rolls highlights off towards white.
+fn tone_map(radiance: vec3f) -> vec3f {
+    let low = min(radiance.r, min(radiance.g, radiance.b));
+    let offset = select(0.04, low - 6.25 * low * low, low < 0.08);
+    let color = radiance - offset;
+    let peak = max(color.r, max(color.g, color.b));
+    let start = 0.8 - 0.04;
+    let d = 1.0 - start;
+    let new_peak = 1.0 - d * d / (max(peak, start) + d - start);
+    let g = 1.0 - 1.0 / (0.15 * (peak - new_peak) + 1.0);
+    let rolled = mix(color * (new_peak / max(peak, 1e-6)), vec3f(new_peak), g);
+    return select(rolled, color, peak < start);
+}
+
+fn shade(n: vec3f, v: vec3f, base: vec3f, metallic: f32, roughness: f32, occlusion: f32) -> vec3f {
+    let n_dot_v = clamp(dot(n, v), 1e-3, 1.0);
+    let diffuse = base * (1.0 - metallic);
+    let f0 = mix(vec3f(0.04), base, metallic);
+
+    // Split-sum scale and bias: the analytic fit of Lazarov 2013 as in Karis, "Physically Based Shading on Mobile".
+    let fit = vec4f(-1.0, -0.0275, -0.572, 0.022) * roughness + vec4f(1.0, 0.0425, 1.04, -0.04);
+    let a004 = min(fit.x * fit.x, exp2(-9.28 * n_dot_v)) * fit.x + fit.y;
+    let scale_bias = vec2f(-1.04, 1.04) * a004 + fit.zw;
+    let single_scatter = f0 * scale_bias.x + scale_bias.y;
+    // What rough metals lose between facets comes back (Turquin 2019, as in Filament).
+    let multiple_scatter = 1.0 + f0 * (1.0 / (scale_bias.x + scale_bias.y) - 1.0);
+
+    let reflected = 2.0 * dot(n, v) * n - v;
+    // Reflections that dive below the surface would show light through it.
+    let ambient = diffuse * max(diffuse_irradiance(n), vec3f(0.0));
+    let mirrored = specular_radiance(reflected, roughness) * view.environment.z * single_scatter * multiple_scatter;
+
+    // GGX with height-correlated Smith visibility (Heitz 2014) and Schlick's Fresnel term.
+    let l = view.light_direction.xyz;
+    let h = normalize(l + v);
+    let n_dot_l = clamp(dot(n, l), 0.0, 1.0);
+    let n_dot_h = clamp(dot(n, h), 0.0, 1.0);
+    let l_dot_h = clamp(dot(l, h), 0.0, 1.0);
+    let alpha = max(roughness * roughness, 0.002);
+    let a2 = alpha * alpha;
+    let denominator = n_dot_h * n_dot_h * (a2 - 1.0) + 1.0;
+    let distribution = a2 / (3.14159265 * denominator * denominator);
+    let visibility = 0.5 / (n_dot_l * sqrt(n_dot_v * n_dot_v * (1.0 - a2) + a2)
+        + n_dot_v * sqrt(n_dot_l * n_dot_l * (1.0 - a2) + a2) + 1e-5);
+    let p = 1.0 - l_dot_h;
+    let p2 = p * p;
+    let fresnel = f0 + (1.0 - f0) * (p2 * p2 * p);
+    let direct = (diffuse * 0.31830989 * (1.0 - fresnel) + fresnel * (distribution * visibility) * multiple_scatter)
+        * (n_dot_l * view.light_color.rgb);
+    return (ambient + mirrored) * occlusion + direct;
+}
+#endif
+
+@fragment fn fragment(in: VertexOut
+#ifdef DOUBLE_SIDED
+    , @builtin(front_facing) front: bool
+#endif
+) -> @location(0) vec4f {
+    var base = in.base_color;
+#ifdef BASE_COLOR_TEXTURE
+    base *= textureSample(base_color_texture, base_color_sampler, in.BASE_COLOR_UV);
+#endif
+#ifdef VERTEX_COLOR
+    base *= in.color;
+#endif
+#ifdef MASK
+#ifdef ALPHA_TO_COVERAGE
+    // The mask's edge, one pixel wide, becomes coverage (Castano, "Anti-aliased Alpha Test").
+    base.a = clamp((base.a - in.emissive.w) / max(fwidth(base.a), 1e-4) + 0.5, 0.0, 1.0);
+#else
+    if (base.a < in.emissive.w) {
+        discard;
+    }
+    base.a = 1.0;
+#endif
+#else
+#ifndef BLEND
+    base.a = 1.0;
+#endif
+#endif
+#ifdef UNLIT
+    return base;
+#else
+    let v = -normalize(view.ray_corner.xyz + in.position.x * view.ray_dx.xyz + in.position.y * view.ray_dy.xyz);
+    var n = normalize(in.normal);
+#ifdef NORMAL_TEXTURE
+    let texel = textureSample(normal_texture, normal_sampler, in.NORMAL_UV).xyz * 2.0 - 1.0;
+    let t = normalize(in.tangent.xyz - n * dot(n, in.tangent.xyz));
+    let b = cross(n, t) * sign(in.tangent.w);
+    n = normalize(t * (texel.x * in.surface.z) + b * (texel.y * in.surface.z) + n * texel.z);
+#endif
+#ifdef DOUBLE_SIDED
+    n = select(-n, n, front);
+#endif
+    var metallic = in.surface.x;
+    var roughness = in.surface.y;
+#ifdef METALLIC_ROUGHNESS_TEXTURE
+    let mr = textureSample(metallic_roughness_texture, metallic_roughness_sampler, in.METALLIC_ROUGHNESS_UV);
+    metallic *= mr.b;
+    roughness *= mr.g;
+#endif
+    var occlusion = 1.0;
+#ifdef OCCLUSION_TEXTURE
+    let ao = textureSample(occlusion_texture, occlusion_sampler, in.OCCLUSION_UV).r;
+    occlusion = 1.0 + in.surface.w * (ao - 1.0);
+#endif
+    var radiance = shade(n, v, base.rgb, metallic, roughness, occlusion);
+#ifdef EMISSIVE
+    var emissive = in.emissive.rgb;
+#ifdef EMISSIVE_TEXTURE
+    emissive *= textureSample(emissive_texture, emissive_sampler, in.EMISSIVE_UV).rgb;
+#endif
+    radiance += emissive * view.light_color.w;
+#endif
+    return vec4f(tone_map(radiance), base.a);
+#endif
+}

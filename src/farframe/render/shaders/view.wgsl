@@ -1,0 +1,25 @@
+// What every pass of a view reads. The layout is VIEW_DTYPE of frame.py.
+struct View {
+    view_projection: mat4x4f,  // from origin-relative world to reversed-Z clip space
+    ray_corner: vec4f,         // world direction of the ray through pixel (0, 0) of the target
+    ray_dx: vec4f,             // its change per pixel to the right; w: near clip distance
+    ray_dy: vec4f,             // its change per pixel down; w: far clip distance
+    light_direction: vec4f,    // unit, towards the light
+    light_color: vec4f,        // irradiance, exposure included
+    irradiance: array<vec4f, 9>,  // spherical harmonics, divided by pi, exposure and intensity included
+    environment: vec4f,        // cos and sin of the rotation, specular scale
+    viewport: vec4f,           // x, y of the view in the target, 1 / width, 1 / height
+    backdrop_top: vec4f,       // w: strength of the pool of light
+    backdrop_bottom: vec4f,    // w: infinity
+}
+@group(0) @binding(0) var<uniform> view: View;
+
+struct FullScreen {
+    @builtin(position) position: vec4f,
+}
+
+// A triangle that covers the viewport, at depth 0: infinitely far in reversed-Z.
+@vertex fn full_screen(@builtin(vertex_index) index: u32) -> FullScreen {
+    let corner = vec2f(f32(index & 1u), f32(index >> 1u));
+    return FullScreen(vec4f(corner * 4.0 - 1.0, 0.0, 1.0));
+}

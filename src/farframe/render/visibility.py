@@ -1,0 +1,150 @@
+"""Which instances a view sees, at which level, in which order: one vectorised pass over all instances of a scene.
+
+Pure numpy over a structure of arrays, no GPU: the result is the table of indirect draw commands. Distances are metres
+relative to the scene's origin (see :class:`Placement`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+COMMAND_FIELDS = 5
+"""index count, instance count, first index, base vertex, first instance: the layout of an indexed indirect draw."""
+
+MAX_BLEND_RUNS = 256
+"""Blended instances are drawn strictly back to front in this many runs of one batch each; a scene that alternates
+more often between texture sets is sorted within its batches only, so that the number of calls stays bounded."""
+
+
+@dataclass(slots=True)
+class Placement:
+    """The instances of a scene, sorted by batch. n instances, p parts of all models, L levels.
+
+    ``center``, ``extent``: (n, 3) float32, world boxes relative to the origin; ``radius``: (n,) of the sphere around;
+    ``scale``: (n,) float32, the greatest stretch of the instance's matrix; ``part``: (n,) row of the level tables;
+    ``batch``: (n,) non-decreasing; batches from ``first_blend_batch`` on are blended;
+    ``first_index``, ``count``: (p, L) uint32; ``error``: (p, L) float32; ``first_vertex``: (p,) uint32.
+    """
+
+    center: NDArray[np.float32]
+    extent: NDArray[np.float32]
+    radius: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    part: NDArray[np.int64]
+    batch: NDArray[np.int64]
+    batch_count: int
+    first_blend_batch: int
+    first_index: NDArray[np.uint32]
+    count: NDArray[np.uint32]
+    error: NDArray[np.float32]
+    first_vertex: NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Commands that one call draws: ``count`` of them from ``first`` on, all of ``batch``."""
+
+    batch: int
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a view draws. ``commands``: (v, 5) uint32 in drawing order; ``runs``: opaque first, then blended."""
+
+    commands: NDArray[np.uint32]
+    opaque: tuple[Run, ...]
+    blended: tuple[Run, ...]
+    triangles: int
+    reduced_parts: int
+
+
+def frustum_planes(view_projection: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The six planes (6, 4) of a (4, 4) reversed-Z view projection; inside is where ``n . p + d >= 0``, n is unit."""
+    x, y, z, w = view_projection
+    planes = np.stack([w + x, w - x, w + y, w - y, z, w - z])
+    return np.asarray(planes / np.linalg.norm(planes[:, :3], axis=1, keepdims=True), np.float64)
+
+
+def select(
+    placement: Placement,
+    planes: NDArray[np.float64],
+    eye: NDArray[np.float64],
+    *,
+    near: float,
+    pixels_per_radian: float,
+    pixel_error: float,
+) -> Selection:
+    """Cull, choose levels and sort.
+
+    ``planes``: (6, 4) and ``eye``: (3,), relative to the placement's origin. ``pixels_per_radian``: drawn pixels that
+    a small angle covers in the middle of the picture. With ``pixel_error`` > 0 each instance is drawn at its coarsest
+    level whose error projects to no more than that many pixels, and not at all if it is smaller than that as a whole.
+    """
+    normals = planes[:, :3].astype(np.float32)
+    reach = placement.extent @ np.abs(normals).T
+    inside = placement.center @ normals.T + planes[:, 3].astype(np.float32) + reach >= 0.0
+    visible = np.flatnonzero(inside.all(axis=1))
+    offset = placement.center[visible] - eye.astype(np.float32)
+    distance = np.sqrt(np.einsum("ij,ij->i", offset, offset))
+    part = placement.part[visible]
+    level = np.zeros(len(visible), np.int64)
+    if pixel_error > 0.0 and len(visible):
+        nearest = np.maximum(distance - placement.radius[visible], np.float32(near))
+        allowed = nearest * np.float32(pixel_error / pixels_per_radian)
+        large = np.flatnonzero(2.0 * placement.radius[visible] > allowed)
+        visible, distance, part, allowed = visible[large], distance[large], part[large], allowed[large]
+        good = placement.error[part] * placement.scale[visible][:, None] <= allowed[:, None]
+        level = np.maximum(good.sum(axis=1) - 1, 0)
+    count = placement.count[part, level]
+    some = np.flatnonzero(count)
+    if len(some) != len(count):
+        visible, distance, part, level, count = visible[some], distance[some], part[some], level[some], count[some]
+    batch = placement.batch[visible]
+    order, opaque, blended = _order(placement, batch, distance)
+    commands = np.empty((len(visible), COMMAND_FIELDS), np.uint32)
+    commands[:, 0] = count
+    commands[:, 1] = 1
+    commands[:, 2] = placement.first_index[part, level]
+    commands[:, 3] = placement.first_vertex[part]
+    commands[:, 4] = visible
+    return Selection(
+        commands=commands[order],
+        opaque=opaque,
+        blended=blended,
+        triangles=int(count.sum(dtype=np.int64)) // 3,
+        reduced_parts=int(np.count_nonzero(level)),
+    )
+
+
+def _order(
+    placement: Placement, batch: NDArray[np.int64], distance: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], tuple[Run, ...], tuple[Run, ...]]:
+    """Drawing order: opaque batches one by one, each front to back, the nearest batch first; blended back to front."""
+    split = int(np.searchsorted(batch, placement.first_blend_batch))
+    nearest = np.full(placement.batch_count, np.inf, np.float32)
+    np.minimum.at(nearest, batch[:split], distance[:split])
+    rank = np.empty(placement.batch_count, np.int64)
+    rank[np.argsort(nearest, kind="stable")] = np.arange(placement.batch_count)
+    opaque = np.lexsort((distance[:split], rank[batch[:split]]))
+    blended = split + np.argsort(-distance[split:], kind="stable")
+    if np.count_nonzero(np.diff(batch[blended])) >= MAX_BLEND_RUNS:
+        blended = split + np.lexsort((-distance[split:], batch[split:]))
+    order = np.concatenate([opaque, blended])
+    sorted_batch = batch[order]
+    return order, _runs(sorted_batch[:split], 0), _runs(sorted_batch[split:], split)
+
+
+def _runs(batch: NDArray[np.int64], offset: int) -> tuple[Run, ...]:
+    """The runs of equal numbers in ``batch``, whose first command is number ``offset``."""
+    if not len(batch):
+        return ()
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(batch)) + 1])
+    ends = np.append(starts[1:], len(batch))
+    return tuple(
+        Run(int(batch[start]), offset + int(start), int(end - start)) for start, end in zip(starts, ends, strict=True)
+    )

@@ -1,0 +1,137 @@
+"""Work done before anybody waits for it: pipelines are compiled, and drivers made to finish them.
+
+lavapipe, and many a GPU driver, compile a pipeline for good only when it draws for the first time, with the textures
+and formats that are bound then. So every variant draws a triangle into a few pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from farframe.asset.model import VERTEX_DTYPE, AlphaMode, Level, Material, Model, Node, Part, Texture, TextureSlot
+from farframe.protocol.records import FieldOfView, View
+from farframe.render.frame import FrameInput, Quality
+from farframe.render.resources import ModelResource
+from farframe.render.scene import RenderScene
+
+if TYPE_CHECKING:
+    from farframe.render.engine import Engine
+
+WARM_UP_PIXELS = 16
+SAMPLE_COUNTS = (1, 4)
+
+_TEXTURED = ("base_color", "metallic_roughness", "normal", "occlusion", "emissive")
+_USUAL_TEXTURES: tuple[tuple[str, ...], ...] = (
+    (),
+    ("base_color",),
+    ("base_color", "metallic_roughness", "normal"),
+    ("base_color", "metallic_roughness", "normal", "occlusion"),
+    _TEXTURED,
+)
+
+
+def _usual_materials() -> list[Material]:
+    """The materials that most models are made of."""
+    materials = []
+    for textures in _USUAL_TEXTURES:
+        slots = {f"{name}_texture": TextureSlot(index) for index, name in enumerate(_TEXTURED) if name in textures}
+        emissive = (1.0, 1.0, 1.0) if "emissive" in textures else (0.0, 0.0, 0.0)
+        materials += [Material(double_sided=double, emissive=emissive, **slots) for double in (False, True)]
+    modes: tuple[AlphaMode, ...] = ("mask", "blend")
+    materials += [Material(alpha_mode=mode, base_color_texture=TextureSlot(0), double_sided=True) for mode in modes]
+    materials += [Material(alpha_mode="blend"), Material(emissive=(1.0, 1.0, 1.0)), Material(unlit=True)]
+    return materials
+
+
+def _triangle_model(materials: list[Material]) -> Model:
+    """One triangle of about a metre per material, plain and tinted by vertex colours."""
+    vertices = np.zeros(6, VERTEX_DTYPE)
+    vertices["position"] = np.tile(np.array([[-1, -1, 0], [1, -1, 0], [0, 1, 0]], np.float32), (2, 1))
+    vertices["normal"][:, 2] = 127
+    vertices["tangent"][:, (0, 3)] = 127
+    vertices["color"][:3] = 255
+    vertices["color"][3:] = 128
+    low, high = (-1.0, -1.0, 0.0), (1.0, 1.0, 0.0)
+    parts = [
+        Part(first, 3, (Level(0, 3, 0.0),), number, low, high)
+        for number, material in enumerate(materials)
+        for first in ((0, 3) if material.base_color_texture is None else (0,))
+    ]
+    srgb = (True, False, False, False, True)
+    return Model(
+        name="warm-up",
+        vertices=vertices,
+        indices=np.arange(3, dtype=np.uint32),
+        parts=parts,
+        materials=materials,
+        textures=[Texture(np.full((4, 4, 4), 200, np.uint8), srgb=value) for value in srgb],
+        nodes=[Node("warm-up", -1, np.eye(4))],
+        instance_part=np.arange(len(parts), dtype=np.int32),
+        instance_node=np.zeros(len(parts), np.int32),
+        instance_matrix=np.broadcast_to(np.eye(4), (len(parts), 4, 4)).copy(),
+        bounds_min=low,
+        bounds_max=high,
+    )
+
+
+def _draw(engine: Engine, scene: RenderScene, distance: float, samples: int) -> None:
+    view = View(
+        (0.0, 0.0, distance),
+        (0.0, 0.0, 0.0, 1.0),
+        FieldOfView.symmetric(1.0, 1.0),
+        near=distance * 1e-3,
+        far=distance * 10.0,
+    )
+    quality = Quality(samples=samples)
+    engine.render(FrameInput((view,), WARM_UP_PIXELS, WARM_UP_PIXELS, quality, scene, read_depth=True)).release()
+
+
+def draw_every_variant(engine: Engine) -> None:
+    """Compile the pipelines of the usual materials for both sample counts, backdrop and depth included."""
+    resource = engine.upload(_triangle_model(_usual_materials()))
+    scene = RenderScene()
+    scene.add(resource, np.eye(4))
+    for samples in SAMPLE_COUNTS:
+        _draw(engine, scene, 3.0, samples)
+    engine.release(resource)
+
+
+def prime(engine: Engine, resource: ModelResource) -> Iterator[None]:
+    """Draw one triangle of each kind of instance of the resource, so that its first real frame compiles nothing.
+
+    Yields after each sample count.
+    """
+    model, parts = resource.model, resource.parts
+    if not len(model.instance_part):
+        return
+    mirrored = np.linalg.det(model.instance_matrix[:, :3, :3]) < 0.0
+    part = model.instance_part.astype(np.int64)
+    kinds = np.stack([parts.material[part], parts.vertex_color[part], mirrored], axis=1).astype(np.int64)
+    some = np.unique(kinds, axis=0, return_index=True)[1]
+    # Each stands at the origin with a radius of 1, whatever its size, so that none is culled.
+    shown = part[some]
+    size = np.maximum(np.linalg.norm(parts.extent[shown], axis=1), 1e-30)
+    matrix = np.zeros((len(some), 4, 4))
+    matrix[:, (0, 1, 2), (0, 1, 2)] = 1.0 / size[:, None]
+    matrix[:, 0, 0] *= np.where(mirrored[some], -1.0, 1.0)
+    matrix[:, :3, 3] = -matrix[:, (0, 1, 2), (0, 1, 2)] * parts.center[shown]
+    matrix[:, 3, 3] = 1.0
+    excerpt = replace(
+        resource,
+        model=replace(
+            model,
+            instance_part=model.instance_part[some],
+            instance_node=model.instance_node[some],
+            instance_matrix=matrix,
+        ),
+        parts=replace(parts, count=np.minimum(parts.count, 3)),
+    )
+    scene = RenderScene()
+    scene.add(excerpt, np.eye(4))
+    for samples in SAMPLE_COUNTS:
+        _draw(engine, scene, 3.0, samples)
+        yield
