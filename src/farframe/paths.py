@@ -7,14 +7,14 @@ from pathlib import Path
 
 import platformdirs
 
-DATA_VARIABLE = "FARFRAME_DATA"
+DATA_VARIABLE = "FARFRAME_DATA_DIR"
 """Environment variable that moves the data folder."""
 
 CONNECTION_FILE_NAME = "connection.json"
 
 
 def default_data_dir() -> Path:
-    """The data folder: ``FARFRAME_DATA``, else the user's data folder of this platform. It need not exist."""
+    """The data folder: ``FARFRAME_DATA_DIR``, else the user's data folder of this platform. It need not exist."""
     value = os.environ.get(DATA_VARIABLE)
     if value:
         return Path(value).expanduser()

@@ -76,9 +76,7 @@ def up(
         str | None,
         Parameter(converter=values.parse_servers, help="How many render servers may run, as standard=2,premium=1."),
     ] = None,
-    public_name: Annotated[
-        list[str] | None, Parameter(negative="", help="Name under which others reach this machine; may be repeated.")
-    ] = None,
+    public_name: Annotated[str | None, Parameter(help="Name under which others reach this machine.")] = None,
     public_address: Annotated[
         list[str] | None, Parameter(negative="", help="Address that media is sent from and to; may be repeated.")
     ] = None,
@@ -110,7 +108,7 @@ def up(
         http_port=http_port,
         region=region,
         servers=servers,
-        public_names=public_name or [],
+        public_name=public_name,
         public_addresses=public_address or [],
         config=config,
         allow_folders=allow_folder or [],

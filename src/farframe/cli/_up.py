@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from farframe.cli._context import CommandError
+from farframe.paths import DATA_VARIABLE
 
 SERVICE = "farframe.service"
 
@@ -20,7 +21,7 @@ def environment_of(
     http_port: int | None = None,
     region: str | None = None,
     servers: str | None = None,
-    public_names: Sequence[str] = (),
+    public_name: str | None = None,
     public_addresses: Sequence[str] = (),
     config: Path | None = None,
     allow_folders: Sequence[Path] = (),
@@ -32,22 +33,25 @@ def environment_of(
     for folder in allow_folders:
         if not folder.is_dir():
             raise CommandError(f"{folder} is not a folder. Name a folder that exists with --allow-folder.")
+        if "," in str(folder.resolve()):
+            # The variable separates folders by commas.
+            raise CommandError(f"{folder} has a comma in its path. Put it into allowed_folders of a --config file.")
     if config is not None and not config.is_file():
         raise CommandError(f"There is no config file {config}. Name a TOML file with --config.")
     values = {
-        "FARFRAME_DATA": None if data is None else str(data.expanduser().resolve()),
+        DATA_VARIABLE: None if data is None else str(data.expanduser().resolve()),
         "FARFRAME_HOST": host,
         "FARFRAME_PORT": None if port is None else str(port),
         "FARFRAME_HTTP_PORT": None if http_port is None else str(http_port),
         "FARFRAME_REGION": region,
         "FARFRAME_SERVERS": servers,
-        "FARFRAME_PUBLIC_NAME": ",".join(public_names) or None,
-        "FARFRAME_PUBLIC_ADDRESS": ",".join(public_addresses) or None,
+        "FARFRAME_PUBLIC_NAME": public_name,
+        "FARFRAME_PUBLIC_ADDRESSES": ",".join(public_addresses) or None,
         "FARFRAME_CONFIG": None if config is None else str(config.resolve()),
-        "FARFRAME_ALLOW_FOLDER": os.pathsep.join(str(folder.resolve()) for folder in allow_folders) or None,
+        "FARFRAME_ALLOWED_FOLDERS": ",".join(str(folder.resolve()) for folder in allow_folders) or None,
         "FARFRAME_ADAPTER": adapter,
-        "FARFRAME_LOG_JSON": "1" if log_json else None,
-        "FARFRAME_DEBUG": "1" if debug else None,
+        "FARFRAME_LOG_FORMAT": "json" if log_json else None,
+        "FARFRAME_LOG_LEVEL": "debug" if debug else None,
     }
     return {name: value for name, value in values.items() if value is not None}
 
@@ -60,7 +64,7 @@ def exec_service(
     http_port: int | None,
     region: str | None,
     servers: str | None,
-    public_names: Sequence[str],
+    public_name: str | None,
     public_addresses: Sequence[str],
     config: Path | None,
     allow_folders: Sequence[Path],
@@ -76,7 +80,7 @@ def exec_service(
         http_port=http_port,
         region=region,
         servers=servers,
-        public_names=public_names,
+        public_name=public_name,
         public_addresses=public_addresses,
         config=config,
         allow_folders=allow_folders,
