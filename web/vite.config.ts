@@ -14,8 +14,8 @@ const servicePaths = ["/accounts", "/viewer-links"];
 export default defineConfig({
   root: here("."),
   base: "./",
-  publicDir: here("public"),
-  resolve: { conditions: ["farframe-source", "module", "browser", "development|production"] },
+  publicDir: false,
+  resolve: { alias: { "@farframe/client": here("packages/client/src/index.ts") } },
   build: {
     outDir: here("../src/farframe/web_bundle"),
     emptyOutDir: true,
@@ -35,5 +35,5 @@ export default defineConfig({
     host: "127.0.0.1",
     proxy: service ? Object.fromEntries(servicePaths.map((path) => [path, { target: service, secure: false }])) : {},
   },
-  test: { include: ["packages/*/test/**/*.test.ts", "viewer/test/**/*.test.ts"], environment: "node" },
+  test: { include: ["{packages/*,viewer,inspector}/test/**/*.test.ts"], environment: "node" },
 });

@@ -1,0 +1,62 @@
+/** The graph of the last frames: stages stacked upon each other. */
+
+import uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
+import { milliseconds } from "../../shared/dom.ts";
+import { type InspectedFrame, SERVER_STAGE_TITLES, SERVER_STAGES } from "./frames.ts";
+
+const SHOWN_FRAMES = 300;
+
+export class Graph {
+  readonly #element: HTMLElement;
+  readonly #plot: uPlot;
+
+  constructor(element: HTMLElement) {
+    this.#element = element;
+    const style = getComputedStyle(document.documentElement);
+    const color = (name: string): string => style.getPropertyValue(name).trim();
+    const axis = {
+      stroke: color("--text-faint"),
+      grid: { stroke: color("--line"), width: 1 },
+      ticks: { stroke: color("--line"), width: 1 },
+      font: "12px system-ui, sans-serif",
+    };
+    // The uppermost stage comes first and lies behind: each series is the sum up to its stage, filled down to zero.
+    const series = SERVER_STAGES.toReversed().map((stage) => ({
+      label: SERVER_STAGE_TITLES[stage],
+      stroke: color(`--stage-${stage}`),
+      fill: color(`--stage-${stage}`),
+      width: 1,
+      points: { show: false },
+    }));
+    this.#plot = new uPlot(
+      {
+        ...this.#size(),
+        legend: { show: false },
+        cursor: { show: false },
+        scales: { x: { time: false }, y: { range: (_plot, _low, high) => [0, Math.max(10, high * 1.1)] } },
+        axes: [
+          { ...axis, values: (_plot, values) => values.map((value) => (value === 0 ? "newest" : `${value}`)) },
+          { ...axis, size: 52, values: (_plot, values) => values.map((value) => `${milliseconds(value)}`) },
+        ],
+        series: [{}, ...series],
+      },
+      [[], ...SERVER_STAGES.map(() => [])],
+      element,
+    );
+    new ResizeObserver(() => this.#plot.setSize(this.#size())).observe(element);
+  }
+
+  update(frames: readonly InspectedFrame[]): void {
+    const shown = frames.slice(-SHOWN_FRAMES);
+    const x = shown.map((_, index) => index - shown.length + 1);
+    const sums = SERVER_STAGES.map((_, upTo) =>
+      shown.map(({ stages }) => SERVER_STAGES.slice(0, upTo + 1).reduce((sum, stage) => sum + stages[stage], 0)),
+    );
+    this.#plot.setData([x, ...sums.reverse()]);
+  }
+
+  #size(): { width: number; height: number } {
+    return { width: Math.max(200, this.#element.clientWidth), height: Math.max(120, this.#element.clientHeight) };
+  }
+}

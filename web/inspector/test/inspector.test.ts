@@ -1,0 +1,79 @@
+import { describe, expect, it } from "vitest";
+import { readFrame, summarize } from "../src/frames.ts";
+import { LineParser } from "../src/lines.ts";
+
+const LINE = {
+  frameId: 7,
+  poseId: 3,
+  rtpTimestamp: 9000,
+  clientTimeMicroseconds: 5,
+  poseReceivedMicroseconds: 1_000_000,
+  drawStartMicroseconds: 500,
+  drawEndMicroseconds: 8_500,
+  readBackMicroseconds: 9_500,
+  encodeStartMicroseconds: 10_000,
+  encodeEndMicroseconds: 17_500,
+  sentMicroseconds: 18_000,
+  serverTimeMicroseconds: 1_018_000,
+  encodedBytes: 12_500,
+  width: 1280,
+  height: 720,
+  drawnWidth: 960,
+  drawnHeight: 540,
+  samples: 1,
+  reducedParts: 0,
+  triangles: 100,
+  draws: 2,
+  keyframe: false,
+  still: false,
+  keepAlive: false,
+};
+
+describe("readFrame", () => {
+  it("splits the server's part of the way", () => {
+    expect(readFrame(LINE)).toMatchObject({
+      frameId: 7,
+      at: 1018,
+      stages: { wait: 0.5, draw: 8, readBack: 1, encode: 8, send: 0.5 },
+      kind: "",
+    });
+  });
+
+  it("does not count the rest before a still picture as waiting", () => {
+    const still = { ...LINE, still: true, drawStartMicroseconds: 300_000, drawEndMicroseconds: 310_000 };
+    expect(readFrame(still)).toMatchObject({ kind: "still", stages: { wait: 0, draw: 10 } });
+    expect(readFrame({ ...LINE, keepAlive: true })).toMatchObject({
+      kind: "keep-alive",
+      stages: { wait: 0, encode: 7.5 },
+    });
+  });
+
+  it("leaves out what is no frame", () => {
+    expect(readFrame({})).toBeUndefined();
+    expect(readFrame({ ...LINE, sentMicroseconds: "soon" })).toBeUndefined();
+  });
+});
+
+describe("summarize", () => {
+  it("looks at the last second only", () => {
+    const frames = [0, 1500, 2000, 2400].flatMap(
+      (at) => readFrame({ ...LINE, serverTimeMicroseconds: at * 1000 }) ?? [],
+    );
+    expect(summarize(frames)).toEqual({ fps: 3, bitrate: 300_000, median: 18, high: 18 });
+    expect(summarize([])).toEqual({ fps: 0, bitrate: 0, median: 0, high: 0 });
+  });
+});
+
+describe("LineParser", () => {
+  it("joins lines that come in pieces and drops what is no object", () => {
+    const parser = new LineParser();
+    expect(parser.push('{"a":1}\n{"b"')).toEqual([{ a: 1 }]);
+    expect(parser.push(":2}\nnonsense\n7\n\n")).toEqual([{ b: 2 }]);
+  });
+
+  it("does not grow without end", () => {
+    const parser = new LineParser();
+    parser.push("x".repeat(100_000));
+    expect(parser.push('{"a":1}\n')).toEqual([{ a: 1 }]);
+  });
+});

@@ -1,0 +1,64 @@
+/**
+ * Who this page may speak for. A one-time link carries a code in the fragment, which never reaches a server's log. The
+ * code is exchanged for a short-lived token at once, and the token lives in this tab's sessionStorage only.
+ */
+
+import { FarframeError, ManagementClient, redeemLink } from "@farframe/client";
+
+const STORAGE_KEY = "farframe.access";
+
+export interface Access {
+  readonly accessToken: string;
+  readonly accountId: string;
+  /** Milliseconds since 1970; undefined when the service did not say. */
+  readonly expiresAt: number | undefined;
+}
+
+/** Takes the fragment's parameters and removes them from the address bar. Call first of all. */
+export function takeFragment(): URLSearchParams {
+  const parameters = new URLSearchParams(location.hash.slice(1));
+  if (location.hash) history.replaceState(history.state, "", location.pathname + location.search);
+  return parameters;
+}
+
+function stored(): Access | undefined {
+  try {
+    const access = JSON.parse(sessionStorage.getItem(STORAGE_KEY) ?? "null") as Access | null;
+    if (!access || (access.expiresAt !== undefined && access.expiresAt < Date.now())) return undefined;
+    return access;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Forgets the token. */
+export function signOut(): void {
+  sessionStorage.removeItem(STORAGE_KEY);
+}
+
+/** Redeems `code`, or takes the token that this tab has. Resolves with the session that the link is for, if any. */
+export async function signIn(code: string | null): Promise<{ access: Access; sessionId: string | undefined }> {
+  if (code) {
+    const link = await redeemLink(code);
+    const at = typeof link.expiresAt === "number" ? link.expiresAt * 1000 : Date.parse(link.expiresAt);
+    const access: Access = {
+      accessToken: link.accessToken,
+      accountId: link.accountId,
+      expiresAt: Number.isFinite(at) ? at : undefined,
+    };
+    sessionStorage.setItem(STORAGE_KEY, JSON.stringify(access));
+    return { access, sessionId: link.sessionId ?? undefined };
+  }
+  const access = stored();
+  if (!access) {
+    throw new FarframeError("AuthenticationFailed", "This page is opened with a one-time link.", {
+      nextStep: "Get one with `farframe view`; it is printed by `farframe up`, too.",
+    });
+  }
+  return { access, sessionId: undefined };
+}
+
+/** The service that this page came from, in the name of `access`. */
+export function managementFor(access: Access): ManagementClient {
+  return new ManagementClient({ accountId: access.accountId, token: access.accessToken });
+}
