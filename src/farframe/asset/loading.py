@@ -17,7 +17,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -139,15 +139,16 @@ class ModelLoader:
         assert worker.stdin is not None
         try:
             async with asyncio.timeout(job.limits.max_seconds + GRACE_SECONDS):
-                worker.stdin.write(msgspec.json.encode(job) + b"\n")
-                await worker.stdin.drain()
+                with _translated():
+                    worker.stdin.write(msgspec.json.encode(job) + b"\n")
+                    await worker.stdin.drain()
                 exit_code, failure = await self._follow(worker, report)
         except TimeoutError:
             await self._replace_worker()
             raise _stopped(
                 f"Reading the model takes longer than the {job.limits.max_seconds:g} seconds allowed."
             ) from None
-        except (ConnectionError, msgspec.MsgspecError, asyncio.IncompleteReadError, ValueError):
+        except _WorkerBrokenError:
             await self._replace_worker()
             raise (_ending() if self._closed else _crashed()) from None
         except BaseException:
@@ -173,7 +174,7 @@ class ModelLoader:
                 case Ended(exit_code):
                     return exit_code, failure
                 case Ready():
-                    raise ValueError("the worker began anew")
+                    raise _WorkerBrokenError
 
     async def _warm_worker(self) -> asyncio.subprocess.Process:
         """The worker, started if need be. Called by whoever has the turn, or by the task that warms."""
@@ -198,8 +199,8 @@ class ModelLoader:
         try:
             async with asyncio.timeout(START_TIMEOUT_SECONDS):
                 if not isinstance(await _reply(self._worker), Ready):
-                    raise ValueError("the worker did not say that it is ready")
-        except (TimeoutError, msgspec.MsgspecError, asyncio.IncompleteReadError, ValueError, ConnectionError):
+                    raise _WorkerBrokenError
+        except (TimeoutError, _WorkerBrokenError):
             await self._kill_worker()
             raise FarframeError(
                 Result.FAIL, "The process that reads models did not start.", next_step="Look at the server's log."
@@ -234,10 +235,25 @@ class ModelLoader:
             await self._warm_worker()
 
 
+class _WorkerBrokenError(Exception):
+    """The worker is gone, or says something that is not a reply."""
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Turns whatever shows that the worker is broken into :class:`_WorkerBrokenError`."""
+    try:
+        yield
+    except (ConnectionError, msgspec.MsgspecError, UnicodeDecodeError):
+        raise _WorkerBrokenError from None
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        raise _WorkerBrokenError from None
+
+
 async def _reply(worker: asyncio.subprocess.Process) -> Reply:
     assert worker.stdout is not None
-    line = await worker.stdout.readuntil(b"\n")
-    reply: Reply = _decoder.decode(line)
+    with _translated():
+        reply: Reply = _decoder.decode(await worker.stdout.readuntil(b"\n"))
     return reply
 
 
