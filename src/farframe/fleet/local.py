@@ -89,7 +89,7 @@ class LocalFleetConfig:
     port_min: int = 49152
     port_max: int = 65534
     stun_servers: tuple[str, ...] = ()
-    adapter: str = "auto"
+    adapter: Literal["auto", "gpu", "cpu"] = "auto"
     fetch: FetchPolicy = field(default_factory=FetchPolicy)
     load: LoadLimits = field(default_factory=LoadLimits)
     max_bitrate: int = 12_000_000

@@ -9,6 +9,8 @@ connects. No I/O here.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 HEARTBEAT_INTERVAL_SECONDS = 1.0
@@ -58,7 +60,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     key_file: str
     token_keys: str
     token_issuer: str
-    adapter: str = "auto"
+    adapter: Literal["auto", "gpu", "cpu"] = "auto"
     """auto (a GPU if there is one), gpu (fail without) or cpu."""
     device_timeout_seconds: float = 4.0
     still_delay_seconds: float = 0.3

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,8 +28,31 @@ Progress = Callable[[str, float], None]
 
 BUILTIN_SCHEME = "builtin://"
 BUILTIN_MODELS = ("Engine",)
-STAGES = {"download": (0.0, 0.3), "read": (0.3, 0.6), "simplify": (0.6, 0.9), "upload": (0.9, 1.0)}
-"""Which share of a load's progress each stage takes."""
+STAGES = {
+    "downloading": ("download", 0.0, 0.3),
+    "reading": ("read", 0.3, 0.6),
+    "textures": ("read", 0.3, 0.6),
+    "geometry": ("read", 0.3, 0.6),
+    "levels": ("simplify", 0.6, 0.85),
+    "writing": ("simplify", 0.6, 0.85),
+    "uploading": ("upload", 0.85, 1.0),
+}
+"""The steps of a load: their name in the protocol, and which share of the whole each takes."""
+
+
+class _Stages:
+    """Turns each step's own fraction into one of the whole that never goes back."""
+
+    def __init__(self, report: Progress) -> None:
+        self._report = report
+        self._done = 0.0
+
+    def __call__(self, step: str, fraction: float) -> None:
+        stage, low, high = STAGES[step]
+        done = low + (high - low) * min(max(fraction, 0.0), 1.0)
+        if done > self._done:
+            self._done = done
+            self._report(stage, done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,26 +97,65 @@ class ModelStore:
         self._frames = frames
         self._loader = loader
         self.encoder_name = encoder_name
-        self._undoing: set[asyncio.Future[None]] = set()
 
     async def load(self, uri: str, assignment: Assign, progress: Progress) -> LoadedModel:
         """Load a model into the renderer's scene, whole or not at all. Raises :class:`FarframeError`."""
 
-        def staged(stage: str, fraction: float) -> None:
-            low, high = STAGES.get(stage, (0.0, 1.0))
-            progress(stage, low + (high - low) * fraction)
-
+        staged = _Stages(progress)
         model = await self._read(uri, assignment, staged)
-        staged("upload", 0.0)
-        upload = asyncio.ensure_future(self._frames.run(lambda engine: self._upload(engine, model)))
+        steps = await self._frames.run(lambda engine: engine.upload_steps(model))
+        resource: ModelResource | None = None
         try:
-            loaded = await asyncio.shield(upload)
-        except asyncio.CancelledError:
-            # The upload cannot be broken off half way; let it finish and take it out again.
-            upload.add_done_callback(self._undo)
+            # A few milliseconds at a time, so that frames are drawn in between.
+            while resource is None:
+                step = await asyncio.shield(self._step(steps))
+                if isinstance(step, float):
+                    staged("uploading", step)
+                else:
+                    resource = step
+            loaded = await self._place(model, resource)
+        except BaseException:
+            await asyncio.shield(self._give_up(steps, resource))
             raise
-        staged("upload", 1.0)
+        staged("uploading", 1.0)
         return loaded
+
+    def _step(self, steps: Iterator[float | ModelResource]) -> asyncio.Task[float | ModelResource]:
+        async def step() -> float | ModelResource:
+            return await self._frames.run(lambda engine: next(steps))
+
+        return asyncio.create_task(step())
+
+    def _give_up(self, steps: Iterator[float | ModelResource], resource: ModelResource | None) -> asyncio.Task[None]:
+        """Free what a load that failed or was cancelled has uploaded so far."""
+
+        def work(engine: Engine) -> None:
+            if resource is not None:
+                engine.release(resource)
+            elif isinstance(steps, Generator):
+                steps.close()
+
+        async def give_up() -> None:
+            with contextlib.suppress(RuntimeError):  # the frame loop has ended, and the engine with it
+                await self._frames.run(work)
+
+        return asyncio.create_task(give_up())
+
+    async def _place(self, model: Model, resource: ModelResource) -> LoadedModel:
+        handle = await self._frames.run(lambda engine: self._frames.scene.add(resource, np.eye(4)))
+        return LoadedModel(
+            resource=resource,
+            handle=handle,
+            model_name=model.name,
+            bounds_min=model.bounds_min,
+            bounds_max=model.bounds_max,
+            part_count=len(model.instance_part),
+            triangle_count=model.triangle_count,
+            vertex_count=len(model.vertices),
+            material_count=len(model.materials),
+            texture_count=len(model.textures),
+            warnings=tuple(model.warnings),
+        )
 
     async def _read(self, uri: str, assignment: Assign, progress: Progress) -> Model:
         from farframe.storage.fetch import fetch_model
@@ -118,34 +181,6 @@ class ModelStore:
             return await self._loader.load(path, limits=self._config.load, progress=progress)
         finally:
             await asyncio.to_thread(shutil.rmtree, workspace, ignore_errors=True)
-
-    def _upload(self, engine: Engine, model: Model) -> LoadedModel:
-        """In the render thread: put a model on the device and into the scene."""
-        resource = engine.upload(model)
-        try:
-            handle = self._frames.scene.add(resource, np.eye(4))
-        except BaseException:
-            engine.release(resource)
-            raise
-        return LoadedModel(
-            resource=resource,
-            handle=handle,
-            model_name=model.name,
-            bounds_min=model.bounds_min,
-            bounds_max=model.bounds_max,
-            part_count=len(model.instance_part),
-            triangle_count=model.triangle_count,
-            vertex_count=len(model.vertices),
-            material_count=len(model.materials),
-            texture_count=len(model.textures),
-            warnings=tuple(model.warnings),
-        )
-
-    def _undo(self, upload: asyncio.Future[LoadedModel]) -> None:
-        if not upload.cancelled() and upload.exception() is None:
-            task = asyncio.ensure_future(self.remove([upload.result()]))
-            self._undoing.add(task)
-            task.add_done_callback(self._undoing.discard)
 
     async def remove(self, models: Iterable[LoadedModel]) -> None:
         """Take models out of the scene and free what they held."""

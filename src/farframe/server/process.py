@@ -15,9 +15,11 @@ import secrets
 import signal
 import socket
 import ssl
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from importlib import util
+from pathlib import Path
 
 import structlog
 import uvicorn
@@ -170,7 +172,8 @@ class RenderServer:
         frames = FrameLoop(make_engine, still_delay=config.still_delay_seconds, keep_alive=config.keep_alive_seconds)
         stack.push_async_callback(frames.stop)
         frames.on_failure = lambda error: self._fail("DeviceLost", f"The renderer failed: {error}")
-        loader = ModelLoader(cache_folder=config.cache_folder or None)
+        workspace = stack.enter_context(tempfile.TemporaryDirectory(prefix="farframe-server-"))
+        loader = ModelLoader(Path(workspace), cache_folder=Path(config.cache_folder) if config.cache_folder else None)
         stack.push_async_callback(loader.close)
         try:
             engine = await frames.engine()
