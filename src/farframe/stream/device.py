@@ -32,6 +32,9 @@ CONNECT_TIMEOUT_SECONDS = 15.0
 """A device that has not connected so long after the answer has gone away."""
 
 MAX_BITRATE = 12_000_000
+START_BITRATE = 6_000_000
+"""Until the device has reported anything."""
+
 MAX_CONTROL_BACKLOG_BYTES = 32 * 1024 * 1024
 MAX_RECORD_BACKLOG_BYTES = 16 * 1024
 
@@ -80,6 +83,7 @@ class DeviceTransport:
         self._sender = VideoSender(
             offer.codec,
             max_bitrate=max_bitrate,
+            start_bitrate=START_BITRATE,
             send_rtp=transport.send_rtp,
             send_rtcp=transport.send_rtcp,
             on_keyframe_request=self._keyframe_requested,

@@ -1,7 +1,8 @@
 """How fast to send: a target from what the device reports (REMB and loss). No I/O, the clock is passed in.
 
 Congestion is what a report *shows*, not what it allows: REMB only counts what arrives, so on a fast line it sits a
-little above whatever was sent, and obeying it as an upper limit would keep the rate low for ever after a quiet scene. Hence
+little above whatever was sent, and obeying it as an upper limit would keep the rate low for ever after a quiet scene.
+Hence
 
 * a REMB that *falls* (the receiver's delay gradient says that a queue grows), or a first one far below what was sent,
   is congestion: the target becomes 0.85 of it, and follows 0.85 of it upwards afterwards;

@@ -91,6 +91,7 @@ class VideoSender:
         codec: VideoCodec,
         *,
         max_bitrate: int,
+        start_bitrate: int | None = None,
         send_rtp: Callable[[bytes], None],
         send_rtcp: Callable[[bytes], None],
         on_keyframe_request: Callable[[], None],
@@ -103,7 +104,7 @@ class VideoSender:
         self.ssrc = choose.randrange(1, 1 << 32)
         self.retransmission_ssrc = (self.ssrc + 1) & 0xFFFFFFFF
         self.statistics = SenderStatistics()
-        self.rate = RateController(max_bitrate)
+        self.rate = RateController(max_bitrate, start=start_bitrate)
         self._codec = codec
         self._send_rtp = send_rtp
         self._send_rtcp = send_rtcp

@@ -1,0 +1,115 @@
+"""Frames from packets: complete on the marker, in order, and what happens when packets are missing."""
+
+from __future__ import annotations
+
+import random
+
+from farframe.stream.jitter import FrameAssembler
+from farframe.stream.packets import RtpPacket
+
+KEY = b"\x67\x42\x00\x1f"
+REST = b"\x41\x9a\x00\x01"
+
+
+def frame(number: int, count: int = 3, *, key: bool = False, first: int | None = None) -> list[RtpPacket]:
+    begin = number * count if first is None else first
+    return [
+        RtpPacket(
+            102,
+            index == count - 1,
+            (begin + index) & 0xFFFF,
+            number * 3000 & 0xFFFFFFFF,
+            1,
+            (KEY if key and index == 0 else REST) + bytes([number & 0xFF, index]),
+        )
+        for index in range(count)
+    ]
+
+
+def test_a_frame_is_complete_with_its_marker_not_with_the_next_frame() -> None:
+    assembler = FrameAssembler()
+    packets = frame(0, key=True)
+    assert not assembler.push(packets[0], 0.0).frames
+    assert not assembler.push(packets[1], 0.0).frames
+    done = assembler.push(packets[2], 0.5)
+    assert [(f.timestamp, f.received_at) for f in done.frames] == [(0, 0.5)]
+    assert not done.missing and not done.keyframe_needed
+
+
+def test_any_order_within_reach_gives_the_same_frames() -> None:
+    choose = random.Random(1)
+    packets = [packet for number in range(40) for packet in frame(number, key=number == 0)]
+    shuffled = [packets[0], *sorted(packets[1:], key=lambda p: p.sequence_number + choose.uniform(0, 12))]
+    assembler = FrameAssembler()
+    stamps = [f.timestamp for packet in shuffled for f in assembler.push(packet, 0.0).frames]
+    assert stamps == [number * 3000 for number in range(40)]
+
+
+def test_sequence_numbers_and_time_stamps_wrap() -> None:
+    assembler = FrameAssembler()
+    begin = (1 << 32) // 3000 - 1
+    stamps = []
+    for step in range(6):
+        for packet in frame(begin + step, key=step == 0, first=65536 - 5 + 3 * step):
+            stamps += [f.timestamp for f in assembler.push(packet, 0.0).frames]
+    assert stamps == [(begin + step) * 3000 for step in range(6)]
+
+
+def test_a_gap_is_asked_for_once_then_repeated_and_filled() -> None:
+    assembler = FrameAssembler()
+    for packet in frame(0, key=True):
+        assembler.push(packet, 0.0)
+    first, second, third = frame(1)
+    assembler.push(first, 0.01)
+    assert assembler.push(third, 0.01).missing == [second.sequence_number]
+    assert assembler.poll(0.02).missing == []
+    assert assembler.poll(0.10).missing == [second.sequence_number]
+    done = assembler.push(second, 0.11)
+    assert [f.timestamp for f in done.frames] == [3000]
+    assert not assembler.waits
+
+
+def test_what_never_comes_is_given_up_for_a_keyframe() -> None:
+    assembler = FrameAssembler()
+    for packet in frame(0, key=True) + frame(1)[:1] + frame(2) + frame(3):
+        assembler.push(packet, 0.0)
+    assert assembler.poll(0.4).frames == []
+    given_up = assembler.poll(0.6)
+    assert given_up.keyframe_needed and not given_up.frames
+    results = [assembler.push(packet, 0.7) for packet in frame(4) + frame(5, key=True) + frame(6)]
+    assert [f.timestamp for result in results for f in result.frames] == [15000, 18000]
+
+
+def test_a_whole_keyframe_ends_the_wait_for_what_is_before_it() -> None:
+    assembler = FrameAssembler()
+    for packet in frame(0, key=True) + frame(1)[:1] + frame(2):
+        assembler.push(packet, 0.0)
+    results = [assembler.push(packet, 0.05) for packet in frame(3, key=True)]
+    assert [f.timestamp for result in results for f in result.frames] == [9000]
+    assert not assembler.waits
+
+
+def test_joining_in_the_middle_asks_for_a_keyframe() -> None:
+    assembler = FrameAssembler()
+    asked = [assembler.push(packet, 0.0).keyframe_needed for packet in frame(7)]
+    assert any(asked)
+    assert not assembler.poll(0.1).keyframe_needed
+    assert assembler.poll(0.3).keyframe_needed
+
+
+def test_duplicates_and_late_packets_are_ignored() -> None:
+    assembler = FrameAssembler()
+    packets = frame(0, key=True)
+    stamps = [
+        f.timestamp for packet in packets + packets + frame(1) + packets for f in assembler.push(packet, 0.0).frames
+    ]
+    assert stamps == [0, 3000]
+
+
+def test_a_jump_far_ahead_starts_anew_and_keeps_memory_bounded() -> None:
+    assembler = FrameAssembler()
+    for packet in frame(0, key=True):
+        assembler.push(packet, 0.0)
+    result = assembler.push(frame(5000)[0], 1.0)
+    assert result.missing == []
+    assert result.keyframe_needed
