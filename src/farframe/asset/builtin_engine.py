@@ -6,14 +6,23 @@ download, no licence but ours, and the same bytes on every machine.
 
 from __future__ import annotations
 
+from farframe.asset.builtin.ancillaries import build_ancillaries
 from farframe.asset.builtin.assembly import Assembly
 from farframe.asset.builtin.bottom_end import build_bottom_end
 from farframe.asset.builtin.exhaust import build_exhaust
 from farframe.asset.builtin.front_drive import build_front_drive
+from farframe.asset.builtin.induction import build_induction
 from farframe.asset.builtin.top_end import build_top_end
 from farframe.asset.model import Model
 
-ROOMS = (build_bottom_end, build_top_end, build_front_drive, build_exhaust)
+ROOMS = (
+    build_bottom_end,
+    build_top_end,
+    build_front_drive,
+    build_induction,
+    build_exhaust,
+    build_ancillaries,
+)
 
 
 def build_engine() -> Model:

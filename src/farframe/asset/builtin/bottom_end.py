@@ -327,7 +327,7 @@ def _flywheel(engine: Assembly, group: int) -> None:
     body = lathe(
         [(44.0, -222), (44, -232), (118, -232), (126, -226), (126, -222)]
         + [(136, -222), (136, -246), (128, -250), (60, -250), (52, -244), (30, -244), (30, -222)],
-        96, "x", closed=True, bevel=1.0,
+        72, "x", closed=True, bevel=0.8,
     )
     engine.add("Flywheel", group, (body, "Machined steel"))
     teeth = extrude(

@@ -50,9 +50,9 @@ def _divided(path: Array, longest: float) -> Array:
     return np.concatenate([*pieces, path[-1:]])
 
 
-def _tinted_pipe(path: Array, radius: Array | float, hot: float, cool: float, segments: int = 22) -> Mesh:
+def _tinted_pipe(path: Array, radius: Array | float, hot: float, cool: float, segments: int = 20) -> Mesh:
     """A pipe whose temper colours run from ``hot`` at its start to ``cool`` at its end, banded by the welds."""
-    line = _divided(path, 12.0)
+    line = _divided(path, 16.0)
     pipe = rod(line, radius, segments)
     along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
     nearest = np.repeat(along / along[-1], segments)
@@ -233,19 +233,25 @@ def _turbocharger(engine: Assembly, parent: int) -> None:
                                           "Machined steel"))
     actuator = engine.group("Wastegate actuator", parent)
     can = [(0, 0), (25, 0), (27, 3), (27, 10), (29, 11), (29, 14), (27, 15), (27, 22), (22, 28), (8, 30), (8, 36), (0, 36)]
-    at = facing((x + 58, y - 62, z + 44), (1.0, 0.0, 0.0))
-    engine.add("Canister", actuator, (lathe(can, 40, bevel=1.2).transformed(at), "Yellow zinc"))
+    high, far = y + 84.0, z + 26.0
+    at = facing((x + 70, high, far), (1.0, 0.0, 0.0))
+    engine.add("Canister", actuator, (lathe(can, 36, bevel=1.0).transformed(at), "Yellow zinc"))
     arm = join([
-        rod(np.array([(x + 60, y - 62, z + 44), (x - 14, y - 62, z + 44)]), 3.0, 12),
-        extrude(circle(5.5, 6), x + 6, x + 16, "x", bevel=0.8).moved(0, y - 62, z + 44),
+        rod(np.array([(x + 72, high, far), (x - 16, high, far)]), 3.0, 12),
+        extrude(circle(5.5, 6), x + 30, x + 42, "x", bevel=0.8).moved(0, high, far),
+        extrude(circle(5.5, 6), x + 24, x + 28, "x", bevel=0.8).moved(0, high, far),
     ])
     engine.add("Rod", actuator, (arm, "Machined steel"))
-    lever = extrude(dim.hull_of_circles((-62.0, 44.0), 7.0, (-36.0, 30.0), 9.0), -19.0, -14.0, "x", bevel=1.0)
-    engine.add("Lever", actuator, (lever.moved(x, y, z), "Turbine iron"))
-    bracket = web([(-30, 18), (-30, 50), (-90, 66), (-90, 22)], 4.0, "x", 60.0, bevel=1.0).moved(x, y, z)
+    lever = extrude(dim.hull_of_circles((84.0, 26.0), 7.0, (36.0, 30.0), 10.0), -19.0, -14.0, "x", bevel=1.0)
+    pivot = lathe([(0, -24), (7, -24), (7, -8), (0, -8)], 18, "x", bevel=0.8).moved(0, 36, 30)
+    engine.add("Lever", actuator, (join([lever, pivot]).moved(x, y, z), "Turbine iron"))
+    bracket = web([(52, 4), (108, 8), (108, 44), (96, 46), (44, 30)], 4.0, "x", 68.0, bevel=1.0).moved(x, y, z)
     engine.add("Bracket", actuator, (bracket, "Black enamel"))
-    line = rod(spline([(x + 94, y - 62, z + 44), (x + 108, y - 64, z + 44), (x + 114, y - 50, z + 30),
-                       (x + 112, y - 38, z + 12)], 6), 3.6, 10)
+    nut = engine.piece((socket_screw(5.0), "Dark steel"))
+    for number, (dy, dz) in enumerate(((103.0, 14.0), (103.0, 38.0)), start=1):
+        engine.place(f"Bracket screw {number}", nut, actuator, facing((x + 70, y + dy, z + dz), (1, 0, 0)))
+    line = rod(spline([(x + 105, high, far), (x + 122, high - 2, far), (x + 130, high - 22, far - 4),
+                       (x + 122, high - 38, far - 10), (x + 112, high - 42, far - 14)], 6), 3.6, 10)
     engine.add("Pressure line", actuator, (line, "Hose"))
 
 

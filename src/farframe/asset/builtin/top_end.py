@@ -145,7 +145,7 @@ def _camshaft(engine: Assembly, group: int, side: str, sign: float, lobe: Piece)
 def _cover_outline() -> Array:
     half = [(y, z) for z, y in _COVER]
     mirrored = [(y, -z) for y, z in half[::-1]]
-    radii = [0.0, 2.0, 4.0, 14.0, 12.0, 10.0, 10.0]
+    radii = [0.0, 0.0, 4.0, 14.0, 12.0, 10.0, 10.0]
     return fillet([*half, *mirrored], radii + radii[::-1], closed=False, step=12.0)
 
 
