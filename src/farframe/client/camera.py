@@ -107,7 +107,8 @@ def look_at(
         raise ValueError("vertical_fov_degrees must be between 1 and 170")
     fitting_near, fitting_far = clip_distances(eye, bounds)
     near = fitting_near if near is None else near
-    far = max(fitting_far, near * 2) if far is None else far
+    if far is None:
+        far = fitting_far if fitting_far > near else near * 2
     if not 1e-6 <= near < far <= MAX_CLIP_METERS:
         raise ValueError("clip distances must satisfy 1e-6 <= near < far <= 1e9 metres")
     x, y, z = (float(value) for value in eye)
