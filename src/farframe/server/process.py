@@ -26,7 +26,7 @@ import uvicorn
 from litestar import Litestar
 
 from farframe.asset.loading import ModelLoader
-from farframe.auth import TokenVerifier
+from farframe.auth.tokens import TokenVerifier
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.link import (
     HEARTBEAT_INTERVAL_SECONDS,
