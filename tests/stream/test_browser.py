@@ -1,0 +1,151 @@
+"""A real Chromium against the server's transport: negotiation, pixels, time stamps, channels and the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.async_api import Page, async_playwright
+
+from farframe.protocol.errors import FarframeError, Result
+from farframe.stream.device import DeviceTransport, TransportConfig
+from farframe.stream.encoder import H264Encoder
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"]
+
+TOLERANCE = 10
+"""Levels. Without a GPU Chromium converts by libyuv, whose blue coefficient for BT.709 saturates at 2.0, not 2.11."""
+
+PAGE = """
+async ({audio}) => {
+  const pc = new RTCPeerConnection();
+  const view = {pc, frames: [], records: [], controls: []};
+  window.view = view;
+  if (audio) pc.addTransceiver('audio', {direction: 'sendrecv'});
+  pc.addTransceiver('video', {direction: 'recvonly'});
+  view.control = pc.createDataChannel('control');
+  view.pose = pc.createDataChannel('pose', {ordered: false, maxRetransmits: 0});
+  const records = pc.createDataChannel('frames', {ordered: false, maxRetransmits: 0});
+  records.binaryType = 'arraybuffer';
+  records.onmessage = event => view.records.push(new TextDecoder().decode(event.data));
+  view.control.onmessage = event => view.controls.push(event.data);
+  const video = document.createElement('video');
+  video.muted = video.autoplay = video.playsInline = true;
+  document.body.append(video);
+  const canvas = document.createElement('canvas');
+  canvas.width = canvas.height = 3;
+  const context = canvas.getContext('2d', {willReadFrequently: true});
+  const shown = (now, meta) => {
+    context.drawImage(video, 0, 0, video.videoWidth, video.videoHeight, 0, 0, 3, 3);
+    view.frames.push({stamp: meta.rtpTimestamp, size: [meta.width, meta.height],
+                      pixel: [...context.getImageData(1, 1, 1, 1).data]});
+    video.requestVideoFrameCallback(shown);
+  };
+  video.requestVideoFrameCallback(shown);
+  pc.ontrack = event => {
+    event.receiver.jitterBufferTarget = 0;
+    video.srcObject = new MediaStream([event.track]);
+  };
+  await pc.setLocalDescription();
+  const answer = await window.whep(pc.localDescription.sdp);
+  await pc.setRemoteDescription({type: 'answer', sdp: answer});
+}
+"""
+
+
+@pytest.fixture
+async def page(tmp_path: Path) -> AsyncIterator[Page]:
+    if not CHROMIUM.exists():
+        pytest.skip("needs Debian's Chromium at /usr/bin/chromium")
+    async with async_playwright() as playwright:
+        context = await playwright.chromium.launch_persistent_context(
+            tmp_path / "profile", executable_path=CHROMIUM, headless=True, args=FLAGS
+        )
+        yield await context.new_page()
+        await context.close()
+
+
+def flat(colour: tuple[int, int, int]) -> Any:
+    picture = np.full((180, 320, 4), 255, np.uint8)
+    picture[..., :3] = colour
+    return picture
+
+
+@pytest.mark.parametrize("with_audio", [False, True], ids=["video only", "with an audio section to decline"])
+async def test_chromium_shows_the_pictures_under_their_time_stamps(
+    page: Page, make_handler: Any, eventually: Any, with_audio: bool
+) -> None:
+    handler = make_handler()
+    devices: list[DeviceTransport] = []
+
+    async def whep(offer: str) -> str:
+        devices.append(await DeviceTransport.accept(offer, TransportConfig("127.0.0.1"), handler))
+        return devices[0].answer_sdp
+
+    await page.expose_function("whep", whep)
+    await page.evaluate(PAGE, {"audio": with_audio})
+    await asyncio.wait_for(handler.connected.wait(), 15)
+    device = devices[0]
+    device.send_control('{"from":"server"}')
+    encoder = H264Encoder(640, 360, bitrate=2_000_000, max_bitrate=4_000_000)
+    colours = [(200, 40, 30), (30, 160, 60), (40, 60, 220)]
+    pts = 0
+    try:
+        for colour in colours:
+
+            async def shown(colour: tuple[int, int, int] = colour) -> None:
+                nonlocal pts
+                while True:
+                    wanted, handler.keyframe_requests = handler.keyframe_requests, 0
+                    device.send_video(encoder.encode(flat(colour), pts, keyframe=pts == 0 or wanted > 0))
+                    device.send_frame_record(str(pts).encode())
+                    pts += 3000
+                    await asyncio.sleep(1 / 30)
+                    last = await page.evaluate("view.frames.at(-1)")
+                    if last and np.abs(np.array(last["pixel"][:3]) - colour).max() <= TOLERANCE:
+                        return
+
+            await asyncio.wait_for(shown(), 20)
+        frames = await page.evaluate("view.frames")
+        assert {tuple(frame["size"]) for frame in frames} == {(640, 360)}
+        stamps = [frame["stamp"] for frame in frames]
+        assert stamps == sorted(stamps) and set(stamps) <= set(range(0, pts, 3000))
+
+        await page.evaluate('view.control.send(\'{"from":"device"}\'); view.pose.send(new Uint8Array([1, 2, 3]))')
+        await eventually(lambda: bool(handler.controls and handler.poses))
+        assert (handler.controls, handler.poses) == (['{"from":"device"}'], [b"\1\2\3"])
+        assert await page.evaluate("view.controls") == ['{"from":"server"}']
+        records = await page.evaluate("view.records")
+        assert records and set(map(int, records)) <= set(range(0, pts, 3000))
+
+        await page.evaluate("view.pc.close()")
+        await eventually(lambda: bool(handler.closed))
+        assert handler.closed == [Result.DISCONNECT_REQUEST]
+    finally:
+        await device.close()
+        encoder.close()
+
+
+async def test_a_chromium_without_h264_is_refused(page: Page, make_handler: Any) -> None:
+    offer = await page.evaluate(
+        """async () => {
+          const pc = new RTCPeerConnection();
+          const video = pc.addTransceiver('video', {direction: 'recvonly'});
+          const codecs = RTCRtpReceiver.getCapabilities('video').codecs;
+          video.setCodecPreferences(codecs.filter(codec => codec.mimeType === 'video/VP8'));
+          pc.createDataChannel('control');
+          await pc.setLocalDescription();
+          return pc.localDescription.sdp;
+        }"""
+    )
+    with pytest.raises(FarframeError) as caught:
+        await DeviceTransport.accept(offer, TransportConfig("127.0.0.1"), make_handler())
+    assert caught.value.result is Result.VIDEO_CODEC_NOT_AVAILABLE
