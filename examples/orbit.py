@@ -1,6 +1,6 @@
 """Fly around a model for ten seconds and print how long its frames take, step by step.
 
-    python examples/orbit.py [builtin://Engine]
+python examples/orbit.py [builtin://Engine]
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Save one full-quality picture of a model.
 
-    python examples/render_picture.py builtin://Engine engine.png
-    python examples/render_picture.py chair.glb chair.png
+python examples/render_picture.py builtin://Engine engine.png
+python examples/render_picture.py chair.glb chair.png
 """
 
 from __future__ import annotations
