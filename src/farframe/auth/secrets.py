@@ -48,10 +48,6 @@ def account_key_matches(key: str, kept: bytes) -> bool:
     return hmac.compare_digest(_digest(key, kept[:_SALT_BYTES]), kept[_SALT_BYTES:])
 
 
-DECOY = hash_account_key(new_account_key())
-"""Compared with when an account does not exist, so that its absence does not show in the time."""
-
-
 def hash_code(code: str) -> bytes:
     """What to keep of a one-time link's code, and how to find it again: 32 bytes."""
     return _digest(code[:MAX_SECRET_LENGTH], b"")
@@ -60,3 +56,7 @@ def hash_code(code: str) -> bytes:
 def _digest(secret: str, salt: bytes) -> bytes:
     data = secret.encode("utf-8", "surrogatepass")
     return hashlib.blake2b(data, digest_size=_DIGEST_BYTES, salt=salt, person=b"farframe").digest()
+
+
+DECOY = hash_account_key(new_account_key())
+"""Compared with when an account does not exist, so that its absence does not show in the time."""

@@ -1,0 +1,84 @@
+"""The application: every part of the service put together over one store, one fleet and one clock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+from litestar import Litestar
+
+from farframe.auth.tokens import SigningKey, TokenIssuer, TokenVerifier, export_jwks
+from farframe.fleet.base import Fleet
+from farframe.service.access import Access
+from farframe.service.addresses import Addresses
+from farframe.service.clock import Clock, SystemClock, seconds
+from farframe.service.config import ServiceConfig
+from farframe.service.exchange import on_exception
+from farframe.service.frontier import Frontier
+from farframe.service.routes_sessions import session_routes, token_routes
+from farframe.service.scheduler import Scheduler
+from farframe.service.sessions import SessionEngine
+from farframe.store.store import Store
+
+log = structlog.get_logger("farframe.service")
+
+UPLOADS_FOLDER = "uploads"
+
+
+class Service:
+    """The control plane. ``app`` is the ASGI application; call :meth:`start` before serving it, :meth:`stop` after."""
+
+    def __init__(
+        self,
+        config: ServiceConfig,
+        fleet: Fleet,
+        store: Store,
+        *,
+        signing_keys: list[SigningKey],
+        ca_file: Path,
+        clock: Clock | None = None,
+    ) -> None:
+        self.config = config
+        self.fleet = fleet
+        self.store = store
+        self.clock = clock or SystemClock()
+        self.addresses = Addresses(public_url=config.public_url)
+        self.issuer = TokenIssuer(signing_keys[0], config.token_issuer, lambda: seconds(self.clock))
+        verifier = TokenVerifier(export_jwks(signing_keys), config.token_issuer, lambda: seconds(self.clock))
+        self.access = Access(verifier)
+        self.scheduler = Scheduler(self.clock)
+        uploads_folder = config.data_path / UPLOADS_FOLDER
+        self.sessions = SessionEngine(
+            config,
+            store,
+            fleet,
+            self.clock,
+            uploads_folder=uploads_folder,
+            wake_scheduler=self.scheduler.wake,
+        )
+        self.scheduler.add(self.sessions.expire)
+        handlers = [
+            *token_routes(store.accounts, self.issuer),
+            *session_routes(self.access, self.sessions, self.addresses),
+        ]
+        litestar = Litestar(
+            route_handlers=handlers,
+            openapi_config=None,
+            logging_config=None,
+            request_max_body_size=None,
+            exception_handlers={Exception: on_exception},
+        )
+        self.app = Frontier(litestar, cors_origins=config.cors_origins)
+
+    async def start(self) -> None:
+        """Start the fleet, settle what an earlier run left behind, begin to watch the time."""
+        await self.fleet.start(self.sessions)
+        await self.sessions.recover()
+        self.scheduler.start()
+
+    async def stop(self) -> None:
+        """End every session and the fleet."""
+        await self.scheduler.stop()
+        await self.sessions.stop_all()
+        await self.fleet.stop()
+        await self.sessions.settle()

@@ -1,0 +1,222 @@
+"""The service's configuration: a TOML file and ``FARFRAME_...`` environment variables, the latter winning.
+
+A key that does not exist is refused by name, with the key that was probably meant. Every key is described in
+``docs/configuration.md``; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_origin, get_type_hints
+
+import msgspec
+import platformdirs
+
+ENVIRONMENT_PREFIX = "FARFRAME_"
+CONFIG_VARIABLE = "FARFRAME_CONFIG"
+"""Names the TOML file."""
+
+PORT_RANGE_MIN, PORT_RANGE_MAX = 49152, 65534
+"""Session ports lie in here: official clients may check it."""
+
+SIZES = ("standard", "premium")
+
+_OTHER_VARIABLES = frozenset({"FARFRAME_CONFIG", "FARFRAME_CONNECTION", "FARFRAME_TEST_MODELS"})
+_ENVIRONMENT_SIMILARITY = 0.85
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message names the key and says what it may hold."""
+
+
+def default_data_dir() -> str:
+    """Where the service keeps its data unless told otherwise."""
+    return str(platformdirs.user_data_path("farframe"))
+
+
+class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings of the control plane and its local fleet, with their defaults."""
+
+    data_dir: str = msgspec.field(default_factory=default_data_dir)
+    host: str = "127.0.0.1"
+    port: int = 8443
+    http_port: int = 8080
+    public_name: str = "localhost"
+    public_addresses: tuple[str, ...] = ()
+    public_url: str = ""
+    account_domain: str = ""
+    region: str = "local"
+    servers: dict[str, int] = msgspec.field(default_factory=lambda: {"standard": 2, "premium": 1})
+    warm_servers: int = 1
+    adapter: Literal["auto", "gpu", "cpu"] = "auto"
+    port_min: int = PORT_RANGE_MIN
+    port_max: int = PORT_RANGE_MAX
+    stun_servers: tuple[str, ...] = ()
+    max_bitrate: int = 12_000_000
+    allowed_folders: tuple[str, ...] = ()
+    allowed_networks: tuple[str, ...] = ()
+    upload_quota_bytes: int = 5_000_000_000
+    upload_file_bytes: int = 5_000_000_000
+    upload_max_files: int = 10_000
+    upload_retention_hours: float = 24.0
+    session_history_days: float = 30.0
+    cors_origins: tuple[str, ...] = ()
+    token_issuer: str = "farframe"  # noqa: S105 - a name, not a secret
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "console", "json"] = "auto"
+
+    @property
+    def data_path(self) -> Path:
+        """The data folder as an absolute path."""
+        return Path(self.data_dir).expanduser().absolute()
+
+    def limit(self, size: str) -> int:
+        """How many sessions of that size may be active at a time."""
+        return self.servers.get(size.lower(), 0)
+
+
+CONFIG_KEYS: tuple[str, ...] = ServiceConfig.__struct_fields__
+
+
+def environment_name(key: str) -> str:
+    """The environment variable of a key."""
+    return ENVIRONMENT_PREFIX + key.upper()
+
+
+def load_config(environment: Mapping[str, str], *, file: Path | None = None, **overrides: object) -> ServiceConfig:
+    """Read the TOML file (``file``, else the one that ``FARFRAME_CONFIG`` names), then the environment, then
+    ``overrides``; check everything. Raises :class:`ConfigError`.
+    """
+    values: dict[str, Any] = {}
+    named = environment.get(CONFIG_VARIABLE)
+    path = file or (Path(named).expanduser() if named else None)
+    if path is not None:
+        values.update(_read_toml(path))
+    values.update(_read_environment(environment))
+    for key, value in overrides.items():
+        _known(key, "option")
+        values[key] = value
+    try:
+        config = msgspec.convert(values, ServiceConfig, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"The configuration is not valid: {_readable(error)}.") from None
+    _check(config)
+    return config
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(f"The configuration file {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"The configuration file {path} is not UTF-8 text.") from None
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"The configuration file {path} is not valid TOML: {error}.") from None
+    for key in values:
+        _known(key, f"key in {path}")
+    return values
+
+
+def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    names = {environment_name(key): key for key in CONFIG_KEYS}
+    hints = get_type_hints(ServiceConfig)
+    values: dict[str, Any] = {}
+    for name, text in environment.items():
+        if not name.startswith(ENVIRONMENT_PREFIX) or name in _OTHER_VARIABLES:
+            continue
+        key = names.get(name)
+        if key is None:
+            # Other programs may use the prefix; only what looks like a slip of the pen is refused.
+            close = difflib.get_close_matches(name, names, n=1, cutoff=_ENVIRONMENT_SIMILARITY)
+            if close:
+                raise ConfigError(f"Unknown environment variable {name}. Did you mean {close[0]}?")
+            continue
+        values[key] = _parse_variable(name, text, hints[key])
+    return values
+
+
+def _parse_variable(name: str, text: str, hint: Any) -> object:
+    kind = get_origin(hint)
+    if kind is tuple:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if kind is dict:
+        return parse_servers(text, name)
+    return text
+
+
+def parse_servers(text: str, name: str = "servers") -> dict[str, int]:
+    """``standard=2,premium=1`` as a mapping. Raises :class:`ConfigError`."""
+    servers = {}
+    for part in text.split(","):
+        size, equals, count = part.partition("=")
+        if not equals or not count.strip().isdigit():
+            raise ConfigError(f"{name} must look like standard=2,premium=1, not {text!r}.")
+        servers[size.strip().lower()] = int(count)
+    return servers
+
+
+def _known(key: str, what: str) -> None:
+    if key in CONFIG_KEYS:
+        return
+    close = difflib.get_close_matches(key, CONFIG_KEYS, n=1, cutoff=0.6)
+    advice = f"Did you mean {close[0]}?" if close else "See docs/configuration.md for the keys that exist."
+    raise ConfigError(f"Unknown {what}: {key}. {advice}")
+
+
+def _readable(error: msgspec.ValidationError) -> str:
+    message, _, path = str(error).partition(" - at ")
+    key = path.strip("`").removeprefix("$.")
+    return f"{key}: {message[:1].lower()}{message[1:]}" if key else message
+
+
+def _check(config: ServiceConfig) -> None:
+    for key in ("port", "http_port"):
+        _require(0 <= getattr(config, key) <= 65535, key, "must be from 0 (any free port) to 65535")
+    in_range = PORT_RANGE_MIN <= config.port_min <= config.port_max <= PORT_RANGE_MAX
+    _require(in_range, "port_min and port_max", f"must be a range within {PORT_RANGE_MIN} and {PORT_RANGE_MAX}")
+    unknown = sorted(set(config.servers) - set(SIZES))
+    _require(not unknown, "servers", f"holds an unknown size, {', '.join(unknown)}; the sizes are standard, premium")
+    _require(all(count >= 0 for count in config.servers.values()), "servers", "must not hold negative numbers")
+    _require(sum(config.servers.values()) > 0, "servers", "must allow at least one server")
+    for key in ("warm_servers", "upload_quota_bytes", "upload_max_files"):
+        _require(getattr(config, key) >= 0, key, "must not be negative")
+    for key in ("upload_file_bytes", "upload_retention_hours", "session_history_days", "max_bitrate"):
+        _require(getattr(config, key) > 0, key, "must be larger than 0")
+    for folder in config.allowed_folders:
+        _require(Path(folder).is_absolute(), "allowed_folders", f"must hold absolute paths, which {folder!r} is not")
+    for network in config.allowed_networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            raise ConfigError(
+                f"allowed_networks must hold networks like 10.0.0.0/8, which {network!r} is not."
+            ) from None
+    for address in config.public_addresses:
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            raise ConfigError(f"public_addresses must hold IP addresses, which {address!r} is not.") from None
+    _require(bool(re.fullmatch(r"[A-Za-z0-9.:_-]+", config.public_name)), "public_name", "must be a host name")
+    for origin in config.cors_origins:
+        is_origin = bool(re.fullmatch(r"https?://[A-Za-z0-9.:\[\]_-]+", origin))
+        _require(is_origin, "cors_origins", f"must hold origins like https://host:port, which {origin!r} is not")
+    is_url = bool(re.fullmatch(r"(https?://[A-Za-z0-9.:\[\]_-]+)?", config.public_url))
+    _require(is_url, "public_url", "must look like https://host or https://host:port, without a path")
+    _require(
+        bool(re.fullmatch(r"[A-Za-z0-9.:/_-]+", config.token_issuer)),
+        "token_issuer",
+        "must be letters, digits and .:/_-",
+    )
+
+
+def _require(condition: bool, key: str, problem: str) -> None:
+    if not condition:
+        raise ConfigError(f"{key} {problem}.")

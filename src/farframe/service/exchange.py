@@ -1,0 +1,106 @@
+"""What the routes share: reading bodies within limits, making answers, turning foreign errors into ours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+
+from farframe.service.frontier import JSON_CONTENT_TYPE
+from farframe.wire.errors import BadRequest, InternalServerError, MethodNotAllowed, NotFound, PayloadTooLarge, WireError
+
+log = structlog.get_logger("farframe.service")
+
+AnyRequest = Request[Any, Any, Any]
+
+MAX_JSON_BYTES = 64 * 1024
+NO_STORE: Mapping[str, str] = {"cache-control": "no-store,no-cache", "pragma": "no-cache"}
+
+
+class ClientGone(Exception):  # noqa: N818 - an event, not an error of ours
+    """The caller hung up before its request was complete."""
+
+
+def path_values(request: AnyRequest, *names: str) -> tuple[str, ...]:
+    """The named parts of the path, as canonical segments."""
+    return tuple(str(request.path_params[name]) for name in names)
+
+
+async def body_chunks(request: AnyRequest) -> AsyncIterator[bytes]:
+    """The request's body as it arrives. Raises :class:`ClientGone` if it ends early."""
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        if message["type"] != "http.request":
+            continue
+        if message["body"]:
+            yield message["body"]
+        if not message["more_body"]:
+            return
+
+
+async def read_body(request: AnyRequest, limit: int = MAX_JSON_BYTES) -> bytes:
+    """The whole body. Raises :class:`PayloadTooLarge` as soon as it is known to exceed ``limit`` bytes."""
+    announced = announced_length(request)
+    if announced is not None and announced > limit:
+        raise _too_large(limit)
+    body = bytearray()
+    async for chunk in body_chunks(request):
+        body += chunk
+        if len(body) > limit:
+            raise _too_large(limit)
+    return bytes(body)
+
+
+def announced_length(request: AnyRequest) -> int | None:
+    """The length that the request's header announces, in bytes."""
+    value = request.headers.get("content-length")
+    return int(value) if value is not None and value.isascii() and value.isdigit() else None
+
+
+def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response[bytes]:
+    """An answer with a JSON body."""
+    return Response(
+        msgspec.json.encode(value), status_code=status, media_type=JSON_CONTENT_TYPE, headers=dict(headers or {})
+    )
+
+
+def empty_response(status: int = 204, headers: Mapping[str, str] | None = None) -> Response[bytes]:
+    """An answer without a body."""
+    return Response(b"", status_code=status, headers=dict(headers or {}))
+
+
+def error_response(error: WireError) -> Response[bytes]:
+    """An answer that is an error."""
+    return Response(error.body(), status_code=error.status, media_type=JSON_CONTENT_TYPE, headers=error.headers)
+
+
+def on_exception(request: AnyRequest, error: Exception) -> Response[bytes]:
+    """The one place where exceptions become answers; nothing of their text gets out unless it is ours."""
+    return error_response(_translate(request, error))
+
+
+def _translate(request: AnyRequest, error: Exception) -> WireError:
+    if isinstance(error, WireError):
+        return error
+    if isinstance(error, ClientGone):
+        log.debug("request.abandoned", method=request.method, path=request.scope["path"])
+        return BadRequest("The request ended before its body was complete.")
+    if isinstance(error, NotFoundException):
+        return NotFound("There is nothing at this address. /openapi.json describes what there is.")
+    if isinstance(error, MethodNotAllowedException):
+        allowed = dict(error.headers or {}).get("allow", "")
+        return MethodNotAllowed(f"{request.method} is not allowed here; {allowed} is.", headers={"allow": allowed})
+    if isinstance(error, HTTPException) and 400 <= error.status_code < 500:
+        return BadRequest("The request was malformed.")
+    log.error("request.failed", method=request.method, path=request.scope["path"], exc_info=error)
+    return InternalServerError()
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The request body is larger than the {limit} bytes that are allowed here.")

@@ -1,0 +1,75 @@
+"""Logging: structlog for everything, other libraries' messages included; secrets never get through."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+MASK = "***"
+
+_SECRET_NAMES = re.compile(r"(?i)(authorization|token|secret|password|account_?key|private|^code$)")
+_SECRET_VALUES = re.compile(
+    r"ff[kl]_[A-Za-z0-9_-]{8,}"  # account keys and codes of one-time links
+    r"|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"  # tokens
+    r"|(?i:(?<=bearer )\S+)"
+    r"|(?<=[?&]sig=)[^&\s\"']+"  # the signature in a storage URL
+)
+
+
+def mask_text(text: str) -> str:
+    """The text with everything that looks like a secret replaced."""
+    return _SECRET_VALUES.sub(MASK, text)
+
+
+def mask_secrets(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor that masks secrets by name and by shape."""
+    for name, value in event.items():
+        if name != "event" and _SECRET_NAMES.search(name):
+            event[name] = MASK
+        elif isinstance(value, str):
+            event[name] = mask_text(value)
+    return event
+
+
+def configure_logging(level: str, style: str) -> None:
+    """Log to standard error: JSON, or readable lines for ``console``; ``auto`` picks by whether it is a terminal."""
+    readable = style == "console" or (style == "auto" and sys.stderr.isatty())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if readable else (structlog.processors.JSONRenderer())
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            mask_secrets,
+            renderer,
+        ],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    for former in root.handlers[:]:
+        root.removeHandler(former)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    # Their informative messages repeat what we log ourselves, with query strings and all.
+    for name in ("uvicorn", "uvicorn.error", "httpx", "httpcore", "alembic", "aiosqlite", "asyncio"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))

@@ -1,0 +1,89 @@
+"""The routes of the contract: the token endpoint and the five session operations."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from litestar import Response, get, patch, post, put
+from litestar.handlers import HTTPRouteHandler
+
+from farframe.auth.secrets import DECOY, account_key_matches
+from farframe.auth.tokens import TokenIssuer
+from farframe.service.access import Access, bearer, query_value, valid_id
+from farframe.service.addresses import Addresses
+from farframe.service.exchange import NO_STORE, AnyRequest, empty_response, json_response, path_values, read_body
+from farframe.service.frontier import decode_segment
+from farframe.service.sessions import SessionEngine
+from farframe.store.accounts import AccountStore
+from farframe.wire.errors import TokenRefused
+from farframe.wire.extensions import AccessToken
+from farframe.wire.ids import normalize_account_id
+from farframe.wire.sessions import SessionList, parse_create, parse_update
+
+
+def token_routes(accounts: AccountStore, issuer: TokenIssuer) -> list[HTTPRouteHandler]:
+    """``GET /Accounts/{accountId}/token``: an account's key for a token of 24 hours."""
+
+    @get("/accounts/{account:str}/token")
+    async def get_token(request: AnyRequest) -> Response[bytes]:
+        (account,) = path_values(request, "account")
+        # An unknown account, a wrong key and another account's key all look the same, also in time.
+        claimed_id, _, key = (bearer(request) or "").partition(":")
+        account_id = normalize_account_id(decode_segment(account))
+        own = account_id is not None and normalize_account_id(claimed_id.strip()) == account_id
+        hashes = await accounts.key_hashes(account_id or "") if own else []
+        matches = [account_key_matches(key, kept) for kept in (hashes or [DECOY])]
+        if account_id is None or not own or not hashes or not any(matches):
+            raise TokenRefused
+        token, _ = issuer.issue(account_id)
+        return json_response(AccessToken(access_token=token), headers=NO_STORE)
+
+    return [get_token]
+
+
+def session_routes(access: Access, engine: SessionEngine, addresses: Addresses) -> list[HTTPRouteHandler]:
+    """Create, get, list, update and stop."""
+
+    @put("/accounts/{account:str}/sessions/{session_id:str}")
+    async def create_session(request: AnyRequest) -> Response[bytes]:
+        account, session_id = path_values(request, "account", "session_id")
+        caller = access.contract(request, account)
+        name = valid_id(session_id)
+        settings = parse_create(await read_body(request))
+        session, created = await engine.create(caller.account_id, name, settings)
+        return json_response(session, 201 if created else 200)
+
+    @get("/accounts/{account:str}/sessions/{session_id:str}")
+    async def get_session(request: AnyRequest) -> Response[bytes]:
+        account, session_id = path_values(request, "account", "session_id")
+        caller = access.contract(request, account, session_id)
+        return json_response(await engine.get(caller.account_id, valid_id(session_id)), headers=NO_STORE)
+
+    @get("/accounts/{account:str}/sessions")
+    async def list_sessions(request: AnyRequest) -> Response[bytes]:
+        (account,) = path_values(request, "account")
+        caller = access.contract(request, account)
+        sessions, skip_token = await engine.page(caller.account_id, query_value(request, "skiptoken"))
+        next_link = None
+        if skip_token is not None:
+            version = quote(query_value(request, "api-version") or "", safe="")
+            base = addresses.base(request.scope)
+            next_link = f"{base}/accounts/{caller.account_id}/sessions?api-version={version}&skiptoken={skip_token}"
+        return json_response(SessionList(sessions=sessions, next_link=next_link), headers=NO_STORE)
+
+    @patch("/accounts/{account:str}/sessions/{session_id:str}")
+    async def update_session(request: AnyRequest) -> Response[bytes]:
+        account, session_id = path_values(request, "account", "session_id")
+        caller = access.contract(request, account, session_id)
+        name = valid_id(session_id)
+        lease_minutes = parse_update(await read_body(request))
+        return json_response(await engine.extend(caller.account_id, name, lease_minutes))
+
+    @post("/accounts/{account:str}/sessions/{session_id:str}/:stop")
+    async def stop_session(request: AnyRequest) -> Response[bytes]:
+        account, session_id = path_values(request, "account", "session_id")
+        caller = access.contract(request, account, session_id)
+        await engine.stop(caller.account_id, valid_id(session_id))
+        return empty_response(204)
+
+    return [create_session, get_session, list_sessions, update_session, stop_session]

@@ -1,0 +1,66 @@
+"""One task for everything that happens at a certain time: leases that run out, uploads whose time is over, upkeep.
+
+Each job does what is due and says when it wants to be called next. A session has no timer of its own, so ten thousand
+sessions cost one query.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from farframe.service.clock import Clock
+
+log = structlog.get_logger("farframe.service")
+
+Job = Callable[[int], Awaitable[int | None]]
+"""Called with the time; does what is due; returns when the next thing is due, or ``None``."""
+
+_RETRY_AFTER_MICROSECONDS = 5_000_000
+
+
+class Scheduler:
+    """Runs jobs when they are due. :meth:`wake` when a deadline may have changed."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._jobs: list[Job] = []
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, job: Job) -> None:
+        """Run this job as well; before :meth:`start`."""
+        self._jobs.append(job)
+
+    def start(self) -> None:
+        """Begin, in a task of its own."""
+        self._task = asyncio.create_task(self._run(), name="scheduler")
+
+    def wake(self) -> None:
+        """Look at the deadlines again."""
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """End the task."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            # Cleared before the deadlines are read: a change after that wakes us again.
+            self._wake.clear()
+            deadlines = [deadline for job in self._jobs if (deadline := await self._call(job)) is not None]
+            await self._clock.wait_until(min(deadlines, default=None), self._wake)
+
+    async def _call(self, job: Job) -> int | None:
+        now = self._clock.now()
+        try:
+            return await job(now)
+        except Exception:
+            log.exception("scheduler.job_failed", job=getattr(job, "__qualname__", repr(job)))
+            return now + _RETRY_AFTER_MICROSECONDS
