@@ -79,7 +79,7 @@ def test_a_fitted_model_fills_the_picture_and_no_corner_is_cut(aspect: float, az
         x, y, z = (corner - np.array(eye)) @ back
         assert view.near < -z < view.far
         reach = max(reach, abs(x) / (-z * tangent * aspect), abs(y) / (-z * tangent))
-    assert 0.85 < reach < 1.0
+    assert reach == pytest.approx(1 / camera.MARGIN, abs=1e-6)
 
 
 def test_clip_distances_hold_the_model_from_near_and_far() -> None:

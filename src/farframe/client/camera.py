@@ -21,7 +21,7 @@ THREE_QUARTER_ELEVATION_DEGREES = 22.0
 DEFAULT_NEAR_METERS = 0.05
 DEFAULT_FAR_METERS = 1000.0
 MARGIN = 1.06
-"""How much farther than touching the picture's edge a model is looked at from."""
+"""How much larger than a fitted model the picture is."""
 
 NEAREST_FRACTION = 1.0 / 2000.0
 """The near clip distance is never closer than this part of the far one: depth has finite precision."""
@@ -127,7 +127,7 @@ def fit(
     """Eye and target from which ``bounds`` just fill the picture.
 
     ``azimuth_degrees`` turns from +Z towards +X, ``elevation_degrees`` lifts the eye above the horizon. The eye is as
-    near as all eight corners allow.
+    near as all eight corners allow; the picture's middle is the middle of the bounds.
     """
     azimuth, elevation = math.radians(azimuth_degrees), math.radians(elevation_degrees)
     direction = np.array(
@@ -139,10 +139,11 @@ def fit(
     signs = np.array([[i, j, k] for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)], dtype=np.float64)
     rotation = look_rotation(_vector(direction), (0.0, 0.0, 0.0))
     corners = (signs * half) @ rotation
-    tangent = math.tan(math.radians(vertical_fov_degrees) / 2)
+    # The middle stays in the middle, although perspective makes the near corners reach further: few models fill their
+    # near corners, and what is looked at sits better in the picture than the tightest fit of its box does.
+    tangent = math.tan(math.radians(vertical_fov_degrees) / 2) / MARGIN
     needed = corners[:, 2] + np.maximum(np.abs(corners[:, 0]) / (tangent * aspect), np.abs(corners[:, 1]) / tangent)
-    eye = center + direction * float(needed.max()) * MARGIN
-    return _vector(eye), _vector(center)
+    return _vector(center + direction * float(needed.max())), _vector(center)
 
 
 def union(boxes: list[Bounds]) -> Bounds | None:

@@ -20,7 +20,7 @@ Relayed = bool | Literal["auto"]
 
 POLL_FIRST_SECONDS = 0.1
 POLL_GROWTH = 1.5
-POLL_MAX_SECONDS = 2.0
+POLL_MAX_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
