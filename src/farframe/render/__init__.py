@@ -6,6 +6,7 @@ the CPU through lavapipe, and hands back pixels in mapped memory. ``docs/renderi
 
 from farframe.render.engine import Engine
 from farframe.render.frame import FULL_QUALITY, FrameInput, Quality, RenderedFrame
+from farframe.render.quality import QualityGovernor
 from farframe.render.resources import ModelResource
 from farframe.render.scene import RenderScene
 
@@ -15,6 +16,7 @@ __all__ = [
     "FrameInput",
     "ModelResource",
     "Quality",
+    "QualityGovernor",
     "RenderScene",
     "RenderedFrame",
 ]

@@ -262,15 +262,18 @@ class Engine:
     ) -> None:
         """Record and submit the passes, and wait until they are done."""
         encoder = self._device.create_command_encoder()
-        clear = scene.background or (0.0, 0.0, 0.0)
+        studio = scene.background is None
+        # With one sample the backdrop is copied in before; with four it is drawn behind what the surfaces left free.
+        copied = studio and attachments.samples == 1
+        if copied:
+            self._record_backdrop_copy(encoder, attachments, ports)
+        clear = None if copied else scene.background or (0.0, 0.0, 0.0)
         passing = encoder.begin_render_pass(**attachments.pass_descriptor(clear, keep_depth=read_depth))
         first = 0
         for index, (selection, port) in enumerate(zip(selections, ports, strict=True)):
-            passing.set_viewport(port.x, port.y, port.width, port.height, 0.0, 1.0)
-            passing.set_scissor_rect(port.x, port.y, port.width, port.height)
-            passing.set_bind_group(0, self._view_group, [index * UNIFORM_STRIDE])
+            self._set_view(passing, index, port)
             self._draw_runs(passing, placement, selection.opaque, first, attachments.samples)
-            if scene.background is None:
+            if studio and not copied:
                 passing.set_pipeline(self.pipelines.backdrop(attachments.samples))
                 passing.draw(3)
             self._draw_runs(passing, placement, selection.blended, first, attachments.samples)
@@ -298,6 +301,27 @@ class Engine:
                 passing, self._commands, offset=(first + run.first) * COMMAND_FIELDS * 4, count=run.count
             )
 
+    def _set_view(self, passing: Any, index: int, port: Viewport) -> None:
+        passing.set_viewport(port.x, port.y, port.width, port.height, 0.0, 1.0)
+        passing.set_scissor_rect(port.x, port.y, port.width, port.height)
+        passing.set_bind_group(0, self._view_group, [index * UNIFORM_STRIDE])
+
+    def _record_backdrop_copy(self, encoder: Any, attachments: Attachments, ports: tuple[Viewport, ...]) -> None:
+        """Put the backdrop into the colour attachment; it is drawn the first time that its size is needed."""
+        texture, fresh = attachments.backdrop(len(ports))
+        if fresh:
+            view = texture.create_view()
+            passing = encoder.begin_render_pass(
+                color_attachments=[{"view": view, "load_op": "clear", "store_op": "store", "clear_value": (0, 0, 0, 1)}]
+            )
+            passing.set_pipeline(self.pipelines.backdrop(1))
+            for index, port in enumerate(ports):
+                self._set_view(passing, index, port)
+                passing.draw(3)
+            passing.end()
+        size = (attachments.width, attachments.height, 1)
+        encoder.copy_texture_to_texture({"texture": texture}, {"texture": attachments.color}, size)
+
     def _record_linear_depth(self, encoder: Any, attachments: Attachments, ports: tuple[Viewport, ...]) -> None:
         _, view, group = attachments.linear_depth()
         passing = encoder.begin_render_pass(
@@ -306,9 +330,7 @@ class Engine:
         passing.set_pipeline(self.pipelines.linear_depth(attachments.samples))
         passing.set_bind_group(1, group)
         for index, port in enumerate(ports):
-            passing.set_viewport(port.x, port.y, port.width, port.height, 0.0, 1.0)
-            passing.set_scissor_rect(port.x, port.y, port.width, port.height)
-            passing.set_bind_group(0, self._view_group, [index * UNIFORM_STRIDE])
+            self._set_view(passing, index, port)
             passing.draw(3)
         passing.end()
 

@@ -26,7 +26,7 @@ LAYERS = 16
 """Steps of perceptual roughness from 0 to 1."""
 SIZE = 256
 """Texels along an edge of an octahedral map: a softbox' edge in a chrome part is then about as sharp as a real one."""
-RANGE = 16.0
+RANGE = 4.0
 """The greatest radiance that the eight bits can hold."""
 
 
@@ -41,19 +41,19 @@ class Softbox:
 
 
 STUDIO: tuple[Softbox, ...] = (
-    Softbox((0.10, 1.00, 0.15), (0.95, 0.75), (3.4, 3.4, 3.45), 0.18),
-    Softbox((0.75, 0.62, 0.85), (0.42, 0.55), (6.6, 6.4, 6.1), 0.10),
-    Softbox((-1.00, 0.35, 0.45), (0.22, 0.85), (4.2, 4.35, 4.6), 0.08),
-    Softbox((0.55, 0.28, -1.00), (0.20, 0.80), (4.6, 4.6, 4.7), 0.08),
-    Softbox((-0.75, 0.45, -0.80), (0.30, 0.45), (2.6, 2.65, 2.8), 0.10),
-    Softbox((1.00, 0.10, -0.15), (0.12, 0.60), (2.6, 2.55, 2.5), 0.08),
-    Softbox((-0.35, 0.08, 1.00), (0.10, 0.50), (1.8, 1.8, 1.8), 0.08),
+    Softbox((0.10, 1.00, 0.15), (0.95, 0.75), (0.98, 0.98, 1.00), 0.18),
+    Softbox((0.75, 0.62, 0.85), (0.42, 0.55), (2.60, 2.52, 2.40), 0.10),
+    Softbox((-1.00, 0.35, 0.45), (0.22, 0.85), (1.75, 1.80, 1.92), 0.08),
+    Softbox((0.55, 0.28, -1.00), (0.20, 0.80), (1.90, 1.90, 1.95), 0.08),
+    Softbox((-0.75, 0.45, -0.80), (0.30, 0.45), (1.05, 1.07, 1.12), 0.10),
+    Softbox((1.00, 0.10, -0.15), (0.12, 0.60), (1.10, 1.08, 1.06), 0.08),
+    Softbox((-0.35, 0.08, 1.00), (0.10, 0.50), (0.75, 0.75, 0.75), 0.08),
 )
 """The lamps: overhead, key, cool edge strip, rim strips, fill. Found by looking at pictures."""
 
-_CEILING = np.array((0.62, 0.63, 0.66), np.float32)
-_HORIZON = np.array((0.36, 0.36, 0.37), np.float32)
-_FLOOR = np.array((0.40, 0.39, 0.38), np.float32)
+_CEILING = np.array((0.22, 0.225, 0.24), np.float32)
+_HORIZON = np.array((0.155, 0.155, 0.16), np.float32)
+_FLOOR = np.array((0.20, 0.195, 0.19), np.float32)
 
 
 def _smoothstep(low: float, high: float, value: Floats) -> Floats:

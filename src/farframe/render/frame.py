@@ -90,8 +90,8 @@ VIEW_DTYPE = np.dtype(
 )
 """The uniform ``View`` of ``shaders/view.wgsl``, 352 bytes."""
 
-BACKDROP_TOP = (0.50, 0.52, 0.55)
-BACKDROP_BOTTOM = (0.80, 0.80, 0.80)
+BACKDROP_TOP = (0.36, 0.38, 0.41)
+BACKDROP_BOTTOM = (0.64, 0.64, 0.645)
 BACKDROP_POOL = 0.16
 
 

@@ -30,8 +30,17 @@ struct VertexIn {
 struct VertexOut {
     @builtin(position) position: vec4f,
 #ifndef UNLIT
+#ifdef CENTROID
+    // At a silhouette the pixel's middle may lie off the triangle: a normal from there points away from the eye and
+    // catches lamps that are behind the surface.
+    @location(0) @interpolate(perspective, centroid) normal: vec3f,
+#else
     @location(0) normal: vec3f,
+#endif
     @location(1) @interpolate(flat) surface: vec4f,
+#ifdef VERTEX_IRRADIANCE
+    @location(8) irradiance: vec3f,
+#endif
 #endif
     @location(2) @interpolate(flat) base_color: vec4f,
 #ifdef NORMAL_TEXTURE
@@ -68,6 +77,9 @@ struct VertexOut {
     out.normal = -n;
 #else
     out.normal = n;
+#endif
+#ifdef VERTEX_IRRADIANCE
+    out.irradiance = max(diffuse_irradiance(normalize(out.normal)), vec3f(0.0));
 #endif
 #endif
 #ifdef NORMAL_TEXTURE
@@ -169,7 +181,8 @@ fn tone_map(radiance: vec3f) -> vec3f {
     return select(rolled, color, peak < start);
 }
 
-fn shade(n: vec3f, v: vec3f, base: vec3f, metallic: f32, roughness: f32, occlusion: f32) -> vec3f {
+fn shade(n: vec3f, v: vec3f, base: vec3f, metallic: f32, roughness: f32, occlusion: f32,
+    irradiance: vec3f) -> vec3f {
     let n_dot_v = clamp(dot(n, v), 1e-3, 1.0);
     let diffuse = base * (1.0 - metallic);
     let f0 = mix(vec3f(0.04), base, metallic);
@@ -183,8 +196,7 @@ fn shade(n: vec3f, v: vec3f, base: vec3f, metallic: f32, roughness: f32, occlusi
     let multiple_scatter = 1.0 + f0 * (1.0 / (scale_bias.x + scale_bias.y) - 1.0);
 
     let reflected = 2.0 * dot(n, v) * n - v;
-    // Reflections that dive below the surface would show light through it.
-    let ambient = diffuse * max(diffuse_irradiance(n), vec3f(0.0));
+    let ambient = diffuse * irradiance;
     let mirrored = specular_radiance(reflected, roughness) * view.environment.z * single_scatter * multiple_scatter;
 
     // GGX with height-correlated Smith visibility (Heitz 2014) and Schlick's Fresnel term.
@@ -261,7 +273,12 @@ fn shade(n: vec3f, v: vec3f, base: vec3f, metallic: f32, roughness: f32, occlusi
     let ao = textureSample(occlusion_texture, occlusion_sampler, in.OCCLUSION_UV).r;
     occlusion = 1.0 + in.surface.w * (ao - 1.0);
 #endif
-    var radiance = shade(n, v, base.rgb, metallic, roughness, occlusion);
+#ifdef VERTEX_IRRADIANCE
+    let irradiance = in.irradiance;
+#else
+    let irradiance = max(diffuse_irradiance(n), vec3f(0.0));
+#endif
+    var radiance = shade(n, v, base.rgb, metallic, roughness, occlusion, irradiance);
 #ifdef EMISSIVE
     var emissive = in.emissive.rgb;
 #ifdef EMISSIVE_TEXTURE
