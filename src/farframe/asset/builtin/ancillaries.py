@@ -39,8 +39,12 @@ def _dipstick(engine: Assembly, group: int) -> None:
     pipe = rod(fillet([(x, 24, -88), (x, 70, -108), (x, 300, z), (x, 376, z - 4)], 40, closed=False, step=15), 5.0, 12)
     engine.add("Tube", group, (pipe, "Machined steel"))
     collar = lathe([(0, 372), (7, 372), (9, 378), (9, 388), (6, 392), (0, 392)], 20, bevel=0.8).moved(x, 0, z - 4)
-    loop = fillet([(x, 388, z - 4), (x + 13, 402, z - 4), (x + 13, 424, z - 4), (x - 13, 424, z - 4),
-                   (x - 13, 402, z - 4)], 9.0, closed=True, step=22)
+    loop = fillet(
+        [(x, 388, z - 4), (x + 13, 402, z - 4), (x + 13, 424, z - 4), (x - 13, 424, z - 4), (x - 13, 402, z - 4)],
+        9.0,
+        closed=True,
+        step=22,
+    )
     engine.add("Handle", group, (join([collar, rod(loop, 3.2, 10, closed=True)]), "Yellow plastic"))
     clip = web([(190, -60), (204, -60), (204, z + 4), (190, z + 4)], 8.0, "x", x, bevel=0.8)
     engine.add("Clip", group, (clip, "Black enamel"))
@@ -79,44 +83,85 @@ def _hose(engine: Assembly, group: int, name: str, path: Array, radius: float) -
 
 
 def _cooling(engine: Assembly, group: int) -> None:
-    housing = join([
-        rounded_box((34.0, 62.0, 70.0), 10.0, 3).moved(-218, 276, -28),
-        lathe([(0, 0), (24, 0), (24, 6), (21, 9), (21, 26), (0, 26)], 32, bevel=1.2).transformed(
-            facing((-226, 292, -40), (-0.8, 0.6, 0))),
-        lathe([(0, 0), (15, 0), (15, 32), (0, 32)], 28, bevel=1.0).transformed(facing((-222, 268, -58), (0, 0, -1))),
-    ])
+    housing = join(
+        [
+            rounded_box((34.0, 62.0, 70.0), 10.0, 3).moved(-218, 276, -28),
+            lathe([(0, 0), (24, 0), (24, 6), (21, 9), (21, 26), (0, 26)], 32, bevel=1.2).transformed(
+                facing((-226, 292, -40), (-0.8, 0.6, 0))
+            ),
+            lathe([(0, 0), (15, 0), (15, 32), (0, 32)], 28, bevel=1.0).transformed(
+                facing((-222, 268, -58), (0, 0, -1))
+            ),
+        ]
+    )
     engine.add("Thermostat housing", group, (housing, "Cast aluminium"))
     bolt = engine.piece((flange_bolt(7.0), "Yellow zinc"))
     for number, (y, z) in enumerate(((300.0, 0.0), (252.0, 0.0), (252.0, -56.0)), start=1):
         engine.place(f"Thermostat bolt {number}", bolt, group, facing((-234.5, y, z + 1), (-1, 0, 0)))
-    upper = spline([(-238, 301, -40), (-248, 309, -40), (-262, 318, -42), (-282, 328, -56), (-296, 330, -90),
-                    (-300, 322, -128)], 6)
+    upper = spline(
+        [(-238, 301, -40), (-248, 309, -40), (-262, 318, -42), (-282, 328, -56), (-296, 330, -90), (-300, 322, -128)], 6
+    )
     _hose(engine, group, "Upper hose", upper, 19.0)
-    rail = rod(fillet([(-196, 198, -100), (-150, 198, -84), (110, 198, -84), (176, 184, -92)], 30, closed=False, step=15),
-               12.0, 20)
+    rail = rod(
+        fillet([(-196, 198, -100), (-150, 198, -84), (110, 198, -84), (176, 184, -92)], 30, closed=False, step=15),
+        12.0,
+        20,
+    )
     engine.add("Coolant pipe", group, (rail, "Machined steel"))
-    _hose(engine, group, "Rear hose", spline([(-190, 198, -98), (-204, 200, -103), (-222, 214, -108), (-230, 240, -104),
-                                               (-224, 262, -98), (-222, 268, -90), (-222, 268, -76)], 5), 15.0)
-    _hose(engine, group, "Front hose", spline([(168, 186, -91), (180, 182, -93), (194, 172, -92), (202, 160, -84),
-                                               (205, 152, -76)], 5), 14.5)
-    clips = [web([(192, -58), (204, -58), (216, -84), (204, -99), (190, -99), (186, -84)], 7.0, "x", x, bevel=0.8)
-             for x in (-100.0, 60.0)]
+    _hose(
+        engine,
+        group,
+        "Rear hose",
+        spline(
+            [
+                (-190, 198, -98),
+                (-204, 200, -103),
+                (-222, 214, -108),
+                (-230, 240, -104),
+                (-224, 262, -98),
+                (-222, 268, -90),
+                (-222, 268, -76),
+            ],
+            5,
+        ),
+        15.0,
+    )
+    _hose(
+        engine,
+        group,
+        "Front hose",
+        spline([(168, 186, -91), (180, 182, -93), (194, 172, -92), (202, 160, -84), (205, 152, -76)], 5),
+        14.5,
+    )
+    clips = [
+        web([(192, -58), (204, -58), (216, -84), (204, -99), (190, -99), (186, -84)], 7.0, "x", x, bevel=0.8)
+        for x in (-100.0, 60.0)
+    ]
     engine.add("Pipe clips", group, (join(clips), "Black enamel"))
 
 
 def _mount(engine: Assembly, group: int) -> None:
-    plate = extrude(fillet([(20, -20), (150, -20), (150, 70), (20, 70)], 14.0, closed=True), -72.0, -60.0, "z",
-                    bevel=1.8).turned("z", 90.0).moved(70, 0, -22)
+    plate = (
+        extrude(fillet([(20, -20), (150, -20), (150, 70), (20, 70)], 14.0, closed=True), -72.0, -60.0, "z", bevel=1.8)
+        .turned("z", 90.0)
+        .moved(70, 0, -22)
+    )
     arms = []
     for x in (32.0, 66.0):
         shape = [(40, -84), (136, -84), (136, -96), (86, -168), (66, -172), (60, -150)]
         arms.append(web(fillet(shape, [4, 4, 4, 14, 8, 20], closed=True), 10.0, "x", x, bevel=2.0))
     head = lathe([(0, 62), (30, 62), (30, 88), (0, 88)], 36, bevel=2.2).moved(49, 0, -158)
     engine.add("Bracket", group, (join([plate, *arms, head]), "Cast aluminium"))
-    engine.add("Rubber", group, (lathe([(0, 24), (26, 24), (34, 34), (34, 50), (27, 62), (0, 62)], 36, bevel=2.0)
-                                 .moved(49, 0, -158), "Rubber"))
-    engine.add("Foot", group, (lathe([(0, 16), (38, 16), (38, 22), (30, 26), (0, 26)], 36, bevel=1.2).moved(49, 0, -158),
-                               "Black enamel"))
+    engine.add(
+        "Rubber",
+        group,
+        (lathe([(0, 24), (26, 24), (34, 34), (34, 50), (27, 62), (0, 62)], 36, bevel=2.0).moved(49, 0, -158), "Rubber"),
+    )
+    engine.add(
+        "Foot",
+        group,
+        (lathe([(0, 16), (38, 16), (38, 22), (30, 26), (0, 26)], 36, bevel=1.2).moved(49, 0, -158), "Black enamel"),
+    )
     engine.add("Mount bolt", group, (washer_bolt(13.0).moved(49, 88, -158), "Yellow zinc"))
     bolt = engine.piece((flange_bolt(8.0), "Yellow zinc"))
     for number, (x, y) in enumerate(((14.0, 34.0), (84.0, 34.0), (14.0, 136.0), (84.0, 136.0)), start=1):
@@ -149,7 +194,9 @@ def _senders(engine: Assembly, group: int) -> None:
         ("Knock", (0.0, 150.0, -62.0), (0.0, 0.0, -1.0)),
     ):
         engine.place(name, sender, group, facing(origin, up))
-    pickup = join([rounded_box((14, 26, 16), 3.0, 2).moved(236, 92, 0), rounded_box((18, 10, 40), 2.5, 1).moved(228, 96, 8)])
+    pickup = join(
+        [rounded_box((14, 26, 16), 3.0, 2).moved(236, 92, 0), rounded_box((18, 10, 40), 2.5, 1).moved(228, 96, 8)]
+    )
     engine.add("Crank position", group, (pickup, "Black plastic"))
     cable = rod(spline([(228, 98, 26), (222, 104, 36), (212, 118, 30), (204, 150, 22), (202, 170, 10)], 6), 2.6, 8)
     engine.add("Crank position cable", group, (cable, "Hose"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -106,7 +106,7 @@ class Assembly:
             vertices=np.concatenate(vertices),
             indices=np.concatenate(indices),
             parts=parts,
-            materials=[MATERIALS[name] for name in self._materials],
+            materials=[replace(MATERIALS[name]) for name in self._materials],
             textures=[],
             nodes=[Node(name, parent, matrix) for (name, parent, _), matrix in zip(self._nodes, local, strict=True)],
             instance_part=instance_part,

@@ -76,8 +76,8 @@ def _block(engine: Assembly, group: int) -> None:
         section = [(dim.DECK - 15, sign * 45.0), (dim.DECK - 15, sign * 66.0), (dim.DECK - 11, sign * 69.0)]
         section += [(dim.DECK - 0.5, sign * 69.0), (dim.DECK - 0.5, sign * 45.0)]
         rails.append(extrude(section, -dim.BLOCK_END, stop, "x", bevel=1.2, lid_tags=(CAST, CUT if sign > 0 else CAST)))
-        shoulder = [(dim.SKIRT - 1, sign * 40.0), (dim.SKIRT - 1, sign * 89.0), (dim.SKIRT + 6, sign * 88.0)]
-        shoulder += [(dim.SKIRT + 40, sign * 62.0), (dim.SKIRT + 40, sign * 40.0)]
+        shoulder = [(dim.SKIRT - 1, sign * 46.0), (dim.SKIRT - 1, sign * 89.0), (dim.SKIRT + 6, sign * 88.0)]
+        shoulder += [(dim.SKIRT + 40, sign * 62.0), (dim.SKIRT + 40, sign * 46.0)]
         smooth = fillet(shoulder, [0, 3, 10, 14, 0], closed=True)
         rails.append(extrude(smooth, -dim.BLOCK_END, stop, "x", bevel=1.5, lid_tags=(CAST, CUT if sign > 0 else CAST)))
     engine.add("Deck rails and shoulders", group, *_split(join(rails)))
@@ -100,10 +100,11 @@ def _block(engine: Assembly, group: int) -> None:
         engine.place(f"Core plug {number}", plug, group, facing((x, 124, sign * 60.6), (0, 0, sign)))
 
     gasket = rounded_rectangle(142.0, 2 * dim.BLOCK_END + 2, 10.0)
+    holes = [circle(dim.BORE_RADIUS + 0.6, 36, (0.0, x)) for x in dim.CYLINDERS]
     engine.add(
         "Head gasket",
         group,
-        (extrude(gasket, dim.DECK, dim.HEAD_BOTTOM, "y", bevel=0.2), "Copper"),
+        (extrude(gasket, dim.DECK, dim.HEAD_BOTTOM, "y", holes=holes, bevel=0.2), "Copper"),
     )
 
 
@@ -129,7 +130,8 @@ def _crankcase_outline(half: float, web_reach: float, wall: float = 14.0) -> tup
     ]
     outline = np.array([corner for corner, _ in corners], dtype=np.float64)
     bays = [
-        rounded_rectangle(2 * inner, 96 - 2 * back, 8.0) + (0.0, x) for x in (dim.CYLINDERS[2], dim.CYLINDERS[3])
+        rounded_rectangle(2 * inner, 96 - 2 * back, 8.0) + np.array([0.0, x])
+        for x in (dim.CYLINDERS[2], dim.CYLINDERS[3])
     ]
     return outline, np.array([tag for _, tag in corners]), bays
 
@@ -160,7 +162,7 @@ def _crankcase(engine: Assembly, group: int) -> None:
         for sign in (1, -1):
             if sign > 0 and 8 < x < 184:
                 continue
-            lower_ribs.append(capsule((x, -50, sign * 92), (x, -14, sign * 92), 3.0, 8))
+            lower_ribs.append(capsule((x, -50, sign * 92), (x, -14, sign * 92), 3.0, 6))
     engine.add("Lower ribs", group, (join(lower_ribs), "Cast aluminium"))
 
     bolt = engine.piece((flange_bolt(9.0), "Yellow zinc"))
@@ -175,14 +177,14 @@ def _crankcase(engine: Assembly, group: int) -> None:
             engine.place(f"Split nut {count}", nut, group, facing((x, -12, sign * 97), (0, -1, 0), x))
 
     # The cut web between cylinders 1 and 2 shows its bearing cap's studs.
-    shell = ring(31.5, 28.2, -9.0, 9.0, 44, "x", bevel=0.6)
+    shell = ring(31.5, 28.2, -9.0, 9.0, 40, "x", bevel=0.0)
     bearing = engine.piece((shell, "Brass"))
     for number, x in enumerate(dim.JOURNALS, start=1):
         engine.place(f"Main bearing {number}", bearing, group, translation(x))
 
 
 def _pan_ring(y: float, half_z: float, back: float, front: float, radius: float) -> Array:
-    outline = rounded_rectangle(2 * half_z, front - back, radius, step=15.0) + (0.0, (front + back) / 2)
+    outline = rounded_rectangle(2 * half_z, front - back, radius, step=15.0) + np.array([0.0, (front + back) / 2])
     return along("y", outline, y)
 
 
@@ -207,15 +209,17 @@ def _oil_pan(engine: Assembly, group: int) -> None:
     ]
     pan = loft([_pan_ring(*row) for row in rows])
     engine.add("Sump", group, (pan, "Cast aluminium"), crease=30.0)
+    oil = extrude(rounded_rectangle(150.0, 366.0, 12.0) + np.array([0.0, -6.0]), -93.0, -84.0, "y", bevel=0.0)
+    engine.add("Oil", group, (oil, "Engine oil"))
     ribs = []
     for x in np.arange(-150.0, 50.0, 18.0):
         for sign in (1, -1):
-            ribs.append(capsule((x, -172, sign * 70.0), (x, -84, sign * 88.5), 2.6, 8))
+            ribs.append(capsule((x, -172, sign * 70.0), (x, -84, sign * 88.5), 2.6, 6))
     for x in np.arange(66.0, 180.0, 18.0):
         for sign in (1, -1):
-            ribs.append(capsule((x, -110, sign * 83.5), (x, -84, sign * 88.5), 2.6, 8))
+            ribs.append(capsule((x, -110, sign * 83.5), (x, -84, sign * 88.5), 2.6, 6))
     for z in np.arange(-48.0, 49.0, 16.0):
-        ribs.append(capsule((-160, -185, z), (48, -185, z), 2.6, 8))
+        ribs.append(capsule((-160, -185, z), (48, -185, z), 2.6, 6))
     engine.add("Cooling ribs", group, (join(ribs), "Cast aluminium"))
     bolt = engine.piece((flange_bolt(6.5), "Yellow zinc"))
     count = 0
@@ -238,16 +242,14 @@ def _web_outline() -> Array:
 
 def _crankshaft(engine: Assembly, parent: int) -> None:
     group = engine.group("Crankshaft", parent, rotation("x", dim.CRANK_ANGLE))
-    journal = engine.piece((lathe([(0, -18), (28, -18), (28, 18), (0, 18)], 44, "x", bevel=1.2), "Machined steel"))
+    journal = engine.piece((lathe([(0, -18), (28, -18), (28, 18), (0, 18)], 40, "x"), "Machined steel"))
     for number, x in enumerate(dim.JOURNALS, start=1):
         engine.place(f"Main journal {number}", journal, group, translation(x))
     cheek = engine.piece((extrude(_web_outline(), -8.5, 8.5, "x", bevel=2.2, segments=2), "Dark steel"))
-    crank_pin = engine.piece((lathe([(0, -16), (24, -16), (24, 16), (0, 16)], 40, "x", bevel=1.0), "Machined steel"))
+    crank_pin = engine.piece((lathe([(0, -16), (24, -16), (24, 16), (0, 16)], 36, "x"), "Machined steel"))
     for number, (x, throw) in enumerate(zip(dim.CYLINDERS, dim.CRANK_THROWS, strict=True), start=1):
         turn = rotation("x", throw)
-        engine.place(
-            f"Crank pin {number}", crank_pin, group, translation(x) @ turn @ translation(y=dim.CRANK_RADIUS)
-        )
+        engine.place(f"Crank pin {number}", crank_pin, group, translation(x) @ turn @ translation(y=dim.CRANK_RADIUS))
         for side, offset in (("front", 22.0), ("rear", -22.0)):
             engine.place(f"Web {number} {side}", cheek, group, translation(x + offset) @ turn)
     snout = lathe([(0, 200), (24, 200), (24, 212), (19, 214), (19, 272), (0, 272)], 36, "x", bevel=1.0)
@@ -268,16 +270,22 @@ def _rod_piece(engine: Assembly) -> tuple[Piece, Piece]:
         inner = [(y, sign * (abs(z) - 4.0)) for y, z in beam_edge[::-1]]
         flanges.append(extrude([*rail, *inner], -8.0, 8.0, "x", bevel=0.9))
     ears = [
-        extrude(rounded_rectangle(46.0, 16.0, 4.0) + (0.0, sign * 37.0), -10.0, 10.0, "x", bevel=1.2)
+        extrude(rounded_rectangle(46.0, 16.0, 4.0) + np.array([0.0, sign * 37.0]), -10.0, 10.0, "x", bevel=1.2)
         for sign in (1, -1)
     ]
     body = join([big, small, beam, *flanges, *ears])
-    shells = join([ring(25.2, 23.9, -10.8, 10.8, 36, "x", 0.0), ring(11.4, 10.4, -10.8, 10.8, 24, "x", 0.0)
-                   .moved(y=dim.ROD_LENGTH)])
-    split = join([
-        extrude(rounded_rectangle(0.9, 13.0, 0.3) + (0.0, sign * 38.2), -10.4, 10.4, "x", bevel=0.1)
-        for sign in (1, -1)
-    ])
+    shells = join(
+        [
+            ring(25.2, 23.9, -10.8, 10.8, 36, "x", 0.0),
+            ring(11.4, 10.4, -10.8, 10.8, 24, "x", 0.0).moved(y=dim.ROD_LENGTH),
+        ]
+    )
+    split = join(
+        [
+            extrude(rounded_rectangle(0.9, 13.0, 0.3) + np.array([0.0, sign * 38.2]), -10.4, 10.4, "x", bevel=0.1)
+            for sign in (1, -1)
+        ]
+    )
     return (
         engine.piece((body, "Machined steel"), (shells, "Brass"), (split, "Dark steel")),
         engine.piece((socket_screw(9.0), "Dark steel")),
@@ -293,19 +301,19 @@ def _piston_body() -> Mesh:
         profile += [(radius, groove), (radius - 3.2, groove), (radius - 3.2, groove + 2.6), (radius, groove + 2.6)]
     profile += [(radius, 29.4), (radius - 1.6, dim.PISTON_CROWN), (29.0, dim.PISTON_CROWN)]
     profile += [(26.0, dim.PISTON_CROWN - 3.0), (0.0, dim.PISTON_CROWN - 3.6)]
-    return lathe(profile, 52)
+    return lathe(profile, 46)
 
 
 def _pistons(engine: Assembly, group: int) -> None:
     rod_piece, rod_bolt = _rod_piece(engine)
-    bosses = join([ring(15.0, 10.4, x - 9, x + 9, 32, "x", 0.8) for x in (-25.0, 25.0)])
+    bosses = join([ring(15.0, 10.4, x - 9, x + 9, 24, "x", 0.0) for x in (-25.0, 25.0)])
     piston = engine.piece((join([_piston_body(), bosses]), "Machined aluminium"))
     radius = dim.BORE_RADIUS - 0.1
-    compression = engine.piece((ring(radius, radius - 3.0, 0.15, 2.3, 52, "y", 0.0), "Dark steel"))
+    compression = engine.piece((ring(radius, radius - 3.0, 0.15, 2.3, 46, "y", 0.0), "Dark steel"))
     oil = engine.piece(
-        (join([ring(radius, radius - 3.0, 0.1 + k, 0.75 + k, 44, "y", 0.0) for k in (0.0, 1.6)]), "Brass")
+        (join([ring(radius, radius - 3.0, 0.1 + k, 0.75 + k, 40, "y", 0.0) for k in (0.0, 1.6)]), "Brass")
     )
-    pin = engine.piece((ring(10.3, 6.0, -36.0, 36.0, 32, "x", 0.8), "Polished aluminium"))
+    pin = engine.piece((ring(10.3, 6.0, -36.0, 36.0, 24, "x", 0.0), "Polished aluminium"))
     for cylinder, x in enumerate(dim.CYLINDERS):
         height, y, z = dim.piston_pin(cylinder)
         number = cylinder + 1
@@ -325,13 +333,28 @@ def _pistons(engine: Assembly, group: int) -> None:
 
 def _flywheel(engine: Assembly, group: int) -> None:
     body = lathe(
-        [(44.0, -222), (44, -232), (118, -232), (126, -226), (126, -222)]
-        + [(136, -222), (136, -246), (128, -250), (60, -250), (52, -244), (30, -244), (30, -222)],
-        72, "x", closed=True, bevel=0.8,
+        [
+            (44.0, -222),
+            (44, -232),
+            (118, -232),
+            (126, -226),
+            (126, -222),
+            (136, -222),
+            (136, -246),
+            (128, -250),
+            (60, -250),
+            (52, -244),
+            (30, -244),
+            (30, -222),
+        ],
+        72,
+        "x",
+        closed=True,
+        bevel=0.8,
     )
     engine.add("Flywheel", group, (body, "Machined steel"))
     teeth = extrude(
-        gear_outline(112, 137.0, 142.0, 0.3, 0.2), -240.0, -226.0, "x", holes=[circle(134.0, 80)], bevel=0.5
+        gear_outline(104, 137.0, 142.0, 0.3, 0.2), -240.0, -226.0, "x", holes=[circle(134.0, 64)], bevel=0.0
     )
     engine.add("Ring gear", group, (teeth, "Dark steel"))
     bolt = engine.piece((washer_bolt(9.0), "Yellow zinc"))
@@ -342,7 +365,11 @@ def _flywheel(engine: Assembly, group: int) -> None:
         engine.place(f"Clutch dowel {number}", small, group, facing((-249.5, y, z), (-1, 0, 0)))
     plate = extrude(
         fillet([(-60, -112), (-60, 112), (90, 112), (170, 70), (170, -70), (90, -112)], 24, closed=True),
-        -209.0, -200.0, "x", holes=[circle(48.0, 48)], bevel=1.4,
+        -209.0,
+        -200.0,
+        "x",
+        holes=[circle(48.0, 48)],
+        bevel=1.4,
     )
     engine.add("Rear plate", group, (plate, "Cast aluminium"))
     seal = ring(50.0, 37.0, -212.0, -206.0, 48, "x", 1.0)

@@ -44,7 +44,7 @@ VALVE_SPREAD = 19.0
 """The valve heads' distance in z from the cylinders' axes."""
 VALVE_PITCH = 19.5
 """Half the distance along x between a cylinder's two equal valves."""
-VALVE_SEAT_Y = 226.0
+VALVE_SEAT_Y = 223.5
 BUCKET_TOP = 84.0
 """From the valve's face to the top of its bucket when shut."""
 LOBE_BASE, LOBE_NOSE, LOBE_OFFSET = 16.0, 7.0, 18.0

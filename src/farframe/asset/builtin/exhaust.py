@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from farframe.asset.builtin import dimensions as dim
@@ -22,7 +24,8 @@ from farframe.asset.builtin.primitives import (
 )
 
 _PORT = np.array([0.0, 272.0, 84.0])
-_PORT_OUT = np.array([0.0, 0.22, 0.975])
+_PORT_OUT = np.array([0.0, 0.22, 0.975]) / np.hypot(0.22, 0.975)
+"""The direction in which the exhaust leaves the head."""
 _PIPE = 16.5
 _COLLECTOR = np.array([-150.0, 205.0, 128.0])
 _TURBO = np.array([-150.0, 142.0, 176.0])
@@ -44,7 +47,7 @@ def _runner(points: list[Array], radius: float) -> Array:
 def _divided(path: Array, longest: float) -> Array:
     """The path with its long straight pieces divided, so that vertex colours can run along them."""
     pieces = []
-    for a, b in zip(path[:-1], path[1:], strict=True):
+    for a, b in pairwise(path):
         count = max(1, int(np.ceil(np.linalg.norm(b - a) / longest)))
         pieces.append(a + (b - a) * (np.arange(count) / count)[:, None])
     return np.concatenate([*pieces, path[-1:]])
@@ -64,14 +67,14 @@ def _tinted_pipe(path: Array, radius: Array | float, hot: float, cool: float, se
 
 def _bead(center: Array, direction: Array, radius: float) -> Mesh:
     """A weld bead around a pipe."""
-    bead = lathe([(radius - 1, -2.2), (radius + 1.4, -1.2), (radius + 1.4, 1.2), (radius - 1, 2.2)], 26, closed=True)
+    bead = lathe([(radius - 1, -2.4), (radius + 1.5, 0.0), (radius - 1, 2.4)], 24, closed=True)
     return bead.transformed(facing(center, direction))
 
 
 def _manifold(engine: Assembly, group: int) -> None:
     outline = slot_outline(46.0, 15.0, 10)
     flange = extrude(outline, -3.0, 6.0, "z", holes=[], bevel=1.2)
-    mouth = ring(21.0, 14.0, 0.0, 7.5, 36, "z", 1.0)
+    mouth = lathe([(0, 0), (21, 0), (21, 6.5), (20, 7.5), (0, 7.5)], 32, "z")
     port = engine.piece((join([flange, extrude(circle(24.0, 36), -3.0, 6.0, "z", bevel=1.2), mouth]), "Machined steel"))
     boss = engine.piece((extrude(slot_outline(48.0, 19.0, 10), -22.0, -3.0, "z", bevel=2.0), "Cast aluminium"))
     nut = engine.piece((stud_nut(7.5, 6.0), "Copper"))
@@ -99,12 +102,14 @@ def _manifold(engine: Assembly, group: int) -> None:
         corner = np.array([end_x, height, end_z])
         foot = np.array([end_x, _COLLECTOR[1] + 22.0, end_z])
         neck = start + _PORT_OUT * 10.0
-        path = [start, neck, out, corner, foot] if cylinder != 3 else [start, neck, np.array([end_x, height, end_z]), foot]
+        path = (
+            [start, neck, out, corner, foot] if cylinder != 3 else [start, neck, np.array([end_x, height, end_z]), foot]
+        )
         bend = 30.0 if cylinder != 3 else 20.0
         line = _runner(path, bend)
         pipes.append(_tinted_pipe(line, _PIPE, 0.98 - 0.06 * cylinder, 0.52))
         beads.append(_bead(start + _PORT_OUT * 1.5, _PORT_OUT, _PIPE))
-        beads.append(_bead(foot + (0, 2.0, 0), np.array([0, 1.0, 0]), _PIPE))
+        beads.append(_bead(foot + np.array([0, 2.0, 0]), np.array([0, 1.0, 0]), _PIPE))
     engine.add("Runners", group, (join(pipes), "Heated steel"))
     weld = join(beads).tinted(lambda p: temper(np.full(len(p), 0.6)))
     engine.add("Welds", group, (weld, "Heated steel"))
@@ -139,8 +144,15 @@ def _square(half: float, radius: float) -> Array:
 
 
 def _scroll(
-    around: tuple[float, float], start: float, sweep_degrees: float, mouth: float, tongue: float, throat: float,
-    inlet: float, steps: int = 40, segments: int = 24,
+    around: tuple[float, float],
+    start: float,
+    sweep_degrees: float,
+    mouth: float,
+    tongue: float,
+    throat: float,
+    inlet: float,
+    steps: int = 40,
+    segments: int = 24,
 ) -> Mesh:
     """A spiral housing about the x axis, (y, z) plane, with a straight inlet tangent to its widest place.
 
@@ -202,12 +214,26 @@ def _turbocharger(engine: Assembly, parent: int) -> None:
     engine.add("Housing", center, (join([lathe(core, 44, "x", bevel=1.6), *ports]).moved(x, y, z), "Cast iron"))
     engine.add("Oil feed banjo", center, (banjo(8.0).moved(x + 42, y + 30, z), "Brass"))
     feed = rod(
-        spline([(x + 42, y + 36, z - 10), (x + 46, y + 40, z - 30), (x + 60, y + 30, z - 62), (x + 62, y - 4, z - 94),
-                (x + 62, y - 20, z - 112)], 7), 3.4, 10)
+        spline(
+            [
+                (x + 42, y + 36, z - 10),
+                (x + 46, y + 40, z - 30),
+                (x + 60, y + 30, z - 62),
+                (x + 62, y - 4, z - 94),
+                (x + 62, y - 20, z - 112),
+            ],
+            7,
+        ),
+        3.4,
+        10,
+    )
     engine.add("Oil feed pipe", center, (feed, "Copper"))
     drain = tube(
-        fillet([(x + 42, y - 28, z), (x + 42, y - 80, z), (x + 42, y - 122, z - 74)], 24, closed=False, step=15), 9.5,
-        2.0, 18)
+        fillet([(x + 42, y - 28, z), (x + 42, y - 80, z), (x + 42, y - 122, z - 74)], 24, closed=False, step=15),
+        9.5,
+        2.0,
+        18,
+    )
     engine.add("Oil drain", center, (drain, "Hose"))
     clamp = engine.piece((hose_clamp(9.5), "Machined steel"))
     engine.place("Drain clamp top", clamp, center, facing((x + 42, y - 36, z), (0, -1, 0), 70.0))
@@ -216,31 +242,69 @@ def _turbocharger(engine: Assembly, parent: int) -> None:
     compressor = engine.group("Compressor", parent)
     cx = x + 88.0
     spiral = _scroll((0.0, 0.0), 90.0, -330.0, 23.0, 10.0, 30.0, 46.0, 48).moved(cx, y, z)
-    body = lathe([(36.5, -18), (52, -14), (52, 6), (44, 14), (39, 22), (39, 46), (43, 48), (43, 53), (36, 53)]
-                 + [(33.5, 44), (29.5, 30), (29.5, 16), (36.5, 10)], 56, "x", closed=True).moved(cx, y, z)
-    engine.add("Housing", compressor, (join([spiral, body]), "Cast aluminium"))
+    body = lathe(
+        [
+            (36.5, -18),
+            (52, -14),
+            (52, 6),
+            (44, 14),
+            (39, 22),
+            (39, 46),
+            (43, 48),
+            (43, 53),
+            (36, 53),
+            (33.5, 44),
+            (29.5, 30),
+            (29.5, 16),
+            (36.5, 10),
+        ],
+        56,
+        "x",
+        closed=True,
+    ).moved(cx, y, z)
+    engine.add("Housing", compressor, (join([spiral, body]), "Satin aluminium"))
     plate = lathe([(0, -24), (50, -24), (54, -21), (54, -16), (0, -16)], 52, "x", bevel=0.8).moved(cx, y, z)
     engine.add("Back plate", compressor, (plate, "Machined aluminium"))
-    wheel = _wheel(7.0, 33.0, 32.0, 11, 27.5).turned("y", 90.0).moved(cx - 6, y, z)
+    wheel = _wheel(7.0, 33.0, 32.0, 11, 28.0).turned("y", 90.0).moved(cx + 6, y, z)
     engine.add("Compressor wheel", compressor, (wheel, "Polished aluminium"), crease=30.0)
-    tip = join([extrude(circle(6.0, 6), 26.0, 32.0, "x", bevel=0.8), lathe([(0, 24), (3, 24), (3, 36), (0, 36)], 12,
-               "x", bevel=0.5)]).moved(cx, y, z)
+    tip = join(
+        [
+            extrude(circle(6.0, 6), 37.0, 43.0, "x", bevel=0.8),
+            lathe([(0, 24), (3, 24), (3, 46), (0, 46)], 12, "x", bevel=0.5),
+        ]
+    ).moved(cx, y, z)
     engine.add("Shaft nut", compressor, (tip, "Yellow zinc"))
     screw = engine.piece((socket_screw(5.0), "Dark steel"))
     for number, (dy, dz) in enumerate(dim.bolt_circle(50.0, 6, 20.0), start=1):
         engine.place(f"Plate screw {number}", screw, compressor, facing((cx - 24, y + dy, z + dz), (-1, 0, 0)))
-    engine.add("Clamp ring", compressor, (v_band(51.0).transformed(facing((cx - 19, y, z), (1, 0, 0), 150)),
-                                          "Machined steel"))
+    engine.add(
+        "Clamp ring", compressor, (v_band(51.0).transformed(facing((cx - 19, y, z), (1, 0, 0), 150)), "Machined steel")
+    )
     actuator = engine.group("Wastegate actuator", parent)
-    can = [(0, 0), (25, 0), (27, 3), (27, 10), (29, 11), (29, 14), (27, 15), (27, 22), (22, 28), (8, 30), (8, 36), (0, 36)]
+    can = [
+        (0, 0),
+        (25, 0),
+        (27, 3),
+        (27, 10),
+        (29, 11),
+        (29, 14),
+        (27, 15),
+        (27, 22),
+        (22, 28),
+        (8, 30),
+        (8, 36),
+        (0, 36),
+    ]
     high, far = y + 84.0, z + 26.0
     at = facing((x + 70, high, far), (1.0, 0.0, 0.0))
     engine.add("Canister", actuator, (lathe(can, 36, bevel=1.0).transformed(at), "Yellow zinc"))
-    arm = join([
-        rod(np.array([(x + 72, high, far), (x - 16, high, far)]), 3.0, 12),
-        extrude(circle(5.5, 6), x + 30, x + 42, "x", bevel=0.8).moved(0, high, far),
-        extrude(circle(5.5, 6), x + 24, x + 28, "x", bevel=0.8).moved(0, high, far),
-    ])
+    arm = join(
+        [
+            rod(np.array([(x + 72, high, far), (x - 16, high, far)]), 3.0, 12),
+            extrude(circle(5.5, 6), x + 30, x + 42, "x", bevel=0.8).moved(0, high, far),
+            extrude(circle(5.5, 6), x + 24, x + 28, "x", bevel=0.8).moved(0, high, far),
+        ]
+    )
     engine.add("Rod", actuator, (arm, "Machined steel"))
     lever = extrude(dim.hull_of_circles((84.0, 26.0), 7.0, (36.0, 30.0), 10.0), -19.0, -14.0, "x", bevel=1.0)
     pivot = lathe([(0, -24), (7, -24), (7, -8), (0, -8)], 18, "x", bevel=0.8).moved(0, 36, 30)
@@ -250,22 +314,35 @@ def _turbocharger(engine: Assembly, parent: int) -> None:
     nut = engine.piece((socket_screw(5.0), "Dark steel"))
     for number, (dy, dz) in enumerate(((103.0, 14.0), (103.0, 38.0)), start=1):
         engine.place(f"Bracket screw {number}", nut, actuator, facing((x + 70, y + dy, z + dz), (1, 0, 0)))
-    line = rod(spline([(x + 105, high, far), (x + 122, high - 2, far), (x + 130, high - 22, far - 4),
-                       (x + 122, high - 38, far - 10), (x + 112, high - 42, far - 14)], 6), 3.6, 10)
+    line = rod(
+        spline(
+            [
+                (x + 105, high, far),
+                (x + 122, high - 2, far),
+                (x + 130, high - 22, far - 4),
+                (x + 122, high - 38, far - 10),
+                (x + 112, high - 42, far - 14),
+            ],
+            6,
+        ),
+        3.6,
+        10,
+    )
     engine.add("Pressure line", actuator, (line, "Hose"))
 
 
 def _downpipe(engine: Assembly, group: int) -> None:
     x, y, z = _TURBO
     engine.add("V-band", group, (v_band(33.0).transformed(facing((x - 46, y, z), (-1, 0, 0), 40)), "Machined steel"))
-    path = fillet([(x - 42, y, z), (x - 82, y, z), (x - 104, y - 60, z - 6), (x - 112, y - 210, z - 10)], 52,
-                  closed=False, step=9)
+    path = fillet(
+        [(x - 42, y, z), (x - 80, y, z), (x - 98, y - 60, z - 8), (x - 104, y - 205, z - 14)], 52, closed=False, step=9
+    )
     line = _divided(path, 12.0)
     heat = np.linspace(0.95, 0.15, len(line))
-    pipe = tube(line, 30.0, 2.5, 30)
+    pipe = tube(line, 30.0, 2.5, 28, depth=3)
     tint = temper(np.clip(heat + 0.05 * np.sin(np.arange(len(line)) * 0.9), 0, 1))
-    colors = np.repeat(tint, 30, axis=0)
-    pipe.colors[:, :3] = np.concatenate([colors, colors.reshape(len(line), 30, 3)[::-1].reshape(-1, 3) * 0.4])
+    rows = np.concatenate([tint[:3][::-1] * 0.3, tint, tint[-3:][::-1] * 0.3])
+    pipe.colors[:, :3] = np.concatenate([np.repeat(rows, 28, axis=0), np.full((2, 3), 0.02)])
     engine.add("Pipe", group, (pipe, "Heated steel"))
     end = line[-1]
     down = line[-1] - line[-2]
@@ -275,11 +352,27 @@ def _downpipe(engine: Assembly, group: int) -> None:
     seat = facing(end, -down)
     for number, (u, v) in enumerate(dim.bolt_circle(38.5, 3, 30.0), start=1):
         engine.place(f"Flange nut {number}", nut, group, seat @ translation(u, 0, v))
-    sensor = join([
-        extrude(circle(11.0, 6), 0, 9, bevel=1.0),
-        lathe([(0, 8), (7.5, 8), (7.5, 30), (5.5, 34), (0, 34)], 20, bevel=0.8),
-    ]).transformed(facing((x - 104, y - 66, z + 20), (-0.35, 0.2, 0.9)))
+    sensor = join(
+        [
+            extrude(circle(11.0, 6), 0, 9, bevel=1.0),
+            lathe([(0, 8), (7.5, 8), (7.5, 30), (5.5, 34), (0, 34)], 20, bevel=0.8),
+        ]
+    ).transformed(facing((x - 98, y - 70, z + 18), (-0.45, 0.15, 0.88)))
     engine.add("Oxygen sensor", group, (sensor, "Yellow zinc"))
-    cable = rod(spline([(x - 114, y - 60, z + 50), (x - 118, y - 50, z + 68), (x - 108, y - 10, z + 72),
-                        (x - 84, y + 40, z + 40), (x - 70, y + 90, z - 30), (x - 66, y + 120, z - 80)], 7), 2.6, 8)
+    cable = rod(
+        spline(
+            [
+                (x - 112, y - 65, z + 46),
+                (x - 120, y - 62, z + 60),
+                (x - 134, y - 40, z + 54),
+                (x - 136, y - 6, z + 14),
+                (x - 118, y + 34, z - 40),
+                (x - 84, y + 62, z - 92),
+                (x - 62, y + 92, z - 106),
+            ],
+            6,
+        ),
+        2.6,
+        8,
+    )
     engine.add("Sensor cable", group, (cable, "Hose"))

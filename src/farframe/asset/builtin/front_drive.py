@@ -41,8 +41,10 @@ def _plates(engine: Assembly, group: int) -> None:
     body = extrude(pump, 204.0, 211.0, "x", holes=[circle(28.0, 40)], bevel=1.8, segments=2)
     boss = ring(36.0, 27.0, 204.0, 215.0, 44, "x", 2.0)
     rotor = lathe([(0, 203), (34, 203), (34, 213), (30, 215), (0, 215)], 36, "x", bevel=1.0).moved(y=-2, z=-52)
-    ribs = [capsule((212, 14 + 26 * np.sin(a), 30 * np.cos(a)), (212, 48 * np.sin(a), 74 * np.cos(a)), 2.6, 8)
-            for a in np.radians([-50.0, -25.0, 0.0, 25.0, 50.0])]
+    ribs = [
+        capsule((212, 14 + 26 * np.sin(a), 30 * np.cos(a)), (212, 48 * np.sin(a), 74 * np.cos(a)), 2.6, 8)
+        for a in np.radians([-50.0, -25.0, 0.0, 25.0, 50.0])
+    ]
     engine.add("Oil pump housing", group, (join([body, boss, rotor, *ribs]), "Cast aluminium"))
     engine.add("Crank seal", group, (ring(28.0, 19.4, 208.0, 213.0, 40, "x", 0.8), "Rubber"))
     screw = engine.piece((flange_bolt(6.5), "Yellow zinc"))
@@ -51,19 +53,33 @@ def _plates(engine: Assembly, group: int) -> None:
         engine.place(f"Pump bolt {number}", screw, group, facing((211, y, z), (1, 0, 0)))
 
     backing = fillet(
-        [(84, -60), (84, 30), (186, 46), (262, 96), (340, 100), (370, 72), (370, -72), (340, -100), (262, -98),
-         (176, -92)],
-        [10, 10, 60, 40, 30, 20, 20, 30, 40, 50], closed=True, step=12.0,
+        [
+            (84, -60),
+            (84, 30),
+            (186, 46),
+            (262, 96),
+            (340, 100),
+            (370, 72),
+            (370, -72),
+            (340, -100),
+            (262, -98),
+            (176, -92),
+        ],
+        [10, 10, 60, 40, 30, 20, 20, 30, 40, 50],
+        closed=True,
+        step=12.0,
     )
     holes = [circle(24.0, 40, (dim.CAM_Y, sign * dim.CAM_Z)) for sign in (1.0, -1.0)]
-    holes += [rounded_rectangle(60.0, 44.0, 14.0) + (232.0, 0.0)]
+    holes += [rounded_rectangle(60.0, 44.0, 14.0) + np.array([232.0, 0.0])]
     plate = extrude(backing, 204.5, 207.5, "x", holes=holes, bevel=0.8)
-    lip = extrude(backing, 204.5, 211.0, "x", holes=[(backing - backing.mean(axis=0)) * 0.972 + backing.mean(axis=0)],
-                  bevel=0.5)
+    lip = extrude(
+        backing, 204.5, 211.0, "x", holes=[(backing - backing.mean(axis=0)) * 0.972 + backing.mean(axis=0)], bevel=0.5
+    )
     engine.add("Backing plate", group, (join([plate, lip]), "Black plastic"))
     small = engine.piece((flange_bolt(5.2), "Yellow zinc"))
-    for number, (y, z) in enumerate([(98, -44), (98, 20), (205, 48), (200, -78), (285, 0), (358, 0), (330, 92),
-                                     (330, -92)], start=1):
+    for number, (y, z) in enumerate(
+        [(98, -44), (98, 20), (205, 48), (200, -78), (285, 0), (358, 0), (330, 92), (330, -92)], start=1
+    ):
         engine.place(f"Backing bolt {number}", small, group, facing((207.5, y, z), (1, 0, 0)))
 
 
@@ -73,7 +89,9 @@ def _sprocket(teeth: int, radius: float, spokes: int, hub: float) -> Mesh:
     for k in range(spokes):
         angle = np.radians(180.0 / teeth + 360.0 * k / spokes)
         middle = (radius + hub) / 2 - 2.0
-        rim_holes.append(circle((radius - hub) * 0.30, 18, (middle * float(np.cos(angle)), middle * float(np.sin(angle)))))
+        rim_holes.append(
+            circle((radius - hub) * 0.30, 18, (middle * float(np.cos(angle)), middle * float(np.sin(angle))))
+        )
     outline = gear_outline(teeth, radius - 3.4, radius - 0.9, 0.36, 0.14)
     return extrude(outline, low - 0.5, high + 0.5, "x", holes=rim_holes, bevel=0.6)
 
@@ -102,10 +120,12 @@ def _timing(engine: Assembly, group: int) -> None:
         return angle + float(np.degrees((first - travelled) / radius)) - 180.0 / count
 
     cam_sprocket = engine.piece((_sprocket(_CAM_TEETH, _CAM_PITCH_RADIUS, 6, 15.0), "Machined aluminium"))
-    flange = engine.piece((ring(_CAM_PITCH_RADIUS + 2.2, 30.0, _TIMING[0] - 2.6, _TIMING[0] - 0.4, 64, "x", 0.5),
-                           "Dark steel"))
-    hub = engine.piece((lathe([(0, 230), (15, 230), (15, 240), (12, 242), (0, 242)], 32, "x", bevel=0.6),
-                        "Machined steel"))
+    flange = engine.piece(
+        (ring(_CAM_PITCH_RADIUS + 2.2, 30.0, _TIMING[0] - 2.6, _TIMING[0] - 0.4, 64, "x", 0.5), "Dark steel")
+    )
+    hub = engine.piece(
+        (lathe([(0, 230), (15, 230), (15, 240), (12, 242), (0, 242)], 32, "x", bevel=0.6), "Machined steel")
+    )
     cam_bolt = engine.piece((washer_bolt(11.0), "Yellow zinc"))
     for pulley, side, sign in ((2, "intake", -1.0), (3, "exhaust", 1.0)):
         unit = engine.group(f"Cam sprocket {side}", group, translation(0, dim.CAM_Y, sign * dim.CAM_Z))
@@ -128,12 +148,14 @@ def _timing(engine: Assembly, group: int) -> None:
         engine.add("Roller", unit, (lathe(rim, 48, "x", closed=True), "Machined steel"))
         engine.add("Bearing seal", unit, (ring(13.0, 8.0, 214.0, 229.0, 32, "x", 0.8), "Rubber"))
         engine.add("Bearing race", unit, (ring(8.6, 4.5, 212.0, 230.5, 28, "x", 0.6), "Machined steel"))
-        engine.add("Roller bolt", unit, (washer_bolt(size).transformed(facing((230.5, 0, 0), (1, 0, 0))), "Yellow zinc"))
+        engine.add(
+            "Roller bolt", unit, (washer_bolt(size).transformed(facing((230.5, 0, 0), (1, 0, 0))), "Yellow zinc")
+        )
         back = lathe([(0, 198), (radius + 9, 198), (radius + 9, 206), (radius, 209), (0, 209)], 44, "x", bevel=1.5)
         engine.add("Housing", unit, (back, "Cast aluminium"))
-    arm = extrude(
-        dim.hull_of_circles((0.0, 0.0), 15.0, (52.0, 10.0), 9.0), 207.0, 212.0, "x", bevel=1.2
-    ).moved(0, *_TENSIONER)
+    arm = extrude(dim.hull_of_circles((0.0, 0.0), 15.0, (52.0, 10.0), 9.0), 207.0, 212.0, "x", bevel=1.2).moved(
+        0, *_TENSIONER
+    )
     engine.add("Tensioner arm", group, (arm, "Cast aluminium"))
     pivot = socket_screw(9.0).transformed(facing((212, _TENSIONER[0] + 52, _TENSIONER[1] + 10), (1, 0, 0)))
     engine.add("Tensioner pivot", group, (pivot, "Dark steel"))
@@ -162,7 +184,7 @@ def _ribbed_drive(engine: Assembly, group: int) -> None:
     engine.add("Ribbed belt", group, (ribbed_belt(run, _RIBS, low, high, "x", 2.2, 2.6), "Rubber"))
 
     damper = engine.group("Crank damper", group)
-    engine.add("Rim", damper, (lathe(_grooved(68.0, 56.0, low, high), 80, "x", closed=True), "Dark steel"))
+    engine.add("Rim", damper, (lathe(_grooved(68.0, 56.0, low, high), 72, "x", closed=True), "Dark steel"))
     engine.add("Damping ring", damper, (ring(56.2, 51.0, low - 1.0, high + 1.0, 72, "x", 1.2), "Rubber"))
     face = [(51.2, low - 1), (51.2, high + 1.6), (46, high + 1.6), (43, high - 5), (26, high - 5), (24, high + 4)]
     face += [(19.0, high + 4), (19.0, low - 14), (30, low - 14), (34, low - 1)]
@@ -170,14 +192,18 @@ def _ribbed_drive(engine: Assembly, group: int) -> None:
     screw = engine.piece((socket_screw(8.0), "Dark steel"))
     for number, (y, z) in enumerate(dim.bolt_circle(34.5, 6), start=1):
         engine.place(f"Hub screw {number}", screw, damper, facing((high - 5, y, z), (1, 0, 0)))
-    engine.add("Crank bolt", damper, (washer_bolt(19.0).transformed(facing((high + 3, 0, 0), (1, 0, 0))), "Yellow zinc"))
+    engine.add(
+        "Crank bolt", damper, (washer_bolt(19.0).transformed(facing((high + 3, 0, 0), (1, 0, 0))), "Yellow zinc")
+    )
     marks = [rounded_box((3.0, 5.0, 1.4), 0.4, 1).moved(high + 2.2, 61.0, 0).turned("x", a) for a in (0.0, 12.0, 24.0)]
     engine.add("Timing marks", damper, (join(marks), "White print"))
 
     idler = engine.group("Idler", group, translation(0, *_IDLER))
-    engine.add("Roller", idler, (lathe(_grooved(27.0, 20.0, low, high), 52, "x", closed=True), "Black plastic"))
+    engine.add("Roller", idler, (lathe(_grooved(27.0, 20.0, low, high), 44, "x", closed=True), "Black plastic"))
     engine.add("Bearing", idler, (ring(20.3, 6.0, low + 2, high - 3, 36, "x", 1.0), "Machined steel"))
-    engine.add("Dust cap", idler, (lathe([(0, high - 4), (13, high - 4), (12, high - 1), (0, high)], 28, "x"), "Rubber"))
+    engine.add(
+        "Dust cap", idler, (lathe([(0, high - 4), (13, high - 4), (12, high - 1), (0, high)], 28, "x"), "Rubber")
+    )
     engine.add("Idler bolt", idler, (washer_bolt(9.0).transformed(facing((high - 1, 0, 0), (1, 0, 0))), "Yellow zinc"))
     post = lathe([(0, 207), (16, 207), (13, 222), (11, low + 3), (0, low + 3)], 28, "x", bevel=1.0)
     engine.add("Post", idler, (post, "Cast aluminium"))
@@ -185,42 +211,48 @@ def _ribbed_drive(engine: Assembly, group: int) -> None:
 
 def _alternator(engine: Assembly, group: int) -> None:
     low, high = _RIBBED
-    pulley = lathe(_grooved(27.0, 9.0, low, high), 48, "x", closed=True)
+    pulley = lathe(_grooved(27.0, 9.0, low, high), 40, "x", closed=True)
     engine.add("Pulley", group, (pulley, "Machined steel"))
     nut = extrude(circle(12.0, 6), high + 2.0, high + 11, "x", bevel=1.2)
     shaft = lathe([(0, 226), (9.2, 226), (9.2, high + 13), (8, high + 14), (0, high + 14)], 24, "x")
     engine.add("Shaft nut", group, (join([nut, shaft]), "Yellow zinc"))
     bell = [(0, 236), (20, 236), (26, 232), (52, 226), (57, 220), (57, 196), (0, 196)]
     rear = [(0, 130), (44, 130), (52, 136), (57, 144), (57, 172), (0, 172)]
-    bodies = [lathe(bell, 60, "x", bevel=2.0), lathe(rear, 60, "x", bevel=2.0)]
-    for k in range(20):
-        angle = 18.0 * k
-        bodies.append(capsule((229, 24, 0), (224.6, 54, 0), 2.2, 8).turned("x", angle))
-        bodies.append(capsule((199, 57.4, 0), (217, 57.4, 0), 2.0, 8).turned("x", angle))
-        bodies.append(capsule((146, 57.4, 0), (169, 57.4, 0), 2.0, 8).turned("x", angle))
+    bodies = [lathe(bell, 52, "x", bevel=2.0), lathe(rear, 48, "x", bevel=2.0)]
+    for k in range(18):
+        angle = 20.0 * k
+        bodies.append(capsule((229, 24, 0), (224.6, 54, 0), 2.2, 6).turned("x", angle))
+        bodies.append(capsule((199, 57.4, 0), (217, 57.4, 0), 2.0, 6).turned("x", angle))
+        bodies.append(capsule((146, 57.4, 0), (169, 57.4, 0), 2.0, 6).turned("x", angle))
     engine.add("Housings", group, (join(bodies), "Cast aluminium"))
     stack = gear_outline(72, 54.0, 55.4, 0.4, 0.1)
-    engine.add("Stator", group, (extrude(stack, 172.0, 196.0, "x", bevel=0.5), "Dark steel"))
-    windings = [capsule((197.0, 45, 0), (199.5, 51, 0), 2.2, 6).turned("x", 15.0 * k) for k in range(24)]
+    engine.add("Stator", group, (extrude(stack, 172.0, 196.0, "x", bevel=0.0), "Dark steel"))
+    windings = [capsule((197.0, 45, 0), (199.5, 51, 0), 2.4, 5).turned("x", 20.0 * k) for k in range(18)]
     engine.add("Windings", group, (join(windings), "Copper"))
     through = engine.piece((socket_screw(6.0), "Dark steel"))
     for number, (y, z) in enumerate(dim.bolt_circle(50.0, 4, 45.0), start=1):
         engine.place(f"Through bolt {number}", through, group, facing((225, y, z), (1, 0, 0)))
     ears = []
     for angle, length in ((120.0, 26.0), (-40.0, 20.0)):
-        ear = extrude(dim.hull_of_circles((44.0, 0.0), 16.0, (56.0 + length / 2, 0.0), 10.0), 198.0, 216.0, "x", bevel=1.5)
+        ear = extrude(
+            dim.hull_of_circles((44.0, 0.0), 16.0, (56.0 + length / 2, 0.0), 10.0), 198.0, 216.0, "x", bevel=1.5
+        )
         ears.append(ear.turned("x", angle))
     engine.add("Ears", group, (join(ears), "Cast aluminium"))
     bracket = fillet([(0, 30), (-40, 44), (-40, 92), (20, 92), (34, 50)], 10.0, closed=True)
     engine.add("Bracket", group, (extrude(bracket, 180.0, 196.0, "x", bevel=2.0), "Cast iron"))
-    cover = join([rounded_box((20.0, 40.0, 60.0), 6.0, 2).moved(124, 0, 0), lathe(
-        [(0, 106), (7, 106), (7, 116), (0, 116)], 16, "x", bevel=0.6).moved(0, 14, 18)])
+    cover = join(
+        [
+            rounded_box((20.0, 40.0, 60.0), 6.0, 2).moved(124, 0, 0),
+            lathe([(0, 106), (7, 106), (7, 116), (0, 116)], 16, "x", bevel=0.6).moved(0, 14, 18),
+        ]
+    )
     engine.add("Regulator", group, (cover, "Black plastic"))
 
 
 def _compressor(engine: Assembly, group: int) -> None:
     low, high = _RIBBED
-    rim = lathe(_grooved(54.0, 34.0, low, high), 72, "x", closed=True)
+    rim = lathe(_grooved(54.0, 34.0, low, high), 60, "x", closed=True)
     engine.add("Pulley", group, (rim, "Dark steel"))
     engine.add("Clutch gap", group, (ring(34.5, 30.0, low + 2, high - 2, 52, "x", 0.6), "Black enamel"))
     plate = [(0, high - 1), (50, high - 1), (51.5, high + 0.5), (51.5, high + 3.4), (46, high + 4.4), (40, high + 3.0)]
@@ -229,14 +261,18 @@ def _compressor(engine: Assembly, group: int) -> None:
     rivet = engine.piece((lathe([(0, 0), (4, 0), (3.6, 2), (2, 3), (0, 3.2)], 16), "Brass"))
     for number, (y, z) in enumerate(dim.bolt_circle(29.0, 3, 90.0), start=1):
         engine.place(f"Rivet {number}", rivet, group, facing((high + 3, y, z), (1, 0, 0)))
-    straps = [extrude(rounded_rectangle(12.0, 30.0, 5.0) + (33.0, 0.0), high + 2.8, high + 4.6, "x", bevel=0.4).turned(
-        "x", a + 60) for a in (0.0, 120.0, 240.0)]
+    straps = [
+        extrude(
+            rounded_rectangle(12.0, 30.0, 5.0) + np.array([33.0, 0.0]), high + 2.8, high + 4.6, "x", bevel=0.4
+        ).turned("x", a + 60)
+        for a in (0.0, 120.0, 240.0)
+    ]
     engine.add("Clutch straps", group, (join(straps), "Spring steel"))
     engine.add("Centre nut", group, (washer_bolt(9.0).transformed(facing((high + 6, 0, 0), (1, 0, 0))), "Yellow zinc"))
     body = [(0, 92), (38, 92), (44, 98), (44, 126), (47, 129), (47, 140), (44, 143), (44, 196), (47, 199), (47, 210)]
     body += [(44, 213), (42, 236), (30, 242), (30, 248), (0, 248)]
-    engine.add("Body", group, (lathe(body, 56, "x", bevel=1.6), "Cast aluminium"))
-    ribs = [capsule((147, 44, 0), (192, 44, 0), 2.6, 8).turned("x", 20.0 * k) for k in range(18)]
+    engine.add("Body", group, (lathe(body, 48, "x", bevel=1.6), "Cast aluminium"))
+    ribs = [capsule((147, 44, 0), (192, 44, 0), 2.6, 6).turned("x", 20.0 * k) for k in range(18)]
     engine.add("Ribs", group, (join(ribs), "Cast aluminium"))
     bolt = engine.piece((socket_screw(6.5), "Dark steel"))
     for number, (y, z) in enumerate(dim.bolt_circle(40.0, 6, 30.0), start=1):

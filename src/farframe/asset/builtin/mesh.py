@@ -67,10 +67,6 @@ class Mesh:
         colors[:, :3] = tint(self.positions)
         return Mesh(self.positions, self.triangles, self.weights, self.tags, colors)
 
-    def tagged(self, tag: int) -> Mesh:
-        """Give all faces one tag."""
-        return Mesh(self.positions, self.triangles, self.weights, np.full(len(self.triangles), tag), self.colors)
-
     def only(self, tag: int) -> Mesh:
         """The faces with this tag (all vertices stay; :func:`shade` drops unused ones)."""
         keep = self.tags == tag
@@ -144,21 +140,30 @@ def facing(origin: ArrayLike, up: ArrayLike, spin: float = 0.0) -> Array:
 @dataclass(frozen=True, slots=True)
 class Shaded:
     """A mesh with one normal per vertex: ``positions`` (n, 3) mm, ``normals`` (n, 3) unit, ``colors`` (n, 4),
-    ``projection`` (n,) the axis (0 to 2) along which the vertex' faces are to be textured, ``triangles`` (m, 3)."""
+    ``triangles`` (m, 3)."""
 
     positions: Array
     normals: Array
     colors: Array
-    projection: Integers
     triangles: Integers
 
 
-def shade(mesh: Mesh, crease: float, project: bool = False) -> Shaded:
+def _corner_angles(positions: Array, faces: Integers) -> Array:
+    """The inner angles (m, 3) of triangles in radians."""
+    p = positions[faces]
+    forward = np.roll(p, -1, axis=1) - p
+    forward /= np.maximum(np.linalg.norm(forward, axis=2, keepdims=True), 1e-300)
+    backward = -np.roll(forward, 1, axis=1)
+    angles: Array = np.arccos(np.clip(np.einsum("ijk,ijk->ij", forward, backward), -1.0, 1.0))
+    return angles
+
+
+def shade(mesh: Mesh, crease: float) -> Shaded:
     """Give corners their normals, splitting vertices where faces meet at more than ``crease`` degrees.
 
     A corner's normal is the mean of the normals of the faces around its vertex that lie within ``crease`` of its own
-    face, weighted by area times :attr:`Mesh.weights`. With ``project``, vertices are also split where the faces'
-    dominant axis changes, so that each face can be textured by a plain box projection.
+    face, weighted by the faces' area, their angle at the vertex (or a quad's diagonal would tilt it) and
+    :attr:`Mesh.weights`.
     """
     faces = mesh.triangles
     a, b, c = (mesh.positions[faces[:, k]] for k in range(3))
@@ -168,13 +173,14 @@ def shade(mesh: Mesh, crease: float, project: bool = False) -> Shaded:
     faces, cross, size = faces[keep], cross[keep], size[keep]
     unit = cross / size[:, None]
     pull = unit * (size * mesh.weights[keep])[:, None]
+    angles = _corner_angles(mesh.positions, faces).reshape(-1)
 
     # Every pair of corners that share a vertex, without a Python loop: corners sorted by vertex form runs, and each
     # corner meets all corners of its run.
     vertex = faces.reshape(-1)
     face = np.repeat(np.arange(len(faces)), 3)
     order = np.argsort(vertex, kind="stable")
-    run_vertex, run_start, run_length = np.unique(vertex[order], return_index=True, return_counts=True)
+    _, run_start, run_length = np.unique(vertex[order], return_index=True, return_counts=True)
     corner_start = np.repeat(run_start, run_length)
     corner_length = np.repeat(run_length, run_length)
     left = np.repeat(np.arange(len(vertex)), corner_length)
@@ -182,19 +188,18 @@ def shade(mesh: Mesh, crease: float, project: bool = False) -> Shaded:
     right = corner_start[left] + within
     left_face, right_face = face[order[left]], face[order[right]]
     near = np.einsum("ij,ij->i", unit[left_face], unit[right_face]) >= np.cos(np.radians(crease)) - 1e-9
-    left, right_face = left[near], right_face[near]
-    normals = np.stack([np.bincount(left, pull[right_face, k], len(vertex)) for k in range(3)], axis=1)
+    left, right_face, angle = left[near], right_face[near], angles[order[right[near]]]
+    normals = np.stack([np.bincount(left, pull[right_face, k] * angle, len(vertex)) for k in range(3)], axis=1)
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     own = unit[face[order]]
     normals = np.where(length > 1e-12, normals / np.maximum(length, 1e-12), own)
     # A heavy neighbour must not turn a corner's normal away from its own face's front.
     normals = np.where(np.einsum("ij,ij->i", normals, own)[:, None] > 0.05, normals, own)
 
-    axis = np.argmax(np.abs(own), axis=1) if project else np.zeros(len(vertex), dtype=np.int64)
     quantized = np.round(normals * 127).astype(np.int64) + 127
     key = ((vertex[order] * 256 + quantized[:, 0]) * 256 + quantized[:, 1]) * 256 + quantized[:, 2]
-    _, first, inverse = np.unique(key * 4 + axis, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
     corner = np.empty(len(vertex), dtype=np.int64)
     corner[order] = inverse.reshape(-1)
     source = vertex[order][first]
-    return Shaded(mesh.positions[source], normals[first], mesh.colors[source], axis[first], corner.reshape(-1, 3))
+    return Shaded(mesh.positions[source], normals[first], mesh.colors[source], corner.reshape(-1, 3))

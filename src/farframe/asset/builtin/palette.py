@@ -26,13 +26,14 @@ MATERIALS: dict[str, Material] = {
     material.name: material
     for material in (
         _metal("Cast aluminium", (0.47, 0.48, 0.49), 0.46),
+        _metal("Satin aluminium", (0.66, 0.67, 0.68), 0.31),
         _metal("Machined aluminium", (0.80, 0.81, 0.82), 0.24),
         _metal("Polished aluminium", (0.86, 0.87, 0.88), 0.12),
         _metal("Machined steel", (0.56, 0.56, 0.57), 0.24),
         _metal("Honed steel", (0.42, 0.42, 0.43), 0.33),
         _metal("Dark steel", (0.16, 0.16, 0.17), 0.36),
         _metal("Spring steel", (0.23, 0.24, 0.27), 0.28),
-        _metal("Cast iron", (0.085, 0.088, 0.094), 0.50),
+        _metal("Cast iron", (0.13, 0.134, 0.142), 0.48),
         _metal("Turbine iron", (0.20, 0.165, 0.14), 0.55),
         _metal("Yellow zinc", (0.83, 0.62, 0.27), 0.30),
         _metal("Brass", (0.87, 0.68, 0.33), 0.25),
@@ -41,11 +42,12 @@ MATERIALS: dict[str, Material] = {
         _paint("Red enamel", (0.43, 0.016, 0.012), 0.30),
         _paint("Cut face", (0.60, 0.045, 0.012), 0.42),
         _paint("Black enamel", (0.016, 0.017, 0.019), 0.34),
-        _paint("Rubber", (0.014, 0.014, 0.015), 0.72),
+        _paint("Rubber", (0.022, 0.022, 0.023), 0.66),
         _paint("Hose", (0.020, 0.020, 0.022), 0.48),
-        _paint("Black plastic", (0.022, 0.023, 0.025), 0.44),
+        _paint("Black plastic", (0.030, 0.031, 0.034), 0.42),
         _paint("Gasket", (0.03, 0.034, 0.042), 0.80),
         _paint("Yellow plastic", (0.75, 0.40, 0.015), 0.40),
+        _paint("Engine oil", (0.19, 0.075, 0.008), 0.06),
         _paint("White print", (0.75, 0.75, 0.73), 0.55),
     )
 }

@@ -7,7 +7,6 @@ axes that follow it cyclically: (x, y) for "z", (y, z) for "x", (z, x) for "y".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,11 +23,8 @@ def along(axis: str, plane: Array, height: Array | float) -> Array:
     return np.stack(parts, axis=-1)
 
 
-def loft(rings: ArrayLike, closed: bool = False, tags: Sequence[int] | None = None) -> Mesh:
-    """A skin over rings (k, n, 3) of equally many points, with a fan as lid at both ends, or ``closed`` to a torus.
-
-    ``tags``: one per band of faces between two rings (and, if closed, one more for the last band).
-    """
+def loft(rings: ArrayLike, closed: bool = False) -> Mesh:
+    """A skin over rings (k, n, 3) of equally many points, with a fan as lid at both ends, or ``closed`` to a torus."""
     r = np.asarray(rings, dtype=np.float64)
     k, n = r.shape[:2]
     bands = k if closed else k - 1
@@ -37,8 +33,6 @@ def loft(rings: ArrayLike, closed: bool = False, tags: Sequence[int] | None = No
     a, b, c, d = i * n + j, i * n + next_j, next_i * n + next_j, next_i * n + j
     faces = np.stack([a, b, c, a, c, d], axis=1).reshape(-1, 3)
     mesh = Mesh.of(r.reshape(-1, 3), faces)
-    if tags is not None:
-        mesh.tags = np.repeat(np.asarray(tags, dtype=np.int64), 2 * n)
     if closed:
         return mesh.outward()
     here, there = np.arange(n), (np.arange(n) + 1) % n
@@ -54,22 +48,16 @@ def loft(rings: ArrayLike, closed: bool = False, tags: Sequence[int] | None = No
         np.concatenate([mesh.triangles, lids]),
         np.concatenate([mesh.weights, np.full(len(lids), FLAT_WEIGHT)]),
     )
-    capped.tags = np.concatenate([mesh.tags, np.zeros(len(lids), dtype=np.int64)])
     return capped.outward()
 
 
-def lathe(
-    profile: ArrayLike, segments: int, axis: str = "y", closed: bool = False, flat: float = 0.0, bevel: float = 0.0
-) -> Mesh:
+def lathe(profile: ArrayLike, segments: int, axis: str = "y", closed: bool = False, bevel: float = 0.0) -> Mesh:
     """Turn a profile (n, 2) of (radius, height) about ``axis``.
 
     An open profile is closed by flat lids where it does not end on the axis; a ``closed`` one makes a ring. ``bevel``
-    rounds the profile's corners by so many millimetres with one segment each, of little weight in the normals
-    (``flat`` is the smallest radius for the first point, for pierced bodies; 0 leaves it).
+    chamfers the profile's corners off the axis by so many millimetres.
     """
     p = np.asarray(profile, dtype=np.float64).copy()
-    if flat:
-        p[:, 0] = np.maximum(p[:, 0], flat)
     if bevel > 0:
         radii = np.where(p[:, 0] > 1e-9, bevel, 0.0)
         p = fillet(p, list(radii), closed=closed, step=90.0)
@@ -80,15 +68,10 @@ def lathe(
     return mesh.welded().outward()
 
 
-def disc(radius: float, low: float, high: float, segments: int, axis: str = "y", bevel: float = 0.8) -> Mesh:
-    """A bevelled cylinder from ``low`` to ``high`` along ``axis``."""
-    return extrude(circle(radius, segments), low, high, axis, bevel=bevel)
-
-
 def ring(outer: float, inner: float, low: float, high: float, segments: int, axis: str, bevel: float = 0.8) -> Mesh:
-    """A bevelled hollow cylinder."""
-    section = [(outer, low), (outer, high), (inner, high), (inner, low)]
-    return lathe(section, segments, axis, closed=True, bevel=bevel)
+    """A hollow cylinder, bevelled outside."""
+    section = fillet([(outer, low), (outer, high), (inner, high), (inner, low)], [bevel, bevel, 0, 0], True, 90.0)
+    return lathe(section, segments, axis, closed=True)
 
 
 def frames(path: Array, closed: bool = False, up: ArrayLike | None = None) -> tuple[Array, Array, Array]:
@@ -166,7 +149,8 @@ def inset(loop: Array, distance: float) -> Array:
     left = np.stack([-edges[:, 1], edges[:, 0]], axis=1)
     before = np.roll(left, 1, axis=0)
     dot = np.einsum("ij,ij->i", left, before)[:, None]
-    return loop + distance * (left + before) / np.maximum(1.0 + dot, 0.3)
+    moved: Array = loop + distance * (left + before) / np.maximum(1.0 + dot, 0.3)
+    return moved
 
 
 def extrude(
@@ -448,9 +432,3 @@ def blades(sections: Sequence[tuple[Array, Array]], count: int, axis: str) -> Me
     body = join(blade.turned("z", float(angle)) for angle in angles)
     body.positions = along(axis, body.positions[:, :2], body.positions[:, 2])
     return body
-
-
-def chain(path: ArrayLike) -> list[tuple[Array, Array]]:
-    """The segments of a path as pairs of end points, for putting things between them."""
-    p = np.asarray(path, dtype=np.float64)
-    return list(pairwise(p))

@@ -27,8 +27,12 @@ def build_top_end(engine: Assembly, root: int) -> None:
 
 
 def _head_side(sign: float) -> list[tuple[float, float]]:
-    return [(dim.HEAD_BOTTOM, sign * 70.0), (246.0, sign * 76.0), (284.0, sign * 84.0), (306.0, sign * 90.0)] + [
-        (dim.HEAD_TOP, sign * 90.0)
+    return [
+        (dim.HEAD_BOTTOM, sign * 70.0),
+        (246.0, sign * 76.0),
+        (284.0, sign * 84.0),
+        (306.0, sign * 90.0),
+        (dim.HEAD_TOP, sign * 90.0),
     ]
 
 
@@ -56,9 +60,10 @@ def _head(engine: Assembly, group: int) -> None:
         for sign in (1.0, -1.0):
             count += 1
             engine.place(f"Head bolt {count}", bolt, group, translation(x - 6.0 * (x > 190), 268.0, sign * 20.0))
-    for x in (-150.0, -50.0, 50.0, 150.0):
-        plug = join([ring(11, 6, 0, 1.5, 28, "y", 0.3), extrude(circle(9.0, 6), 1.5, 6.5, bevel=0.8)])
-        engine.add("Gallery plug", group, (plug.transformed(facing((x - 24, 246, -76.5), (0, -0.2, -1))), "Brass"))
+    collar = ring(11, 6, 0, 1.5, 24, "y", 0.3)
+    plug = engine.piece((join([collar, extrude(circle(9.0, 6), 1.5, 6.5, bevel=0.8)]), "Brass"))
+    for number, x in enumerate((126.0, 26.0, -74.0, -174.0), start=1):
+        engine.place(f"Gallery plug {number}", plug, group, facing((x, 246, -76.5), (0, -0.2, -1)))
 
 
 def _lobe_angle(cylinder: int, sign: float) -> float:
@@ -71,21 +76,22 @@ def _lobe_angle(cylinder: int, sign: float) -> float:
 
 def _valves(engine: Assembly, group: int) -> None:
     spring_foot, top = 44.0, dim.BUCKET_TOP
-    springs = engine.piece((spring(11.6, 1.9, top - 10.0 - spring_foot, 4.2, steps=14, segments=6), "Spring steel"))
-    squeezed = engine.piece((spring(11.6, 1.9, top - 18.0 - spring_foot, 4.2, steps=14, segments=6), "Spring steel"))
+    relaxed = spring(11.6, 1.9, top - 10.0 - spring_foot, 4.2, steps=12, segments=6)
+    pressed = spring(11.6, 1.9, top - 18.0 - spring_foot, 4.2, steps=12, segments=6)
+    seat = lathe([(0, -2.4), (16.5, -2.4), (16.5, -0.6), (15.9, 0), (0, 0)], 18)
+    springs = engine.piece((join([relaxed, seat]), "Spring steel"))
+    squeezed = engine.piece((join([pressed, seat]), "Spring steel"))
     retainer_profile = [(3.0, top - 12), (9, top - 12), (9, top - 9.5), (14, top - 9.5), (14, top - 7), (3.0, top - 7)]
-    retainer = engine.piece((lathe(retainer_profile, 24, closed=True), "Yellow zinc"))
+    retainer = engine.piece((lathe(retainer_profile, 20, closed=True), "Yellow zinc"))
     tappet = engine.piece(
-        (lathe([(0, top - 6.6), (14.6, top - 6.6), (14.6, top), (0, top)], 32, bevel=0.9), "Machined steel")
+        (lathe([(0, top - 6.6), (14.6, top - 6.6), (14.6, top), (0, top)], 24, bevel=0.9), "Machined steel")
     )
-    seat = engine.piece((ring(16.5, 4.0, spring_foot - 2.4, spring_foot, 20, "y", 0.0), "Dark steel"))
-    guide = engine.piece((ring(6.0, 3.2, spring_foot - 2, spring_foot + 9, 12, "y", 0.0), "Brass"))
     lobe = engine.piece((extrude(dim.lobe_outline(), -6.5, 6.5, "x", bevel=0.9), "Machined steel"))
     for side, sign in SIDES:
         head_radius = 15.0 if sign > 0 else 17.0
         profile = [(0.0, 0.0), (head_radius - 1, 0.0), (head_radius, 1.2), (head_radius - 1.6, 3.4), (7.0, 7.5)]
         profile += [(3.6, 15.0), (3.0, 22.0), (3.0, top - 6.5), (0.0, top - 6.5)]
-        valve = engine.piece((lathe(profile, 20), "Machined steel" if sign < 0 else "Copper"))
+        valve = engine.piece((lathe(profile, 18), "Machined steel" if sign < 0 else "Copper"))
         bank = engine.group(f"{side.capitalize()} valves", group)
         tilt = np.radians(dim.VALVE_TILT)
         up = np.array([0.0, np.cos(tilt), sign * np.sin(tilt)])
@@ -99,8 +105,6 @@ def _valves(engine: Assembly, group: int) -> None:
                 engine.place("Spring", squeezed if lift > 4 else springs, unit, translation(y=spring_foot))
                 engine.place("Retainer", retainer, unit, down)
                 engine.place("Tappet", tappet, unit, down)
-                engine.place("Spring seat", seat, unit)
-                engine.place("Guide", guide, unit)
         _camshaft(engine, group, side, sign, lobe)
 
 
@@ -124,8 +128,17 @@ def _camshaft(engine: Assembly, group: int, side: str, sign: float, lobe: Piece)
     bottom = 266.0 - dim.CAM_Y
     saddle_outline = np.concatenate([[(bottom, -21.0), (-0.3, -21.0)], arc((0, 0), 13.3, -90, -270, 14)])
     saddle_outline = np.concatenate([saddle_outline, [(-0.3, 21.0), (bottom, 21.0)]])
-    arch = np.concatenate([[(0.3, -21.0)], fillet([(9.0, -21.0), (10.0, -17.0), (20.0, -8.0), (20.0, 8.0), (10.0, 17.0),
-                           (9.0, 21.0)], [1, 2, 6, 6, 2, 1], closed=False), [(0.3, 21.0)]])
+    arch = np.concatenate(
+        [
+            [(0.3, -21.0)],
+            fillet(
+                [(9.0, -21.0), (10.0, -17.0), (20.0, -8.0), (20.0, 8.0), (10.0, 17.0), (9.0, 21.0)],
+                [1, 2, 6, 6, 2, 1],
+                closed=False,
+            ),
+            [(0.3, 21.0)],
+        ]
+    )
     arch = np.concatenate([arch, arc((0, 0), 13.3, 90, -90, 14)])
     saddle = engine.piece((extrude(saddle_outline, -6.0, 6.0, "x", bevel=0.8), "Cast aluminium"))
     cap = engine.piece((extrude(arch, -6.2, 6.2, "x", bevel=1.0), "Machined aluminium"))
@@ -159,8 +172,12 @@ def _cover(engine: Assembly, group: int) -> None:
     wall = extrude(outside, back, back + 7, "x", bevel=2.2, segments=2)
     engine.add("Shell", group, (join([skin.only(0), wall]), "Red enamel"), (skin.only(1), "Machined aluminium"))
     rail = extrude(
-        rounded_rectangle(186.0, 2 * dim.BLOCK_END + 4, 10.0), dim.HEAD_TOP - 0.4, dim.HEAD_TOP + 1.6, "y",
-        holes=[rounded_rectangle(152.0, 2 * dim.BLOCK_END - 26, 12.0)], bevel=0.3,
+        rounded_rectangle(186.0, 2 * dim.BLOCK_END + 4, 10.0),
+        dim.HEAD_TOP - 0.4,
+        dim.HEAD_TOP + 1.6,
+        "y",
+        holes=[rounded_rectangle(152.0, 2 * dim.BLOCK_END - 26, 12.0)],
+        bevel=0.3,
     )
     engine.add("Cover gasket", group, (rail, "Rubber"))
 
@@ -191,7 +208,7 @@ def _cover(engine: Assembly, group: int) -> None:
     for x in np.linspace(back + 16, front - 12, 6):
         for sign in (1.0, -1.0):
             bosses.append(
-                lathe([(0, 326), (9, 326), (7.6, 334), (0, 334)], 20, bevel=1.0).moved(float(x), 0, sign * 85)
+                lathe([(0, 326), (9, 326), (7.6, 334), (0, 334)], 16, bevel=1.0).moved(float(x), 0, sign * 85)
             )
             seats.append((float(x), sign * 85.0))
     engine.add("Bosses", group, (join(bosses), "Red enamel"))
@@ -209,7 +226,7 @@ def _cover(engine: Assembly, group: int) -> None:
 
 
 def _ignition(engine: Assembly, group: int) -> None:
-    tube = engine.piece((ring(15.5, 12.5, 266.0, 366.0, 32, "y", 1.0), "Machined aluminium"))
+    tube = engine.piece((ring(15.5, 12.5, 266.0, 366.0, 30, "y", 0.0), "Machined aluminium"))
     seal = engine.piece((ring(18.5, 12.5, 365.0, 371.0, 32, "y", 1.4), "Rubber"))
     body = join(
         [
@@ -233,9 +250,20 @@ def _ignition(engine: Assembly, group: int) -> None:
         engine.place("Connector", plug, unit)
         engine.place("Coil bolt", bolt, unit, translation(25.5, 381.0, 0))
         drops.append(rod(spline([(x, 380, -35), (x - 2, 381, -43), (x - 12, 388, -52), (x - 30, 395, -57)], 5), 2.6, 8))
-    trunk = spline([(152, 392, -56), (110, 395, -57), (20, 395.5, -57), (-80, 395, -57), (-150, 396, -62),
-                    (-196, 388, -74), (-214, 350, -86), (-216, 290, -92)], 7)
-    engine.add("Harness", group, (join([rod(trunk, 5.2, 12), *drops]), "Hose"))
+    trunk = spline(
+        [
+            (152, 392, -56),
+            (110, 395, -57),
+            (20, 395.5, -57),
+            (-80, 395, -57),
+            (-150, 396, -62),
+            (-196, 388, -74),
+            (-214, 350, -86),
+            (-216, 290, -92),
+        ],
+        7,
+    )
+    engine.add("Harness", group, (join([rod(trunk, 5.2, 10), *drops]), "Hose"))
     clip = engine.piece((rounded_box((9.0, 13.0, 13.0), 2.0, 1), "Black plastic"))
     for number, x in enumerate((118.0, 20.0, -70.0, -140.0), start=1):
         engine.place(f"Harness clip {number}", clip, group, translation(x, 394.5, -57.0))
