@@ -1,10 +1,13 @@
-"""A device handler that remembers, and a connected pair of transports on loopback."""
+"""A device handler that remembers, a connected pair of transports on loopback, and a bad line between them."""
 
 from __future__ import annotations
 
 import asyncio
+import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +18,8 @@ from farframe.stream.encoder import H264Encoder
 from farframe.stream.receiver import ReceiverTransport
 
 PATIENCE_SECONDS = 15.0
+
+Address = tuple[str, int]
 
 
 async def _eventually(condition: Callable[[], bool]) -> None:
@@ -77,6 +82,91 @@ def moving_picture() -> Callable[[int, int, int], NDArray[np.uint8]]:
     return _moving_picture
 
 
+class _Port(asyncio.DatagramProtocol):
+    def __init__(self, line: NarrowLine, towards_server: bool) -> None:
+        self.line = line
+        self.towards_server = towards_server
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.line.carry(data, addr, self.towards_server)
+
+
+class NarrowLine:
+    """A UDP proxy that loses, delays and narrows, by a seed: for machines whose kernel cannot (tc netem).
+
+    It carries datagrams between one device and a server's port on 127.0.0.1.
+
+    ``loss`` (0 to 1) and ``delay_seconds`` hold for either direction, ``bits_per_second`` and ``queue_seconds`` (what
+    does not fit into the queue is dropped) only for what the server sends.
+    """
+
+    def __init__(
+        self,
+        *,
+        loss: float = 0.0,
+        delay_seconds: float = 0.0,
+        bits_per_second: float | None = None,
+        queue_seconds: float = 0.2,
+        seed: int = 1,
+    ) -> None:
+        self.loss = loss
+        self.delay_seconds = delay_seconds
+        self.bits_per_second = bits_per_second
+        self.queue_seconds = queue_seconds
+        self.carried = 0
+        self.dropped = 0
+        self._random = random.Random(seed)
+        self._free_at = 0.0
+        self._device: Address | None = None
+        self._server: Address | None = None
+
+    async def open(self, answer: str) -> str:
+        """The same answer, with this line's port instead of the server's."""
+        match = re.search(r"a=candidate:\S+ 1 udp \d+ 127\.0\.0\.1 (\d+)", answer)
+        assert match
+        self._server = ("127.0.0.1", int(match[1]))
+        loop = asyncio.get_running_loop()
+        self._outside, _ = await loop.create_datagram_endpoint(lambda: _Port(self, True), ("127.0.0.1", 0))
+        self._inside, _ = await loop.create_datagram_endpoint(lambda: _Port(self, False), ("127.0.0.1", 0))
+        return answer.replace(f"127.0.0.1 {match[1]} ", f"127.0.0.1 {self._outside.get_extra_info('sockname')[1]} ")
+
+    def carry(self, data: bytes, source: Address, towards_server: bool) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        at = now + self.delay_seconds
+        if towards_server:
+            self._device = source
+        elif self.bits_per_second is not None:
+            self._free_at = max(self._free_at, now)
+            if self._free_at - now > self.queue_seconds:
+                self.dropped += 1
+                return
+            self._free_at += len(data) * 8 / self.bits_per_second
+            at += self._free_at - now
+        if self._random.random() < self.loss:
+            self.dropped += 1
+            return
+        self.carried += 1
+        if at <= now:
+            self._deliver(data, towards_server)
+        else:
+            loop.call_at(at, self._deliver, data, towards_server)
+
+    def _deliver(self, data: bytes, towards_server: bool) -> None:
+        transport, target = (self._inside, self._server) if towards_server else (self._outside, self._device)
+        if target is not None and not transport.is_closing():
+            transport.sendto(data, target)
+
+    def close(self) -> None:
+        self._outside.close()
+        self._inside.close()
+
+
+def _without_candidates(offer: str) -> str:
+    """The same offer, so that the server can only find the device through the line."""
+    return re.sub(r"(?m)^a=candidate:.*\r?\n", "", offer)
+
+
 @dataclass
 class Pair:
     """A server's and a device's transport, connected."""
@@ -86,6 +176,7 @@ class Pair:
     receiver: ReceiverTransport
     encoder: H264Encoder
     sent: list[int] = field(default_factory=list)
+    line: NarrowLine | None = None
 
     async def send(self, count: int, *, pts_step: int = 3000, interval: float = 0.004) -> None:
         """Send ``count`` further frames; keyframes where the device asks for one, and at the very beginning."""
@@ -102,6 +193,13 @@ class Pair:
         await self.receiver.close()
         await self.device.close()
         self.encoder.close()
+        if self.line is not None:
+            self.line.close()
+
+
+@pytest.fixture
+def make_line() -> type[NarrowLine]:
+    return NarrowLine
 
 
 @pytest.fixture
@@ -109,18 +207,23 @@ async def connect() -> AsyncIterator[Callable[..., Awaitable[Pair]]]:
     """Make connected pairs; they are closed after the test."""
     pairs: list[Pair] = []
 
-    async def make(*, config: TransportConfig | None = None, **receiver_arguments: object) -> Pair:
+    async def make(
+        *, config: TransportConfig | None = None, line: NarrowLine | None = None, **receiver_arguments: object
+    ) -> Pair:
         handler = RememberingHandler()
         receiver = ReceiverTransport(bind_host="127.0.0.1", **receiver_arguments)  # type: ignore[arg-type]
         try:
             offer = await receiver.create_offer()
+            if line is not None:
+                offer = _without_candidates(offer)
             device = await DeviceTransport.accept(offer, config or TransportConfig(), handler)
         except BaseException:
             await receiver.close()
             raise
         pair = Pair(handler, device, receiver, H264Encoder(640, 360, bitrate=8_000_000, max_bitrate=12_000_000))
+        pair.line = line
         pairs.append(pair)
-        await receiver.accept_answer(device.answer_sdp)
+        await receiver.accept_answer(device.answer_sdp if line is None else await line.open(device.answer_sdp))
         async with asyncio.timeout(PATIENCE_SECONDS):
             await handler.connected.wait()
         return pair

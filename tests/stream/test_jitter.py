@@ -63,8 +63,8 @@ def test_a_gap_is_asked_for_once_then_repeated_and_filled() -> None:
     assembler.push(first, 0.01)
     assert assembler.push(third, 0.01).missing == [second.sequence_number]
     assert assembler.poll(0.02).missing == []
-    assert assembler.poll(0.10).missing == [second.sequence_number]
-    done = assembler.push(second, 0.11)
+    assert assembler.poll(0.13).missing == [second.sequence_number]
+    done = assembler.push(second, 0.14)
     assert [f.timestamp for f in done.frames] == [3000]
     assert not assembler.waits
 

@@ -44,17 +44,28 @@ def test_loss_lowers_the_rate_and_its_absence_raises_it_slowly() -> None:
     rate = RateController(8_000_000, start=4_000_000)
     rate.on_loss(0.05, 0.0)
     assert rate.target_bitrate == 4_000_000
-    rate.on_loss(0.5, 1.0)
-    assert rate.target_bitrate == 3_000_000
-    rate.on_loss(0.5, 1.1)
-    assert rate.target_bitrate == 3_000_000, "one report at a time"
+    rate.on_loss(0.2, 1.0)
+    assert rate.target_bitrate == 3_600_000
+    rate.on_loss(0.2, 1.1)
+    assert rate.target_bitrate == 3_600_000, "one report at a time"
     rate.on_loss(0.0, 1.5)
-    assert rate.target_bitrate == 3_000_000, "not at once after a cut"
+    assert rate.target_bitrate == 3_600_000, "not at once after a cut"
     rate.on_loss(0.0, 2.5)
-    assert rate.target_bitrate == 3_240_000
+    assert rate.target_bitrate == 3_888_000
     for second in range(40):
         rate.on_loss(0.0, 3.5 + second)
     assert rate.target_bitrate == 8_000_000
+
+
+def test_a_collapse_lowers_the_rate_at_once_to_what_arrives_and_holds_it_there() -> None:
+    rate = RateController(8_000_000, start=4_000_000)
+    now = send_for(rate, 4_000_000, 0.0)
+    rate.on_loss(0.625, now)
+    assert abs(rate.target_bitrate - 0.85 * 1_500_000) < 50_000
+    rate.on_remb(1_450_000, now)
+    for second in range(20):
+        rate.on_loss(0.0, now + 2 + second)
+    assert rate.target_bitrate <= 0.86 * 1_500_000, "climbing further would fill the line's queue again"
 
 
 def test_the_rate_never_falls_below_its_floor() -> None:

@@ -8,7 +8,8 @@ aiortc's ``RTCPeerConnection`` is not used: negotiation, the sending and the rec
     aioice StunProtocol   datagram_received                 note when the device was last heard; sort packets by their
                                                             first byte instead of by a failed STUN parse; hostile
                                                             datagrams must not raise in the event loop
-    aioice StunProtocol   request                           remember the check under way, to repeat it (next line)
+    aioice StunProtocol   request                           remember the check under way, to repeat it (next line);
+                                                            measure the round trip
     aioice Connection     check_incoming                    a lost check is sent again as soon as the other side is
                                                             heard, not after aioice's 500 ms (RFC 8445, 7.3.1.4)
     aioice Connection     gather_candidates                 own sockets: given host, port range and STUN servers
@@ -232,10 +233,13 @@ class _Protocol(StunProtocol):  # type: ignore[misc]
         retransmissions: int | None = None,
     ) -> tuple[stun.Message, tuple[str, int]]:
         self.checks[addr] = request
+        asked_at = time.monotonic()
         try:
             answer: tuple[stun.Message, tuple[str, int]] = await super().request(
                 request, addr, integrity_key=integrity_key, retransmissions=retransmissions
             )
+            if retransmissions == 0:  # a consent check: the answer is to this very packet
+                self.receiver.round_trip_seconds = time.monotonic() - asked_at
             return answer
         finally:
             self.checks.pop(addr, None)
@@ -249,6 +253,7 @@ class _Connection(Connection):  # type: ignore[misc]
         self._config = config
         self._clock = clock
         self.last_heard = clock()
+        self.round_trip_seconds = 0.0
 
     def heard(self) -> None:
         self.last_heard = self._clock()
@@ -403,6 +408,11 @@ class MediaTransport:
     def last_heard(self) -> float:
         """When the other side was last heard, by the clock that was passed in."""
         return self._connection.last_heard
+
+    @property
+    def round_trip_seconds(self) -> float:
+        """Time from a consent check to its answer, the newest; 0 before the first."""
+        return self._connection.round_trip_seconds
 
     @property
     def write_backlog_bytes(self) -> int:

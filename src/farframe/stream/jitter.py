@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from farframe.stream.packets import RtpPacket, depacketize, starts_keyframe
 
 MAX_WAITING_PACKETS = 2048
-NACK_INTERVAL_SECONDS = 0.06
-"""Least time between two requests for the same packet; a longer round trip lengthens it."""
+NACK_INTERVAL_SECONDS = 0.11
+"""Least time between two requests for the same packet, a little more than that in which a sender answers only once. A
+longer round trip lengthens it."""
 
 GIVE_UP_SECONDS = 0.5
 """A packet that is missing for so long is given up."""

@@ -6,7 +6,8 @@ Hence
 
 * a REMB that *falls* (the receiver's delay gradient says that a queue grows), or a first one far below what was sent,
   is congestion: the target becomes 0.85 of it, and follows 0.85 of it upwards afterwards;
-* loss above 10 % lowers the target by half of the lost share (draft-ietf-rmcat-gcc-02);
+* loss above 10 % lowers the target by half of the lost share (draft-ietf-rmcat-gcc-02), loss above 20 % at once to 0.85
+  of what still arrived, and what REMB says is a limit from then on;
 * without either the target climbs by 8 % a second back to the ceiling.
 
 Retransmissions answer to :class:`RetransmissionBudget`: a packet is not sent again within 100 ms, and all of them
@@ -22,6 +23,7 @@ MIN_TARGET_BITRATE = 250_000
 REMB_SHARE = 0.85
 LOSS_BACK_OFF = 0.10
 LOSS_CALM = 0.02
+LOSS_COLLAPSE = 0.20
 CLIMB_PER_SECOND = 0.08
 LOSS_REPORT_INTERVAL_SECONDS = 0.3
 
@@ -93,7 +95,11 @@ class RateController:
         """A receiver report: ``share`` (0 to 1) of the packets since the last one was lost."""
         if share > LOSS_BACK_OFF:
             if now - self._last_loss_report >= LOSS_REPORT_INTERVAL_SECONDS:
-                self._cut(self._target * (1 - 0.5 * share), now)
+                target = self._target * (1 - 0.5 * share)
+                if share > LOSS_COLLAPSE:
+                    self._constrained = True
+                    target = min(target, REMB_SHARE * (1 - share) * self.sent_bitrate(now))
+                self._cut(target, now)
         elif share < LOSS_CALM and now - self._last_cut > _HOLD_AFTER_CONGESTION_SECONDS:
             elapsed = min(now - self._last_climb, 2.0) if self._last_climb is not None else 0.0
             self._climb(elapsed)

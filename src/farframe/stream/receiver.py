@@ -291,6 +291,7 @@ class ReceiverTransport:
     def _poll(self) -> None:
         self._poll_timer = None
         if not self._closed:
+            self._assembler.round_trip_seconds = self._transport.round_trip_seconds
             self._handle(self._assembler.poll(self._clock()))
 
     def _estimate(self, packet: RtpPacket) -> None:
