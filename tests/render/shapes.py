@@ -61,9 +61,7 @@ def box(half: float = 1.0) -> tuple[NDArray[np.void], NDArray[np.uint32]]:
     ]  # fmt: skip
     for turn in turns:
         position = (face["position"] + np.array([0, 0, half])) @ turn.T
-        vertices.append(
-            vertices_from(position, np.tile(turn[:, 2], (4, 1)), face["uv0"], np.tile(turn[:, 0], (4, 1)))
-        )
+        vertices.append(vertices_from(position, np.tile(turn[:, 2], (4, 1)), face["uv0"], np.tile(turn[:, 0], (4, 1))))
         indices.append(face_indices + 4 * len(indices))
     return np.concatenate(vertices), np.concatenate(indices).astype(np.uint32)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.render.pictures import assert_picture
-from tests.render.shapes import ModelBuilder, box, look_at, plane, sphere
 
 from farframe.asset.model import Material, Model, Texture, TextureSlot
 from farframe.protocol.records import View
 from farframe.render import Engine, FrameInput, Quality, RenderScene
+from tests.render.pictures import assert_picture
+from tests.render.shapes import ModelBuilder, box, look_at, plane, sphere
 
 WIDTH, HEIGHT = 480, 270
 
@@ -193,8 +193,8 @@ def test_motion_quality_looks_like_full_quality(engine: Engine) -> None:
     ],
 )
 def test_real_models(engine: Engine, models_folder: Path, name: str, eye: tuple, target: tuple) -> None:
-    from farframe.protocol.link import LoadLimits
     from farframe.asset.gltf import read_gltf
+    from farframe.protocol.link import LoadLimits
 
     path = models_folder / name
     assert path.exists(), f"{path} is missing"

@@ -141,11 +141,10 @@ class Engine:
 
     def upload(self, model: Model) -> ModelResource:
         """Upload a model at one go. Raises as :meth:`upload_steps`."""
-        last: float | ModelResource | None = None
-        for last in self.upload_steps(model):
-            pass
-        assert isinstance(last, ModelResource)
-        return last
+        for step in self.upload_steps(model):
+            if not isinstance(step, float):
+                return step
+        raise AssertionError("an upload ends with its resource")
 
     def release(self, resource: ModelResource) -> None:
         """Free a model's memory. Scenes that still place it draw without it; a second call is fine."""

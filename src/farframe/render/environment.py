@@ -177,7 +177,9 @@ def _prefilter_rough(roughness: list[float], size: int) -> list[Floats]:
     radiance = np.zeros_like(sources)
     for x, y in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
         shifted = sources + first * np.float32(x * 0.014) + second * np.float32(y * 0.014)
-        radiance += 0.25 * studio_radiance(np.asarray(shifted / np.linalg.norm(shifted, axis=1, keepdims=True), np.float32))
+        radiance += 0.25 * studio_radiance(
+            np.asarray(shifted / np.linalg.norm(shifted, axis=1, keepdims=True), np.float32)
+        )
     cosine = np.maximum(octahedral_directions(size).reshape(-1, 3) @ sources.T, 0.0)
     half2 = 0.5 * (1.0 + cosine)
     layers = []
@@ -206,7 +208,9 @@ def irradiance_harmonics(radiance: Floats, directions: Floats) -> NDArray[np.flo
 
     ``radiance`` and ``directions`` are (n, 3), the directions spread evenly over the sphere.
     """
-    projection = (4.0 * np.pi / len(directions)) * (_basis(directions).T.astype(np.float64) @ radiance.astype(np.float64))
+    projection = (4.0 * np.pi / len(directions)) * (
+        _basis(directions).T.astype(np.float64) @ radiance.astype(np.float64)
+    )
     factors = _NORMALISATION**2 * _COSINE_LOBE / np.pi
     return np.asarray(projection * factors[:, None], np.float64)
 

@@ -280,7 +280,11 @@ class Pipelines:
                 label="linear depth",
                 layout=self._device.create_pipeline_layout(bind_group_layouts=layouts),
                 vertex={"module": module, "entry_point": "full_screen"},
-                fragment={"module": module, "entry_point": "linear_depth", "targets": [{"format": LINEAR_DEPTH_FORMAT}]},
+                fragment={
+                    "module": module,
+                    "entry_point": "linear_depth",
+                    "targets": [{"format": LINEAR_DEPTH_FORMAT}],
+                },
                 primitive={"topology": "triangle-list"},
             )
         return self._depths[samples]

@@ -137,9 +137,7 @@ class ScenePlacement:
         unique, inverse = np.unique(traits, axis=0, return_inverse=True)
         rows = np.empty((len(unique), 4), np.int64)
         for row, (number, tinted, mirrored) in enumerate(unique):
-            variant = Variant.of(
-                resource.model.materials[number], vertex_color=bool(tinted), mirrored=bool(mirrored)
-            )
+            variant = Variant.of(resource.model.materials[number], vertex_color=bool(tinted), mirrored=bool(mirrored))
             variant_number = variants.setdefault(variant, len(variants))
             rows[row] = (variant.alpha_mode == "blend", variant_number, index, resource.texture_set[number])
         return np.asarray(rows[inverse.reshape(-1)], np.int64)

@@ -37,7 +37,7 @@ LADDER: tuple[Quality, ...] = (
 
 SMOOTHING = 0.35
 """Weight of the newest frame in the smoothed time: three or four frames decide, a single hiccup does not."""
-HICCUP_RATIO = 3.0
+HICCUP_RATIO = 2.0
 """A frame this many times slower than the smoothed time counts as no more than this: another process had the CPU."""
 FAR_OVER = 1.6
 """Over the target by this factor, two rungs are taken at once."""

@@ -150,7 +150,7 @@ class Uploader:
         return self._samplers[key]
 
     def start(self, model: Model) -> ModelResource:
-        """A resource for ``model`` without anything on the device yet. Raises ``ExceedsMemoryLimit`` if it is too big."""
+        """A resource for ``model``, nothing of it on the device yet. Raises ``ExceedsMemoryLimit`` if it is too big."""
         limit = int(self._device.limits["max-buffer-size"])
         if max(model.vertices.nbytes, model.indices.nbytes) > limit:
             raise FarframeError(
@@ -193,7 +193,7 @@ class Uploader:
         done = 0
         usage = wgpu.BufferUsage
         for name, array, kind in (("vertices", model.vertices, usage.VERTEX), ("indices", model.indices, usage.INDEX)):
-            data = memoryview(np.ascontiguousarray(array).view(np.uint8).reshape(-1))
+            data = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
             buffer = self._device.create_buffer(label=name, size=max(4, len(data)), usage=kind | usage.COPY_DST)
             setattr(resource, name, buffer)
             resource.size_bytes += buffer.size

@@ -42,7 +42,7 @@ def mip_chain(pixels: NDArray[np.uint8], *, srgb: bool) -> Iterator[NDArray[np.u
     """
     height, width = pixels.shape[:2]
     yield pixels
-    wide = np.empty(pixels.shape, np.uint16)
+    wide: NDArray[np.uint16] = np.empty(pixels.shape, np.uint16)
     if srgb:
         wide[..., :3] = _decode_table()[pixels[..., :3]]
     else:

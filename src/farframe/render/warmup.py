@@ -15,6 +15,7 @@ import numpy as np
 from farframe.asset.model import VERTEX_DTYPE, AlphaMode, Level, Material, Model, Node, Part, Texture, TextureSlot
 from farframe.protocol.records import FieldOfView, View
 from farframe.render.frame import FrameInput, Quality
+from farframe.render.pipelines import SLOTS
 from farframe.render.resources import ModelResource
 from farframe.render.scene import RenderScene
 
@@ -24,23 +25,27 @@ if TYPE_CHECKING:
 WARM_UP_PIXELS = 16
 SAMPLE_COUNTS = (1, 4)
 
-_TEXTURED = ("base_color", "metallic_roughness", "normal", "occlusion", "emissive")
 _USUAL_TEXTURES: tuple[tuple[str, ...], ...] = (
     (),
     ("base_color",),
     ("base_color", "metallic_roughness", "normal"),
     ("base_color", "metallic_roughness", "normal", "occlusion"),
-    _TEXTURED,
+    SLOTS,
 )
 
 
 def _usual_materials() -> list[Material]:
     """The materials that most models are made of."""
-    materials = []
+    materials: list[Material] = []
     for textures in _USUAL_TEXTURES:
-        slots = {f"{name}_texture": TextureSlot(index) for index, name in enumerate(_TEXTURED) if name in textures}
-        emissive = (1.0, 1.0, 1.0) if "emissive" in textures else (0.0, 0.0, 0.0)
-        materials += [Material(double_sided=double, emissive=emissive, **slots) for double in (False, True)]
+        for double_sided in (False, True):
+            material = Material(
+                double_sided=double_sided, emissive=(1.0,) * 3 if "emissive" in textures else (0.0,) * 3
+            )
+            for index, name in enumerate(SLOTS):
+                if name in textures:
+                    setattr(material, f"{name}_texture", TextureSlot(index))
+            materials.append(material)
     modes: tuple[AlphaMode, ...] = ("mask", "blend")
     materials += [Material(alpha_mode=mode, base_color_texture=TextureSlot(0), double_sided=True) for mode in modes]
     materials += [Material(alpha_mode="blend"), Material(emissive=(1.0, 1.0, 1.0)), Material(unlit=True)]
