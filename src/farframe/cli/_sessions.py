@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime
 from typing import Any
 
@@ -57,11 +58,11 @@ def print_session(properties: SessionProperties) -> None:
 
 
 def create(session_id: str | None, size: str, lease_minutes: int, *, wait: bool) -> None:
-    """Lease a render server. When the wait is interrupted, the session is stopped again."""
+    """Lease a render server. When that or the wait is interrupted, the session is stopped again."""
 
     async def work() -> SessionProperties:
         async with context.client() as client:
-            session = await client.create_session(size, lease_minutes, session_id)
+            session = await client.create_owned(session_id or str(uuid.uuid4()), size, lease_minutes)
             if wait:
                 with error_console().status(f"Waiting for the session {session.id}"):
                     try:

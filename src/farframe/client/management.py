@@ -91,9 +91,23 @@ class RemoteRenderingClient:
         """Lease a render server for ``lease_minutes``, counted from when it is ready.
 
         With a ``session_id`` (letters, digits, ``-`` and ``_``, at most 256) the call may be repeated: the same
-        settings give the same session. Without one a new id is made up. Raises ConflictError when the id is taken.
+        settings give the same session; ConflictError says that it is taken by others. Without one a new id is made
+        up, and a call that is cancelled leaves no session behind, since nobody would know its id.
         """
-        return await self._create(str(uuid.uuid4()) if session_id is None else session_id, size, lease_minutes)
+        if session_id is not None:
+            return await self._create(session_id, size, lease_minutes)
+        return await self.create_owned(str(uuid.uuid4()), size, lease_minutes)
+
+    async def create_owned(self, session_id: str, size: Size | str, lease_minutes: int) -> Session:
+        """Like :meth:`create_session` with an id, but stops the session if the call is cancelled or gets no answer."""
+        try:
+            return await self._create(session_id, size, lease_minutes)
+        except ServiceError:
+            # The service refused: there is nothing of ours to stop. It may even be somebody else's session.
+            raise
+        except BaseException:
+            await self.stop_surely(session_id)
+            raise
 
     async def _create(self, session_id: str, size: str, lease_minutes: int) -> Session:
         response = await self._http.request(
@@ -150,14 +164,7 @@ class RemoteRenderingClient:
         also when its creation was cancelled half-way.
         """
         session_id = str(uuid.uuid4()) if session_id is None else session_id
-        try:
-            session = await self._create(session_id, size, lease_minutes)
-        except ServiceError:
-            # The service refused: there is nothing of ours to stop. It may even be somebody else's session.
-            raise
-        except BaseException:
-            await self.stop_surely(session_id)
-            raise
+        session = await self.create_owned(session_id, size, lease_minutes)
         try:
             await session.wait_until_ready(timeout=timeout, progress=progress)
             yield session
