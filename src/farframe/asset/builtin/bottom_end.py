@@ -75,11 +75,11 @@ def _block(engine: Assembly, group: int) -> None:
     for sign, stop in ((1.0, _CUT_FROM - 1), (-1.0, dim.BLOCK_END)):
         section = [(dim.DECK - 15, sign * 45.0), (dim.DECK - 15, sign * 66.0), (dim.DECK - 11, sign * 69.0)]
         section += [(dim.DECK - 0.5, sign * 69.0), (dim.DECK - 0.5, sign * 45.0)]
-        rails.append(extrude(section, -dim.BLOCK_END, stop, "x", bevel=1.2, lid_tags=(CAST, CUT if sign > 0 else CAST)))
+        rails.append(extrude(section, -dim.BLOCK_END, stop, "x", bevel=0.7, lid_tags=(CAST, CUT if sign > 0 else CAST)))
         shoulder = [(dim.SKIRT - 1, sign * 46.0), (dim.SKIRT - 1, sign * 89.0), (dim.SKIRT + 6, sign * 88.0)]
         shoulder += [(dim.SKIRT + 40, sign * 62.0), (dim.SKIRT + 40, sign * 46.0)]
         smooth = fillet(shoulder, [0, 3, 10, 14, 0], closed=True)
-        rails.append(extrude(smooth, -dim.BLOCK_END, stop, "x", bevel=1.5, lid_tags=(CAST, CUT if sign > 0 else CAST)))
+        rails.append(extrude(smooth, -dim.BLOCK_END, stop, "x", bevel=0.7, lid_tags=(CAST, CUT if sign > 0 else CAST)))
     engine.add("Deck rails and shoulders", group, *_split(join(rails)))
 
     ribs = []
@@ -259,8 +259,8 @@ def _crankshaft(engine: Assembly, parent: int) -> None:
 
 
 def _rod_piece(engine: Assembly) -> tuple[Piece, Piece]:
-    big = ring(36.0, 25.0, -10.5, 10.5, 40, "x", bevel=1.0)
-    small = ring(17.5, 11.2, -10.5, 10.5, 30, "x", bevel=0.9).moved(y=dim.ROD_LENGTH)
+    big = ring(36.0, 25.0, -10.5, 10.5, 34, "x", bevel=1.0)
+    small = ring(17.5, 11.2, -10.5, 10.5, 24, "x", bevel=0.9).moved(y=dim.ROD_LENGTH)
     beam_edge = [(30.0, -15.0), (60, -11.5), (dim.ROD_LENGTH - 14, -8.5)]
     mirrored = [(y, -z) for y, z in beam_edge[::-1]]
     beam = extrude([*beam_edge, *mirrored], -3.2, 3.2, "x", bevel=0.6)

@@ -55,7 +55,7 @@ def _divided(path: Array, longest: float) -> Array:
 
 def _tinted_pipe(path: Array, radius: Array | float, hot: float, cool: float, segments: int = 20) -> Mesh:
     """A pipe whose temper colours run from ``hot`` at its start to ``cool`` at its end, banded by the welds."""
-    line = _divided(path, 16.0)
+    line = _divided(path, 22.0)
     pipe = rod(line, radius, segments)
     along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
     nearest = np.repeat(along / along[-1], segments)

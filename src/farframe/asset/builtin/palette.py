@@ -47,7 +47,7 @@ MATERIALS: dict[str, Material] = {
         _paint("Black plastic", (0.030, 0.031, 0.034), 0.42),
         _paint("Gasket", (0.03, 0.034, 0.042), 0.80),
         _paint("Yellow plastic", (0.75, 0.40, 0.015), 0.40),
-        _paint("Engine oil", (0.19, 0.075, 0.008), 0.06),
+        _paint("Engine oil", (0.11, 0.038, 0.003), 0.07),
         _paint("White print", (0.75, 0.75, 0.73), 0.55),
     )
 }

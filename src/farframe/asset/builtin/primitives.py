@@ -243,7 +243,7 @@ def toothed_belt(run: Run, teeth: int, low: float, high: float, axis: str, back:
 
 def ribbed_belt(run: Run, ribs: int, low: float, high: float, axis: str, back: float, depth: float) -> Mesh:
     """A poly-V belt: ribs along its running side."""
-    points, normals = run.sampled(max(96, int(run.length / 7)))
+    points, normals = run.sampled(max(96, int(run.length / 9)))
     width = np.linspace(low, high, 2 * ribs + 1)
     inner = np.where(np.arange(2 * ribs + 1) % 2 == 1, depth, 0.6)
     edge = 0.6

@@ -76,8 +76,8 @@ def _lobe_angle(cylinder: int, sign: float) -> float:
 
 def _valves(engine: Assembly, group: int) -> None:
     spring_foot, top = 44.0, dim.BUCKET_TOP
-    relaxed = spring(11.6, 1.9, top - 10.0 - spring_foot, 4.2, steps=12, segments=6)
-    pressed = spring(11.6, 1.9, top - 18.0 - spring_foot, 4.2, steps=12, segments=6)
+    relaxed = spring(11.6, 1.9, top - 10.0 - spring_foot, 4.2, steps=12, segments=5)
+    pressed = spring(11.6, 1.9, top - 18.0 - spring_foot, 4.2, steps=12, segments=5)
     seat = lathe([(0, -2.4), (16.5, -2.4), (16.5, -0.6), (15.9, 0), (0, 0)], 18)
     springs = engine.piece((join([relaxed, seat]), "Spring steel"))
     squeezed = engine.piece((join([pressed, seat]), "Spring steel"))
@@ -231,7 +231,7 @@ def _ignition(engine: Assembly, group: int) -> None:
     body = join(
         [
             rounded_box((40.0, 17.0, 30.0), 4.0, 2).moved(0, 380.0, 0),
-            rounded_box((24.0, 8.0, 20.0), 2.5, 2).moved(0, 391.0, 0),
+            rounded_box((24.0, 8.0, 20.0), 2.5, 1).moved(0, 391.0, 0),
             rounded_box((18.0, 12.0, 14.0), 2.0, 1).moved(0, 380.0, -20.0),
             lathe([(0, 368), (12.0, 368), (13.0, 373), (0, 373)], 24),
             rounded_box((12.0, 10.0, 16.0), 2.0, 1).moved(24.0, 376.0, 0),
@@ -264,6 +264,8 @@ def _ignition(engine: Assembly, group: int) -> None:
         7,
     )
     engine.add("Harness", group, (join([rod(trunk, 5.2, 10), *drops]), "Hose"))
+    plug_end = join([rounded_box((22.0, 18.0, 24.0), 2.5, 1), rounded_box((8.0, 13.0, 19.0), 2.0, 1).moved(13.0)])
+    engine.add("Harness plug", group, (plug_end.moved(158.0, 392.0, -56.0), "Black plastic"))
     clip = engine.piece((rounded_box((9.0, 13.0, 13.0), 2.0, 1), "Black plastic"))
     for number, x in enumerate((118.0, 20.0, -70.0, -140.0), start=1):
         engine.place(f"Harness clip {number}", clip, group, translation(x, 394.5, -57.0))
