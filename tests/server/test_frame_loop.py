@@ -46,6 +46,7 @@ class FakeFrame:
 class FakeEngine:
     adapter_name = "fake"
     adapter_kind = "cpu"
+    on_render: Callable[[FrameInput], None] | None = None
 
     def __init__(self) -> None:
         self.inputs: list[FrameInput] = []
@@ -59,6 +60,8 @@ class FakeEngine:
         self.may_draw.wait(10)
         self.threads.add(threading.current_thread().name)
         self.inputs.append(frame)
+        if self.on_render is not None:
+            self.on_render(frame)
         now = time.perf_counter()
         pixels = np.zeros((frame.height, frame.width, 4), np.uint8)
         drawn = FakeFrame(pixels, frame.width, frame.height, frame.quality.samples, now, now, now)
@@ -175,6 +178,27 @@ async def test_the_newest_pose_wins_and_older_ones_are_ignored(device: Device) -
     await device.until_flag(FrameFlags.KEEP_ALIVE, len(device.records))
     assert device.engine.inputs[-1].views[0].position[0] == 3.0
     assert 2.0 not in [frame.views[0].position[0] for frame in device.engine.inputs]
+
+
+async def test_the_full_quality_picture_is_given_up_when_the_device_moves(device: Device) -> None:
+    video = replace(VIDEO, width=256, height=256)
+    moved = False
+
+    def move(frame: FrameInput) -> None:
+        nonlocal moved
+        if frame.quality.samples == 4 and not moved:
+            moved = True
+            device.loop.set_pose(PoseRecord(9, 0, (replace(VIEW, position=(9.0, 0.0, 1.0)),)), microseconds())
+
+    device.engine.on_render = move
+    device.open(video)
+    await device.until_flag(FrameFlags.STILL)
+    bands = [frame for frame in device.engine.inputs if frame.quality.samples == 4]
+    (first, *others) = bands
+    assert first.height < 256
+    assert first.views[0].position != others[0].views[0].position, "the second band of the first picture was drawn"
+    assert sum(frame.height for frame in others) == 256
+    assert next(record for record in device.records if FrameFlags.STILL in record.flags).pose_id == 9
 
 
 async def test_pose_ids_wrap_around(device: Device) -> None:

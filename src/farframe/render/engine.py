@@ -218,9 +218,11 @@ class Engine:
         records = np.zeros(len(frame.views), VIEW_DTYPE)
         staging = np.zeros((len(frame.views), UNIFORM_STRIDE), np.uint8)
         selections = []
+        full_height = frame.full_height or frame.height
+        band = (frame.first_row / full_height, (frame.first_row + frame.height) / full_height)
         for index, (view, port) in enumerate(zip(frame.views, ports, strict=True)):
             matrix = view_projection(view, placement.origin)
-            fill_view(records[index], view, port, frame.scene, matrix, self._environment.irradiance)
+            fill_view(records[index], view, port, frame.scene, matrix, self._environment.irradiance, band)
             if placement.placement is None:
                 selections.append(Selection(np.zeros((0, COMMAND_FIELDS), np.uint32), (), (), 0, 0))
                 continue

@@ -34,7 +34,8 @@ FULL_QUALITY = Quality()
 @dataclass(frozen=True, slots=True)
 class FrameInput:
     """What to draw. One or two ``views`` (two are drawn side by side, each half as wide), ``width`` and ``height`` of
-    the output in pixels; ``read_depth`` also fills the frame's depth."""
+    the output in pixels; ``read_depth`` also fills the frame's depth. A frame that is a band of a larger picture (see
+    ``bands``) says so: the picture's ``full_height`` and the band's ``first_row`` in it, both in output pixels."""
 
     views: tuple[View, ...]
     width: int
@@ -42,6 +43,8 @@ class FrameInput:
     quality: Quality
     scene: RenderScene
     read_depth: bool = False
+    first_row: int = 0
+    full_height: int | None = None
 
 
 @dataclass(slots=True)
@@ -163,9 +166,11 @@ def fill_view(
     scene: RenderScene,
     matrix: NDArray[np.float64],
     irradiance: NDArray[np.float64],
+    band: tuple[float, float] = (0.0, 1.0),
 ) -> None:
     """Write the uniform of a view into ``record``, one row of :data:`VIEW_DTYPE`.
 
+    ``band``: where the viewport's rows lie in the whole picture, from 0 (its upper edge) to 1 (its lower edge).
     ``matrix``: its :func:`view_projection`; ``irradiance``: (9, 3) harmonics of the environment before rotation.
     """
     rotation = rotation_matrix(view.orientation)
@@ -186,6 +191,7 @@ def fill_view(
     record["irradiance"][:, :3] = rotate_harmonics(irradiance, scene.environment_rotation) * image_light
     angle = scene.environment_rotation
     record["environment"] = (math.cos(angle), math.sin(angle), image_light, 0.0)
-    record["viewport"] = (viewport.x, viewport.y, 1.0 / viewport.width, 1.0 / viewport.height)
+    rows = viewport.height / (band[1] - band[0])
+    record["viewport"] = (viewport.x, viewport.y - band[0] * rows, 1.0 / viewport.width, 1.0 / rows)
     record["backdrop_top"] = (*BACKDROP_TOP, BACKDROP_POOL)
     record["backdrop_bottom"] = (*BACKDROP_BOTTOM, math.inf)

@@ -34,6 +34,7 @@ import structlog
 
 from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, PoseRecord, View
 from farframe.render import Engine, FrameInput, Quality, QualityGovernor, RenderedFrame, RenderScene
+from farframe.render.bands import render_in_bands
 from farframe.stream.encoder import EncodedFrame, H264Encoder
 
 log = structlog.get_logger("farframe.frames")
@@ -43,6 +44,9 @@ T = TypeVar("T")
 RTP_CLOCK_HZ = 90_000
 MOTION_FRAME_SECONDS = 1 / 30
 """What a moving frame may take to draw and read back before quality gives way."""
+
+STILL_BANDS = 6
+"""On a CPU the full-quality picture takes a while: it is drawn in so many bands, and given up when the device moves."""
 
 BACKLOG_POLL_SECONDS = 0.004
 """How often the render thread looks again while the network holds frames back."""
@@ -344,6 +348,18 @@ class FrameLoop:
         if stream.still_sent:
             return "repeat", keep_alive_at
         return "repeat" if stream.drawn_full else "still", stream.changed_at + self._still_delay
+
+    def _interrupted(self, stream: _Stream, pose: PoseRecord, video: VideoSettings) -> bool:
+        """Whether something has come that the full-quality picture must not hold up."""
+        with self._lock:
+            newest = stream.pose or pose
+            return (
+                bool(self._jobs)
+                or self._stopping
+                or self._stream is not stream
+                or stream.video != video
+                or newest.views != pose.views
+            )
 
     def _hand_off(self, drawn: _Drawn) -> None:
         """Give a picture to the encode thread; there is room, since nothing is drawn otherwise."""

@@ -1,0 +1,84 @@
+"""A frame drawn in horizontal bands, so that a long one can be given up when something more urgent comes.
+
+A band is the same view with a part of its field of view. In the plane of the picture the projection is linear, so
+the bands together are the pixels of the whole frame; what lies outside a band is culled, so they cost little more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from farframe.protocol.records import View
+from farframe.render.frame import FrameInput, RenderedFrame
+
+MIN_BAND_ROWS = 32
+"""Thinner bands would draw parts on their borders more than is saved."""
+
+
+class Renderer(Protocol):
+    """What draws a frame: :class:`farframe.render.Engine`."""
+
+    def render(self, frame: FrameInput) -> RenderedFrame:
+        """See :meth:`farframe.render.Engine.render`."""
+
+
+def band_view(view: View, top: float, bottom: float) -> View:
+    """The part of a view between two heights of its picture, given from 0 (upper edge) to 1 (lower edge)."""
+    up, down = math.tan(view.fov.up), math.tan(view.fov.down)
+    return replace(
+        view,
+        fov=replace(view.fov, up=math.atan(up + (down - up) * top), down=math.atan(up + (down - up) * bottom)),
+    )
+
+
+def band_rows(height: int, count: int) -> list[tuple[int, int]]:
+    """First and last row (exclusive) of about ``count`` bands of an even height; all have even heights."""
+    count = max(1, min(count, height // MIN_BAND_ROWS))
+    edges = [round(height * index / count / 2) * 2 for index in range(count)] + [height]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def render_in_bands(
+    renderer: Renderer, frame: FrameInput, count: int, abandon: Callable[[], bool]
+) -> RenderedFrame | None:
+    """Draw ``frame`` at full scale in about ``count`` bands; ``None`` as soon as ``abandon()`` says so between two.
+
+    The pixels of the result are memory of its own. ``triangles`` and ``draws`` count parts in several bands several
+    times. Raises ``ValueError`` for a frame with depth or of reduced scale: these are not worth splitting.
+    """
+    if frame.read_depth or frame.quality.scale != 1.0:
+        raise ValueError("only full-scale frames without depth are drawn in bands")
+    rows = band_rows(frame.height, count)
+    if len(rows) == 1:
+        return renderer.render(frame)
+    pixels = np.empty((frame.height, frame.width, 4), np.uint8)
+    drawn: list[RenderedFrame] = []
+    for first, last in rows:
+        if drawn and abandon():
+            return None
+        views = tuple(band_view(view, first / frame.height, last / frame.height) for view in frame.views)
+        band = renderer.render(
+            replace(frame, views=views, height=last - first, first_row=first, full_height=frame.height)
+        )
+        pixels[first:last] = band.pixels
+        band.release()
+        drawn.append(band)
+    waited = sum(band.draw_end - band.draw_start for band in drawn)
+    return RenderedFrame(
+        pixels=pixels,
+        width=frame.width,
+        height=frame.height,
+        depth=None,
+        draw_start=drawn[0].draw_start,
+        draw_end=drawn[0].draw_start + waited,
+        read_back=drawn[-1].read_back,
+        triangles=sum(band.triangles for band in drawn),
+        draws=sum(band.draws for band in drawn),
+        reduced_parts=max(band.reduced_parts for band in drawn),
+        samples=drawn[0].samples,
+    )
