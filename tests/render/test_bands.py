@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -63,7 +65,7 @@ def test_rows_are_even_and_cover_everything() -> None:
         rows = band_rows(height, 6)
         assert rows[0][0] == 0
         assert rows[-1][1] == height
-        assert all(a[1] == b[0] for a, b in zip(rows, rows[1:], strict=False))
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(rows))
         assert all((last - first) % 2 == 0 and last > first for first, last in rows)
 
 

@@ -6,6 +6,7 @@ the bands together are the pixels of the whole frame; what lies outside a band i
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,7 +41,7 @@ def band_rows(height: int, count: int) -> list[tuple[int, int]]:
     """First and last row (exclusive) of about ``count`` bands of an even height; all have even heights."""
     count = max(1, min(count, height // MIN_BAND_ROWS))
     edges = [round(height * index / count / 2) * 2 for index in range(count)] + [height]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))
 
 
 def render_in_bands(

@@ -314,9 +314,15 @@ class FrameLoop:
         else:
             moving = action == "move"
             quality = governor.choose(moving=moving)
-            frame = engine.render(
-                FrameInput(views=pose.views, width=video.width, height=video.height, quality=quality, scene=self.scene)
+            wanted = FrameInput(
+                views=pose.views, width=video.width, height=video.height, quality=quality, scene=self.scene
             )
+            if moving or engine.adapter_kind == "gpu":
+                frame = engine.render(wanted)
+            else:
+                frame = render_in_bands(engine, wanted, STILL_BANDS, lambda: self._interrupted(stream, pose, video))
+                if frame is None:
+                    return True
             governor.observe(quality, frame.read_back - frame.draw_start, moving=moving)
             flags = FrameFlags.NONE if moving else FrameFlags.STILL
             stream.drawn_views, stream.drawn_video = pose.views, video
