@@ -273,6 +273,17 @@ async def test_public_addresses_replace_the_bound_one(make_handler: Any) -> None
     await receiver.close()
 
 
+async def test_public_addresses_of_another_kind_than_the_bound_one_are_refused(make_handler: Any) -> None:
+    receiver = ReceiverTransport(bind_host="127.0.0.1")
+    sockets = udp_sockets()
+    config = TransportConfig("127.0.0.1", ("2001:db8::7",))
+    offer = await receiver.create_offer()
+    with pytest.raises(FarframeError, match="public address"):
+        await DeviceTransport.accept(offer, config, make_handler())
+    await receiver.close()
+    assert udp_sockets() == sockets
+
+
 async def test_all_interfaces_are_announced_for_the_unspecified_address(make_handler: Any) -> None:
     receiver = ReceiverTransport(bind_host="127.0.0.1")
     device = await DeviceTransport.accept(await receiver.create_offer(), TransportConfig("0.0.0.0"), make_handler())

@@ -414,12 +414,6 @@ class MediaTransport:
         """Time from a consent check to its answer, the newest; 0 before the first."""
         return self._connection.round_trip_seconds
 
-    @property
-    def write_backlog_bytes(self) -> int:
-        """Bytes that the operating system has not taken yet."""
-        pair = self._connection._nominated.get(1)
-        return int(pair.protocol.transport.get_write_buffer_size()) if pair is not None else 0
-
     def parameters(self, setup: str) -> TransportParameters:
         """Our side of a description."""
         fingerprints = tuple(
@@ -439,7 +433,14 @@ class MediaTransport:
                 f"The video transport has no UDP port: {error}.",
                 next_step="Widen the server's port range.",
             ) from error
-        return tuple(self._announced())
+        announced = tuple(self._announced())
+        if not announced:
+            raise FarframeError(
+                Result.FAIL,
+                "None of the server's public addresses is of the kind (IPv4, IPv6) that its sockets are bound to.",
+                next_step="Name a public address of that kind, or bind another host.",
+            )
+        return announced
 
     def _announced(self) -> list[LocalCandidate]:
         announced: list[LocalCandidate] = []
@@ -517,7 +518,7 @@ class MediaTransport:
     def send_rtp(self, data: bytes) -> None:
         """Encrypt and send one RTP packet; silently nothing when there is no path."""
         pair = self._connection._nominated.get(1)
-        if pair is None or self._dtls.state != "connected":
+        if pair is None or self._dtls.state != "connected" or pair.protocol.transport.is_closing():
             return
         protected = self._dtls._tx_srtp.protect(data)
         pair.protocol.transport.sendto(protected, pair.remote_addr)
@@ -527,7 +528,7 @@ class MediaTransport:
     def send_rtcp(self, data: bytes) -> None:
         """Encrypt and send one compound RTCP packet; silently nothing when there is no path."""
         pair = self._connection._nominated.get(1)
-        if pair is None or self._dtls.state != "connected":
+        if pair is None or self._dtls.state != "connected" or pair.protocol.transport.is_closing():
             return
         protected = self._dtls._tx_srtp.protect_rtcp(data)
         pair.protocol.transport.sendto(protected, pair.remote_addr)

@@ -67,7 +67,7 @@ class EncodedFrame:
 
 
 class H264Encoder:
-    """A running x264 of fixed picture size. Use it from one thread at a time.
+    """A running x264 of fixed picture size. One thread at a time may encode.
 
     ``width`` and ``height`` are even, in pixels; ``bitrate`` and ``max_bitrate`` are bits per second, the latter is the
     ceiling for :meth:`set_bitrate`; ``frames_per_second`` is the fastest pace of frames; ``threads`` slices a picture
@@ -125,9 +125,11 @@ class H264Encoder:
         return self._bitrate
 
     def set_bitrate(self, bits_per_second: int) -> None:
-        """Aim at another rate, limited to ``MIN_BITRATE`` .. ``max_bitrate``, without a keyframe."""
+        """Aim at another rate from the next frame on, without a keyframe. Any thread may call this.
+
+        The rate is limited to ``MIN_BITRATE`` .. ``max_bitrate``.
+        """
         self._bitrate = max(MIN_BITRATE, min(int(bits_per_second), self.max_bitrate))
-        self._apply_bitrate()
 
     def _apply_bitrate(self) -> None:
         wanted = int(self._bitrate * self.frames_per_second * self._spacing_seconds)
@@ -141,7 +143,6 @@ class H264Encoder:
             spacing = (pts - self._last_pts) / CLOCK_RATE_HZ
             if spacing <= _LONGEST_SPACING_SECONDS:
                 self._spacing_seconds += _SPACING_SMOOTHING * (spacing - self._spacing_seconds)
-                self._apply_bitrate()
         self._last_pts = pts
 
     def encode(self, rgba: NDArray[np.uint8], pts: int, *, keyframe: bool = False) -> EncodedFrame:
@@ -157,6 +158,7 @@ class H264Encoder:
         if self._last_pts is not None and pts <= self._last_pts:
             raise ValueError(f"time stamps must grow: {pts} after {self._last_pts}")
         self._follow_pace(pts)
+        self._apply_bitrate()
         source = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(rgba), format="rgba")
         picture = self._reformatter.reformat(
             source,
