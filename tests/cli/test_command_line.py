@@ -173,7 +173,9 @@ def test_a_missing_model_is_told(tmp_path: Path) -> None:
     path = connection_file(tmp_path, 1)
     done = farframe("render", "nothing.glb", "--out", tmp_path / "x.png", "--connection", path)
     assert done.returncode == 1
-    assert "There is no file nothing.glb." in done.stderr
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("farframe: There is no file nothing.glb. ")
 
 
 def test_options_of_up_become_the_services_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,9 @@ async def _frame(
     from farframe.client._uploads import is_uri
 
     columns = (TextColumn("{task.description:<24}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=error_console(), transient=True) as progress:
+    console = error_console()
+    # Into a file or a pipe, bars would only be noise around the one line that counts.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         async with context.client() as client:
             uri = model
             if not is_uri(model):
