@@ -183,6 +183,8 @@ async def test_a_session_that_fails_says_why(client: RemoteRenderingClient, serv
     with pytest.raises(SessionFailedError, match="No adapter") as caught:
         await session.wait_until_ready()
     assert (caught.value.session_status, caught.value.code) == ("Error", "StartFailed")
+    assert session.properties.error is not None
+    assert session.properties.error.message == "No adapter."
 
 
 async def test_waiting_ends(client: RemoteRenderingClient, service: FakeService) -> None:

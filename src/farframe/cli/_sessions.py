@@ -23,8 +23,7 @@ def facts_of(properties: SessionProperties) -> dict[str, Any]:
         "handshakePort": properties.handshake_port,
         "inspectorPort": properties.inspector_port,
         "teraflops": properties.teraflops,
-        "errorCode": properties.error_code or None,
-        "errorMessage": properties.error_message or None,
+        "error": {"code": properties.error.code, "message": properties.error.message} if properties.error else None,
     }
     return {name: value for name, value in facts.items() if value is not None}
 
@@ -43,8 +42,8 @@ def text_of(properties: SessionProperties) -> str:
         rows.append(("inspector", f"https://{properties.hostname}:{properties.inspector_port}"))
     if properties.teraflops:
         rows.append(("teraflops", f"{properties.teraflops:g}"))
-    if properties.error_code:
-        rows.append(("error", f"{properties.error_code}: {properties.error_message}"))
+    if properties.error:
+        rows.append(("error", f"{properties.error.code}: {properties.error.message}"))
     return table([list(row) for row in rows])
 
 

@@ -30,7 +30,7 @@ from farframe.client.errors import (
 from farframe.client.frame import Frame, FrameStream, FrameTimings
 from farframe.client.management import RemoteRenderingClient, ViewerLink
 from farframe.client.runtime import ConnectionStatistics, LoadedModel, LoadProgress, RuntimeConnection
-from farframe.client.session import Session, SessionProperties
+from farframe.client.session import Session, SessionFailure, SessionProperties
 from farframe.protocol.errors import Result
 from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, View
 
@@ -66,6 +66,7 @@ __all__ = [
     "Session",
     "SessionEndedError",
     "SessionFailedError",
+    "SessionFailure",
     "SessionProperties",
     "TooManyRequestsError",
     "UploadProgress",

@@ -24,12 +24,20 @@ POLL_MAX_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
+class SessionFailure:
+    """Why a session has status Error: a stable code and a sentence."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class SessionProperties:
     """What the service last said about a session.
 
     ``status`` is Starting, Ready, Stopped, Error or Expired. ``elapsed_minutes`` and ``lease_minutes`` are whole
     minutes, counted from Ready. ``hostname`` and the ports are set while Ready; ``teraflops`` is what the server's
-    graphics adapter was measured at. ``error_code`` and ``error_message`` are set with status Error.
+    graphics adapter was measured at. ``error`` is set with status Error.
     """
 
     id: str
@@ -42,8 +50,7 @@ class SessionProperties:
     handshake_port: int | None = None
     inspector_port: int | None = None
     teraflops: float | None = None
-    error_code: str = ""
-    error_message: str = ""
+    error: SessionFailure | None = None
 
 
 def properties_of(session: wire.Session) -> SessionProperties:
@@ -59,8 +66,7 @@ def properties_of(session: wire.Session) -> SessionProperties:
         handshake_port=session.handshake_port or None,
         inspector_port=session.arr_inspector_port or None,
         teraflops=session.teraflops or None,
-        error_code=session.error.code if session.error else "",
-        error_message=session.error.message if session.error else "",
+        error=SessionFailure(session.error.code, session.error.message) if session.error else None,
     )
 
 
@@ -130,11 +136,11 @@ class Session:
     def _failed(self) -> SessionFailedError:
         properties = self.properties
         if properties.status == "Error":
-            message = properties.error_message or "no reason was given"
+            failure = properties.error or SessionFailure("", "no reason was given")
             return SessionFailedError(
-                f"The session {self.id} failed: {message.rstrip('.')}.",
+                f"The session {self.id} failed: {failure.message.rstrip('.')}.",
                 session_status="Error",
-                code=properties.error_code,
+                code=failure.code,
                 next_step="Create another session; the service's log says more.",
             )
         how = {"Stopped": "was stopped", "Expired": "has expired"}.get(properties.status, f"is {properties.status}")
