@@ -86,7 +86,10 @@ class ModelLoader:
         if self._warming is not None:
             self._warming.cancel()
             await asyncio.wait([self._warming])
-        await self._kill_worker()
+        # The load that is under way sees its worker end and cleans up; what waits for its turn sees the flag.
+        self._signal_worker()
+        async with self._turn:
+            await self._kill_worker()
 
     @property
     def worker_pid(self) -> int | None:
@@ -208,20 +211,35 @@ class ModelLoader:
         except BaseException:
             await self._kill_worker()
             raise
+        if self._ended():
+            await self._kill_worker()
+            raise _ending()
         return self._worker
 
     async def _kill_worker(self) -> None:
         """End the worker and its job at once: they are a process group of their own."""
+        self._signal_worker()
         worker, self._worker = self._worker, None
         if worker is None:
             return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(worker.pid, signal.SIGKILL)
+        if worker.stdout is not None:
+            # A stream that was left full is never seen to end, and the process not to have ended.
+            while await worker.stdout.read(65_536):
+                pass
         await worker.wait()
         if worker.stdin is not None:
             worker.stdin.close()
             with contextlib.suppress(OSError):
                 await worker.stdin.wait_closed()
+
+    def _ended(self) -> bool:
+        """Whether the loader was closed, perhaps while the caller waited."""
+        return self._closed
+
+    def _signal_worker(self) -> None:
+        if self._worker is not None and self._worker.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._worker.pid, signal.SIGKILL)
 
     async def _replace_worker(self) -> None:
         """Kill the worker, and warm the next one in the background."""

@@ -44,6 +44,9 @@ EXIT_REFUSED = 3
 LEVELS_SHARE = 0.5
 """How much of the time may go into levels of detail; what is not reached by then goes without."""
 
+THREADS_BYTES = 256 * 1024**2
+"""Address space, hardly ever touched, that threads reserve for stacks and heaps."""
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
@@ -146,11 +149,14 @@ def _run_and_exit(job: Job, parent: int) -> NoReturn:
         else:
             traceback.print_exc()
             failure = Failure(Result.FAIL, "The server could not read or write the model's files.", "Try again.")
-    except BaseException:
+    except BaseException as error:
         traceback.print_exc()
         failure = Failure(
             Result.FILE_CORRUPT, "The model could not be read.", "Export it again, or check it with the glTF validator."
         )
+        # How Python says that there is no address space left for a thread's stack.
+        if isinstance(error, RuntimeError) and "new thread" in str(error):
+            failure = _too_large("The model does not fit into the memory that is allowed.")
     else:
         os._exit(0)
     with contextlib.suppress(OSError, MemoryError):
@@ -211,9 +217,9 @@ class _Reporter:
 def confine(limits: LoadLimits, parent: int) -> None:
     """Give up, for good, what reading a model does not need; what the kernel does not allow to give up is kept.
 
-    Memory is limited to what the process has now plus ``max_memory_bytes``, processor time to ``max_seconds`` on every
-    processor, files to ``max_memory_bytes`` each; no core dumps, no new privileges, no network, no input, and no
-    capabilities but those by which root reads others' files.
+    Address space is limited to what the process has now plus ``max_memory_bytes`` and its threads' needs, processor
+    time to ``max_seconds`` on every processor, files to ``max_memory_bytes`` each; no core dumps, no new privileges, no
+    network, no input, and no capabilities but those by which root reads others' files.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -235,7 +241,7 @@ def confine(limits: LoadLimits, parent: int) -> None:
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_FSIZE, limits.max_memory_bytes),
         (resource.RLIMIT_NOFILE, _MAX_OPEN_FILES),
-        (resource.RLIMIT_AS, size_now + limits.max_memory_bytes),
+        (resource.RLIMIT_AS, size_now + THREADS_BYTES + limits.max_memory_bytes),
     ):
         _, hard = resource.getrlimit(what)
         lowered = value if hard == resource.RLIM_INFINITY else min(value, hard)
