@@ -128,7 +128,7 @@ class Connection:
             self._video,
             min(START_BITRATE, self._config.max_bitrate),
             transport.send_video,
-            self._on_sent,
+            self._on_sending,
             lambda: transport.backlog,
         )
 
@@ -233,7 +233,7 @@ class Connection:
 
     # Frames -----------------------------------------------------------------------------------------------------
 
-    def _on_sent(self, record: FrameRecord) -> None:
+    def _on_sending(self, record: FrameRecord) -> None:
         if self._transport is not None and not self._closing:
             self._transport.send_frame_record(encode_frame(record))
             self._ledger.add(record)

@@ -80,7 +80,7 @@ class _Stream:
     """One device's video. Only the fields of a thread's own section are written by that thread."""
 
     send: Callable[[EncodedFrame], None]
-    on_sent: Callable[[FrameRecord], None]
+    on_sending: Callable[[FrameRecord], None]
     backlog: Callable[[], int]
     # under the lock
     video: VideoSettings
@@ -179,15 +179,15 @@ class FrameLoop:
         video: VideoSettings,
         bitrate: int,
         send: Callable[[EncodedFrame], None],
-        on_sent: Callable[[FrameRecord], None],
+        on_sending: Callable[[FrameRecord], None],
         backlog: Callable[[], int],
     ) -> None:
         """Begin a device's video; the first frame is a keyframe.
 
-        ``send`` is called in the encode thread and must schedule the sending in the event loop; ``on_sent`` follows
-        there with the frame's record. ``backlog`` is called in the render thread: frames that are not yet sent.
+        ``send`` is called in the encode thread and must schedule the sending in the event loop; ``on_sending`` comes
+        there just before, with the frame's record. ``backlog`` is called in the render thread: frames that are not yet sent.
         """
-        stream = _Stream(send=send, on_sent=on_sent, backlog=backlog, video=video, bitrate=bitrate)
+        stream = _Stream(send=send, on_sending=on_sending, backlog=backlog, video=video, bitrate=bitrate)
         with self._lock:
             self._stream = stream
             self._wake.notify()
@@ -203,12 +203,12 @@ class FrameLoop:
             self._encode_wake.notify()
 
     def set_pose(self, pose: PoseRecord, received_us: int) -> None:
-        """The newest pose; an older one that overtook it (ids count modulo 2^32) is ignored."""
+        """The newest pose. One that it overtook (ids count modulo 2^32), or the same again, is ignored."""
         with self._lock:
             stream = self._stream
             if stream is None:
                 return
-            if stream.pose is not None and (pose.pose_id - stream.pose.pose_id) & 0x80000000:
+            if stream.pose is not None and not 0 < (pose.pose_id - stream.pose.pose_id) % 2**32 < 2**31:
                 return
             stream.pose = pose
             stream.pose_received_us = received_us
@@ -435,8 +435,9 @@ class FrameLoop:
             if self._stream is not stream:
                 return
         with contextlib.suppress(RuntimeError):  # the event loop has ended
+            # Stamped right before the packets leave, in the order in which the event loop does the two.
+            self._loop.call_soon_threadsafe(self._sending, stream, record)
             stream.send(encoded)
-            self._loop.call_soon_threadsafe(self._sent, stream, record)
 
     @staticmethod
     def _encoder(stream: _Stream, video: VideoSettings, bitrate: int) -> H264Encoder:
@@ -500,6 +501,6 @@ class FrameLoop:
             stream.encoder.close()
             stream.encoder = None
 
-    def _sent(self, stream: _Stream, record: FrameRecord) -> None:
+    def _sending(self, stream: _Stream, record: FrameRecord) -> None:
         if self._stream is stream:
-            stream.on_sent(replace(record, sent_us=microseconds() - record.pose_received_us))
+            stream.on_sending(replace(record, sent_us=microseconds() - record.pose_received_us))
