@@ -281,6 +281,36 @@ def test_an_empty_model_draws_nothing(engine: Engine, placed: Placed) -> None:
     assert frame.pixels[..., :3].min() > 100
 
 
+def test_overflowing_matrices_only_hide_their_instance(engine: Engine, placed: Placed) -> None:
+    model = red_box()
+    model.instance_part = np.zeros(4, np.int32)
+    model.instance_node = np.zeros(4, np.int32)
+    model.instance_matrix = np.tile(np.eye(4), (4, 1, 1))
+    model.instance_matrix[1, 0, 0] = 1e300
+    model.instance_matrix[2, :3, 3] = np.inf
+    model.instance_matrix[3, :3, :3] = 0.0
+    scene = placed(model)
+    scene.background = (0.0, 0.0, 0.0)
+    for quality in (FAST, Quality(1, 1.0, 2.0)):
+        frame = shoot(engine, scene, look_at((0, 0, 5)), quality=quality)
+        assert frame.draws >= 1
+        assert tuple(frame.pixels[45, 80]) == (255, 0, 0, 255)
+
+
+def test_a_band_with_one_sample_shows_its_part_of_the_backdrop(engine: Engine) -> None:
+    from dataclasses import replace
+
+    whole = FrameInput((look_at((0, 0, 5)),), 160, 120, FAST, RenderScene())
+    upper = engine.render(replace(whole, height=60, first_row=0, full_height=120))
+    lower = engine.render(replace(whole, height=60, first_row=60, full_height=120))
+    complete = engine.render(whole)
+    both = np.concatenate([upper.pixels, lower.pixels]).astype(int)
+    # The dither differs, the gradient does not.
+    assert np.abs(both - complete.pixels).max() <= 2
+    for frame in (upper, lower, complete):
+        frame.release()
+
+
 def test_many_instances_of_one_part(engine: Engine, placed: Placed) -> None:
     builder = ModelBuilder()
     builder.part(box(0.3), Material(metallic=0.0))

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from wgpu.backends.wgpu_native import extras
 
 from farframe.asset.model import Model
+from farframe.protocol.errors import FarframeError, Result
 from farframe.render import environment, flops
 from farframe.render.device import AdapterChoice, AdapterInfo, AdapterKind, request_device
 from farframe.render.frame import (
@@ -133,6 +134,12 @@ class Engine:
             for _ in prime(self, resource):
                 yield 1.0
             complete = True
+        except wgpu.GPUOutOfMemoryError as error:
+            raise FarframeError(
+                Result.EXCEEDS_MEMORY_LIMIT,
+                f"The model {model.name!r} does not fit into the memory of {self.adapter_name}.",
+                next_step="Simplify it, or unload other models first.",
+            ) from error
         finally:
             if not complete:
                 resource.destroy()
@@ -168,7 +175,7 @@ class Engine:
         ports = viewports(len(frame.views), attachments.width, attachments.height)
         selections = self._select_views(frame, placement, ports)
         self._write_commands(selections)
-        self._draw(frame.scene, placement, selections, ports, attachments, read_depth=frame.read_depth)
+        self._draw(frame, placement, selections, ports, attachments)
         draw_end = time.perf_counter()
         pixels, depth, release = self._read_back(attachments, read_depth=frame.read_depth)
         return RenderedFrame(
@@ -253,34 +260,33 @@ class Engine:
 
     def _draw(
         self,
-        scene: RenderScene,
+        frame: FrameInput,
         placement: ScenePlacement,
         selections: list[Selection],
         ports: tuple[Viewport, ...],
         attachments: Attachments,
-        *,
-        read_depth: bool,
     ) -> None:
         """Record and submit the passes, and wait until they are done."""
         encoder = self._device.create_command_encoder()
-        studio = scene.background is None
-        # With one sample the backdrop is copied in before; with four it is drawn behind what the surfaces left free.
-        copied = studio and attachments.samples == 1
+        background = frame.scene.background
+        # With one sample the backdrop is copied in before; with four, or in a band of a larger picture, it is drawn
+        # behind what the surfaces left free.
+        copied = background is None and attachments.samples == 1 and frame.full_height is None
         if copied:
             self._record_backdrop_copy(encoder, attachments, ports)
-        clear = None if copied else scene.background or (0.0, 0.0, 0.0)
-        passing = encoder.begin_render_pass(**attachments.pass_descriptor(clear, keep_depth=read_depth))
+        clear = None if copied else background or (0.0, 0.0, 0.0)
+        passing = encoder.begin_render_pass(**attachments.pass_descriptor(clear, keep_depth=frame.read_depth))
         first = 0
         for index, (selection, port) in enumerate(zip(selections, ports, strict=True)):
             self._set_view(passing, index, port)
             self._draw_runs(passing, placement, selection.opaque, first, attachments.samples)
-            if studio and not copied:
-                passing.set_pipeline(self.pipelines.backdrop(attachments.samples))
+            if background is None and not copied:
+                passing.set_pipeline(self.pipelines.backdrop(attachments.samples, behind=True))
                 passing.draw(3)
             self._draw_runs(passing, placement, selection.blended, first, attachments.samples)
             first += len(selection.commands)
         passing.end()
-        if read_depth:
+        if frame.read_depth:
             self._record_linear_depth(encoder, attachments, ports)
         self._fence.record(encoder)
         self._device.queue.submit([encoder.finish()])
@@ -315,7 +321,7 @@ class Engine:
             passing = encoder.begin_render_pass(
                 color_attachments=[{"view": view, "load_op": "clear", "store_op": "store", "clear_value": (0, 0, 0, 1)}]
             )
-            passing.set_pipeline(self.pipelines.backdrop(1))
+            passing.set_pipeline(self.pipelines.backdrop(1, behind=False))
             for index, port in enumerate(ports):
                 self._set_view(passing, index, port)
                 passing.draw(3)

@@ -122,6 +122,8 @@ def _lookup(image: Floats, directions: Floats) -> Floats:
 def _resample(image: Floats, size: int) -> Floats:
     """An octahedral map (s, s, 3) at ``size`` by a tent filter; border texels stay on the fold."""
     old = image.shape[0]
+    if old == size:
+        return image
     position = np.linspace(0.0, old - 1.0, size)
     width = max(1.0, old / size)
     matrix = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(old)) / width).astype(np.float32)
@@ -261,8 +263,8 @@ def studio() -> Environment:
     base = studio_radiance(octahedral_directions(SIZE).reshape(-1, 3)).reshape(SIZE, SIZE, 3)
     pyramid = [base, _resample(base, 128), _resample(base, 64)]
     roughness = [layer / (LAYERS - 1) for layer in range(LAYERS)]
-    smooth = [_prefilter_smooth(pyramid, value, 128, 48) for value in roughness[2:5]]
-    rough = _prefilter_rough(roughness[5:], 40)
+    smooth = [_prefilter_smooth(pyramid, value, 128, 32) for value in roughness[2:5]]
+    rough = _prefilter_rough(roughness[5:], 32)
     # GGX at the first step is narrower than a texel.
     layers = [_encode(_resample(layer, SIZE)) for layer in (base, base, *smooth, *rough)]
     sphere = _fibonacci_sphere(32768)

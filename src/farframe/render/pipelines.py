@@ -168,7 +168,7 @@ class Pipelines:
         self._device = device
         self.created = 0
         self._surfaces: dict[tuple[Variant, int], Any] = {}
-        self._backdrops: dict[int, Any] = {}
+        self._backdrops: dict[tuple[int, bool], Any] = {}
         self._depths: dict[int, Any] = {}
         self._modules: dict[tuple[str, frozenset[tuple[str, str]]], Any] = {}
         stage = wgpu.ShaderStage
@@ -253,22 +253,23 @@ class Pipelines:
             multisample={"count": samples, "alpha_to_coverage_enabled": "ALPHA_TO_COVERAGE" in flags},
         )
 
-    def backdrop(self, samples: int) -> Any:
-        """The pipeline that fills what no surface covered; with one sample it stands alone, without depth."""
-        if samples not in self._backdrops:
+    def backdrop(self, samples: int, *, behind: bool) -> Any:
+        """The pipeline that fills the background: ``behind`` surfaces that are there already, or all of a target."""
+        key = (samples, behind)
+        if key not in self._backdrops:
             module = self._module("backdrop", {})
             depth = {"format": DEPTH_FORMAT, "depth_write_enabled": False, "depth_compare": "greater-equal"}
             self.created += 1
-            self._backdrops[samples] = self._device.create_render_pipeline(
+            self._backdrops[key] = self._device.create_render_pipeline(
                 label="backdrop",
                 layout=self._device.create_pipeline_layout(bind_group_layouts=[self.view_layout]),
                 vertex={"module": module, "entry_point": "full_screen"},
                 fragment={"module": module, "entry_point": "backdrop", "targets": [{"format": COLOR_FORMAT}]},
                 primitive={"topology": "triangle-list"},
-                depth_stencil=depth if samples > 1 else None,
+                depth_stencil=depth if behind else None,
                 multisample={"count": samples},
             )
-        return self._backdrops[samples]
+        return self._backdrops[key]
 
     def linear_depth(self, samples: int) -> Any:
         """The pipeline that turns a depth attachment of ``samples`` into metres."""

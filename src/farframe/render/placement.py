@@ -23,6 +23,10 @@ REBASE_METERS = 256.0
 near the eye, wherever in the world that is."""
 
 
+LOST_METERS = 1e15
+"""Farther away than this, nothing is drawn: files with matrices gone astray must not disturb the rest."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Instances that one call can draw. ``texture_set`` is an index into the resource's, or -1."""
@@ -53,7 +57,9 @@ class ScenePlacement:
         if far:
             self.origin = eye.copy()
         self._key = key
-        self._build([(r, m) for r, m in scene.entries.values() if not r.released and len(r.model.instance_part)])
+        # Files may hold matrices that overflow; such instances become invisible, not a warning.
+        with np.errstate(all="ignore"):
+            self._build([(r, m) for r, m in scene.entries.values() if not r.released and len(r.model.instance_part)])
 
     def _build(self, entries: list[tuple[ModelResource, NDArray[np.float64]]]) -> None:
         variants: dict[Variant, int] = {}
@@ -100,6 +106,9 @@ class ScenePlacement:
         self.batches = [Batch(names[row[1]], order[row[2]], int(row[3])) for row in unique]
         world = np.concatenate(columns["world"])[sort]
         box = np.concatenate(extents)[sort]
+        # What lies nowhere, or farther away than squares of 32-bit floats reach, gets a box that no frustum meets.
+        lost = ~(np.abs(box) < LOST_METERS).all(axis=(1, 2))
+        box[lost] = np.array([[0.0], [-LOST_METERS]])
         extent32 = box[:, 1].astype(np.float32)
         self.placement = Placement(
             center=box[:, 0].astype(np.float32),

@@ -26,7 +26,6 @@ WARM_UP_PIXELS = 16
 SAMPLE_COUNTS = (1, 4)
 
 _USUAL_TEXTURES: tuple[tuple[str, ...], ...] = (
-    (),
     ("base_color",),
     ("base_color", "metallic_roughness", "normal"),
     ("base_color", "metallic_roughness", "normal", "occlusion"),
@@ -35,21 +34,23 @@ _USUAL_TEXTURES: tuple[tuple[str, ...], ...] = (
 
 
 def _usual_materials() -> list[Material]:
-    """The materials that most models are made of."""
-    materials: list[Material] = []
+    """The materials that most models are made of; the plain ones, which parts with vertex colours use too, first."""
+    materials = [Material(), Material(double_sided=True)]
     for textures in _USUAL_TEXTURES:
-        for double_sided in (False, True):
-            material = Material(
-                double_sided=double_sided, emissive=(1.0,) * 3 if "emissive" in textures else (0.0,) * 3
-            )
-            for index, name in enumerate(SLOTS):
-                if name in textures:
-                    setattr(material, f"{name}_texture", TextureSlot(index))
-            materials.append(material)
-    modes: tuple[AlphaMode, ...] = ("mask", "blend")
-    materials += [Material(alpha_mode=mode, base_color_texture=TextureSlot(0), double_sided=True) for mode in modes]
+        material = Material(emissive=(1.0, 1.0, 1.0) if "emissive" in textures else (0.0, 0.0, 0.0))
+        for index, name in enumerate(SLOTS):
+            if name in textures:
+                setattr(material, f"{name}_texture", TextureSlot(index))
+        materials.append(material)
+    base = TextureSlot(0)
+    modes: tuple[AlphaMode, ...] = ("opaque", "mask", "blend")
+    materials += [Material(alpha_mode=mode, base_color_texture=base, double_sided=True) for mode in modes]
     materials += [Material(alpha_mode="blend"), Material(emissive=(1.0, 1.0, 1.0)), Material(unlit=True)]
     return materials
+
+
+PLAIN_MATERIALS = 2
+"""How many of the usual materials are also warmed up with vertex colours."""
 
 
 def _triangle_model(materials: list[Material]) -> Model:
@@ -64,7 +65,7 @@ def _triangle_model(materials: list[Material]) -> Model:
     parts = [
         Part(first, 3, (Level(0, 3, 0.0),), number, low, high)
         for number, material in enumerate(materials)
-        for first in ((0, 3) if material.base_color_texture is None else (0,))
+        for first in ((0, 3) if number < PLAIN_MATERIALS else (0,))
     ]
     srgb = (True, False, False, False, True)
     return Model(
@@ -113,7 +114,8 @@ def prime(engine: Engine, resource: ModelResource) -> Iterator[None]:
     model, parts = resource.model, resource.parts
     if not len(model.instance_part):
         return
-    mirrored = np.linalg.det(model.instance_matrix[:, :3, :3]) < 0.0
+    with np.errstate(all="ignore"):  # a file's matrix may overflow
+        mirrored = np.linalg.det(model.instance_matrix[:, :3, :3]) < 0.0
     part = model.instance_part.astype(np.int64)
     kinds = np.stack([parts.material[part], parts.vertex_color[part], mirrored], axis=1).astype(np.int64)
     some = np.unique(kinds, axis=0, return_index=True)[1]
