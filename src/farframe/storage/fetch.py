@@ -234,7 +234,7 @@ class _Fetch:
                     "Upload the model, or ask the operator to allow the network.",
                 )
             except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError) as error:
-                if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+                if any(isinstance(each, ssl.SSLCertVerificationError) for each in (error, *error.args)):
                     raise _failed(
                         f"{shown} could not be downloaded: the host's certificate is not trusted.",
                         "Use a host with a valid certificate, or ask the operator to trust its authority.",
