@@ -12,6 +12,8 @@ export interface Access {
   readonly accountId: string;
   /** Milliseconds since 1970; undefined when the service did not say. */
   readonly expiresAt: number | undefined;
+  /** The only session that the token is for; undefined when it is for the whole account. */
+  readonly sessionId: string | undefined;
 }
 
 /** Takes the fragment's parameters and removes them from the address bar. Call first of all. */
@@ -36,8 +38,8 @@ export function signOut(): void {
   sessionStorage.removeItem(STORAGE_KEY);
 }
 
-/** Redeems `code`, or takes the token that this tab has. Resolves with the session that the link is for, if any. */
-export async function signIn(code: string | null): Promise<{ access: Access; sessionId: string | undefined }> {
+/** Redeems `code`, or takes the token that this tab has. */
+export async function signIn(code: string | null): Promise<Access> {
   if (code) {
     const link = await redeemLink(code);
     const at = typeof link.expiresAt === "number" ? link.expiresAt * 1000 : Date.parse(link.expiresAt);
@@ -45,9 +47,10 @@ export async function signIn(code: string | null): Promise<{ access: Access; ses
       accessToken: link.accessToken,
       accountId: link.accountId,
       expiresAt: Number.isFinite(at) ? at : undefined,
+      sessionId: link.sessionId ?? undefined,
     };
     sessionStorage.setItem(STORAGE_KEY, JSON.stringify(access));
-    return { access, sessionId: link.sessionId ?? undefined };
+    return access;
   }
   const access = stored();
   if (!access) {
@@ -55,7 +58,7 @@ export async function signIn(code: string | null): Promise<{ access: Access; ses
       nextStep: "Get one with `farframe view`; it is printed by `farframe up`, too.",
     });
   }
-  return { access, sessionId: undefined };
+  return access;
 }
 
 /** The service that this page came from, in the name of `access`. */

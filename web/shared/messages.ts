@@ -20,6 +20,7 @@ const TITLES: Partial<Record<Result, string>> = {
   FileCorrupt: "The model is broken",
   ExceedsMemoryLimit: "The model is too large",
   InvalidUri: "This address cannot be used",
+  DisconnectRequest: "You left the session",
   Cancelled: "Cancelled",
 };
 
@@ -35,6 +36,7 @@ export interface Explanation {
 
 /** Title, sentences and remedy for an error. */
 export function explain(error: FarframeError): Explanation {
+  if (error.status === 403) return { title: "Not allowed", text: error.message, remedy: "sessions" };
   const nextStep = error.nextStep || (error.status === undefined ? nextStepOf(error.result) : "");
   return {
     title: TITLES[error.result] ?? "Something went wrong",

@@ -112,7 +112,6 @@ class Console {
       session.size,
       `started ${new Date(session.creationTime).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}`,
       session.teraflops === undefined ? "" : `${session.teraflops} teraflops`,
-      session.hostname ? `${session.hostname}:${session.handshakePort}` : "",
     ];
     const button = (name: string, label: string, className: string, click: () => void): HTMLElement =>
       h("button", { class: `small ${className}`, "data-testid": name, "data-key": `${name} ${id}`, click }, label);
@@ -246,11 +245,10 @@ function clearProblem(): void {
 async function begin(): Promise<void> {
   placeGlyphs();
   try {
-    const { access } = await signIn(fragment.get("link"));
-    await new Console(access).refresh();
+    await new Console(await signIn(fragment.get("link"))).refresh();
   } catch (thrown) {
     const error = toFarframeError(thrown, "Opening the console");
-    if (error.result === "AuthenticationFailed") signOut();
+    if (error.status === 401) signOut();
     showProblem(error);
   }
 }

@@ -37,7 +37,11 @@ export class Graph {
         scales: { x: { time: false }, y: { range: (_plot, _low, high) => [0, Math.max(10, high * 1.1)] } },
         axes: [
           { ...axis, values: (_plot, values) => values.map((value) => (value === 0 ? "newest" : `${value}`)) },
-          { ...axis, size: 52, values: (_plot, values) => values.map((value) => `${milliseconds(value)}`) },
+          {
+            ...axis,
+            size: 52,
+            values: (_plot, values) => values.map((value) => (value === 0 ? "0" : milliseconds(value))),
+          },
         ],
         series: [{}, ...series],
       },

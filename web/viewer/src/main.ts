@@ -8,7 +8,7 @@
 import {
   Connection,
   type ConnectionStatistics,
-  type FarframeError,
+  FarframeError,
   type FrameRecord,
   type LedgerEntry,
   type LoadedModel,
@@ -53,6 +53,7 @@ declare global {
   }
 }
 
+const WIDE = "(width >= 720px)";
 const RESIZE_DELAY_MILLISECONDS = 250;
 const LEASE_POLL_MILLISECONDS = 15_000;
 const EXTENSION_MINUTES = 10;
@@ -69,6 +70,11 @@ let error: FarframeError | undefined;
 let connection: Connection | undefined;
 let scene: Scene | undefined;
 let lastShown: LedgerEntry | undefined;
+let sceneEmpty = true;
+let panelOpen = matchMedia(WIDE).matches;
+/** Whether the panel is open only because something is being loaded. */
+let openForLoad = false;
+let statisticsOpen = false;
 
 window.farframeViewer = {
   get state() {
@@ -110,7 +116,7 @@ function setState(next: PageState): void {
   byId("panel").hidden = !live || !panelOpen;
   byId("statistics").hidden = !live || !statisticsOpen;
   byId("interrupted").hidden = next !== "interrupted";
-  byId("empty").hidden = !live || window.farframeViewer.models.length > 0;
+  byId("empty").hidden = !live || !sceneEmpty;
   const chip = byId("session-chip");
   chip.hidden = sessionId === undefined;
   chip.dataset.tone = next === "connected" ? "good" : next === "failed" ? "bad" : "busy";
@@ -122,13 +128,18 @@ function setState(next: PageState): void {
   }
 }
 
-let panelOpen = matchMedia("(width >= 720px)").matches;
-let statisticsOpen = false;
-
 function togglePanel(open = !panelOpen): void {
   panelOpen = open;
+  openForLoad = false;
   byId("panel").hidden = !open;
   byId("panel-toggle").setAttribute("aria-expanded", String(open));
+}
+
+/** Shows how a load goes on; on a small screen the panel goes away again when the model is there. */
+function showLoads(): void {
+  if (panelOpen) return;
+  togglePanel(true);
+  openForLoad = !matchMedia(WIDE).matches;
 }
 
 function toggleStatistics(open = !statisticsOpen): void {
@@ -186,8 +197,12 @@ async function connected(management: ManagementClient, id: string, reload: reado
   connection = live;
   const detach = live.attach(video);
   scene = new Scene(live, management, {
+    onEmpty: (empty) => {
+      sceneEmpty = empty;
+      byId("empty").hidden = !empty;
+    },
     onChange: (models, loaded) => {
-      byId("empty").hidden = models.length > 0;
+      if (loaded && openForLoad) togglePanel(false);
       if (loaded && models.length === 1 && !keepCamera) fitView();
       else {
         camera.setBounds(scene?.bounds);
@@ -208,6 +223,7 @@ async function connected(management: ManagementClient, id: string, reload: reado
   live.on("statistics", () => statisticsPanel.update(live));
   const lease = watchLease(management, id);
   resized();
+  video.dataset["quiet"] = "";
   video.focus({ preventScroll: true });
   const loads = Promise.all(reload.map((uri) => scene?.load(uri)));
   void loads.then(() => {
@@ -289,6 +305,7 @@ async function run(): Promise<void> {
   let management: ManagementClient | undefined;
   let reload: readonly string[] = [];
   let code = fragment.get("link");
+  let bound = false;
   sessionId = fragment.get("session") ?? undefined;
   const first = fragment.get("model");
   if (first) reload = [first];
@@ -297,16 +314,19 @@ async function run(): Promise<void> {
       if (!management) {
         setState("link");
         showProgress("link");
-        const { access, sessionId: linked } = await signIn(code);
+        const access = await signIn(code);
         code = null;
         tokenOf = access.accessToken;
         management = managementFor(access);
-        sessionId = linked ?? sessionId;
+        // A link for one session opens that session and no other.
+        bound = access.sessionId !== undefined;
+        sessionId = access.sessionId ?? sessionId;
       }
       sessionId ??= await pickSession(management);
       rememberSession(sessionId);
       if (!(await waitForServer(management, sessionId))) {
-        sessionId = undefined;
+        if (bound) throw new FarframeError("DisconnectRequest", "The session goes on starting.");
+        forgetSession();
         continue;
       }
       const kept = reload;
@@ -317,14 +337,17 @@ async function run(): Promise<void> {
       error = toFarframeError(thrown, "Connecting");
     }
     if (error.result === "DisconnectRequest") {
-      forgetSession();
       reload = [];
-      error = undefined;
-      continue;
+      if (!bound) {
+        forgetSession();
+        error = undefined;
+        continue;
+      }
+      error = new FarframeError(error.result, "The session goes on until its lease ends.");
     }
-    if (error.result === "AuthenticationFailed") signOut();
+    if (error.status === 401) signOut();
     setState("failed");
-    const allowed: Remedy[] = management ? ["sessions"] : [];
+    const allowed: Remedy[] = management && !bound ? ["sessions"] : [];
     if (sessionId !== undefined || !management) allowed.push("reconnect");
     const remedy = await showError(error, allowed);
     error = undefined;
@@ -346,12 +369,16 @@ function forgetSession(): void {
 }
 
 function listen(): void {
+  for (const event of ["blur", "keydown"]) video.addEventListener(event, () => delete video.dataset["quiet"]);
   placeGlyphs();
   new OrbitControls(camera, video, { onChange: sendPose, onFit: fitView });
   new ResizeObserver(resized).observe(stage);
 
   const on = (id: string, listener: () => void): void => byId(id).addEventListener("click", listener);
-  const loadSample = (): void => void scene?.load(SAMPLE_URI);
+  const loadSample = (): void => {
+    showLoads();
+    void scene?.load(SAMPLE_URI);
+  };
   const chooseFile = (): void => byId("file-input").click();
   on("sample", loadSample);
   on("empty-sample", loadSample);
@@ -389,7 +416,7 @@ function listen(): void {
       if (!input.files?.length) return;
       try {
         const files = filesOfInput(input.files);
-        togglePanel(true);
+        showLoads();
         void scene?.loadFiles(files);
       } catch (thrown) {
         scene?.report(thrown);
@@ -411,7 +438,7 @@ function listen(): void {
     event.preventDefault();
     dragging(-dragDepth);
     if (!event.dataTransfer || !scene) return;
-    togglePanel(true);
+    showLoads();
     filesOfDrop(event.dataTransfer).then(
       (files) => scene?.loadFiles(files),
       (thrown: unknown) => scene?.report(thrown),

@@ -80,6 +80,8 @@ class Activity {
 export interface SceneEvents {
   /** The models changed; `loaded` is the newest when one came. */
   onChange(models: readonly LoadedModel[], loaded: LoadedModel | undefined): void;
+  /** Whether the scene is empty and nothing is on its way into it. */
+  onEmpty(empty: boolean): void;
 }
 
 export class Scene {
@@ -88,6 +90,7 @@ export class Scene {
   readonly #events: SceneEvents;
   readonly #models: LoadedModel[] = [];
   #last: Promise<unknown> = Promise.resolve();
+  #loading = 0;
 
   constructor(connection: Connection, management: ManagementClient, events: SceneEvents) {
     this.#connection = connection;
@@ -160,6 +163,8 @@ export class Scene {
   }
 
   #queue(task: () => Promise<void>, activity: Activity): Promise<void> {
+    this.#loading += 1;
+    this.#tellEmpty();
     const run = async (): Promise<void> => {
       try {
         activity.signal.throwIfAborted();
@@ -167,6 +172,9 @@ export class Scene {
         activity.end();
       } catch (error) {
         activity.fail(error);
+      } finally {
+        this.#loading -= 1;
+        this.#tellEmpty();
       }
     };
     const queued = this.#last.then(run);
@@ -185,7 +193,12 @@ export class Scene {
     this.#events.onChange(this.#models, model);
   }
 
+  #tellEmpty(): void {
+    this.#events.onEmpty(this.#models.length === 0 && this.#loading === 0);
+  }
+
   #draw(): void {
+    this.#tellEmpty();
     byId("models-section").hidden = this.#models.length === 0;
     byId("models").replaceChildren(
       ...this.#models.map((model) => {

@@ -20,7 +20,7 @@ export function clearScreen(): void {
   screen().replaceChildren();
 }
 
-function show(card: HTMLElement, focus?: HTMLElement): void {
+function show(card: HTMLElement, focus?: HTMLElement | null): void {
   screen().replaceChildren(card);
   focus?.focus();
 }
@@ -129,7 +129,7 @@ export function chooseSession(sessions: readonly Session[]): Promise<Choice> {
         list && h("hr"),
         form,
       ),
-      create,
+      list ? list.querySelector("button") : create,
     );
   });
 }

@@ -31,6 +31,11 @@ class FakePeer extends EventTarget {
   iceGatheringState = "new";
   localDescription: { sdp: string } | null = null;
   remote: string | undefined;
+  iceServers: RTCIceServer[] = [{ urls: "stun:stun.test" }];
+
+  getConfiguration(): RTCConfiguration {
+    return { iceServers: this.iceServers };
+  }
 
   async setLocalDescription(): Promise<void> {
     this.localDescription = { sdp: "v=0 without candidates" };
@@ -75,6 +80,26 @@ describe("handshake", () => {
       session.resource,
       { method: "DELETE", keepalive: true, headers: { Authorization: "Bearer secret" } },
     ]);
+  });
+
+  it("does not wait for the end of gathering when there are host candidates only", async () => {
+    const { peer, fetcher } = setUp(new Response("v=0 answer", { status: 201 }));
+    peer.iceServers = [];
+    peer.setLocalDescription = async () => {
+      setTimeout(() => {
+        peer.localDescription = { sdp: "v=0 with a candidate" };
+        peer.dispatchEvent(new Event("icecandidate"));
+      }, 1);
+    };
+    vi.useFakeTimers();
+    try {
+      const running = handshake(peer as unknown as RTCPeerConnection, URL_, "t", fetcher);
+      await vi.advanceTimersByTimeAsync(25);
+      await running;
+    } finally {
+      vi.useRealTimers();
+    }
+    expect(fetcher.mock.calls[0]?.[1]?.body).toBe("v=0 with a candidate");
   });
 
   it.each([
