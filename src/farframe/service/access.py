@@ -27,6 +27,9 @@ from farframe.wire.errors import (
 from farframe.wire.ids import is_valid_id, normalize_account_id
 from farframe.wire.versions import API_VERSIONS
 
+MAX_UPLOAD_ID_LENGTH = 128
+"""An upload id is the host part of a URI, which takes less than other ids."""
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -110,11 +113,19 @@ def bearer(request: AnyRequest) -> str | None:
     return credential if scheme.lower() == "bearer" and credential else None
 
 
-def valid_id(segment: str, what: str = "session") -> str:
-    """The id in a canonical path segment. Raises :class:`BadRequest` for one that breaks the rules."""
+def valid_id(segment: str) -> str:
+    """The session id in a canonical path segment. Raises :class:`BadRequest` for one that breaks the rules."""
     value = decode_segment(segment)
     if not is_valid_id(value):
-        raise BadRequest(f"The {what} id must be 1 to 256 characters of A-Z, a-z, 0-9, '_' and '-'.")
+        raise BadRequest("The session id must be 1 to 256 characters of A-Z, a-z, 0-9, '_' and '-'.")
+    return value
+
+
+def valid_upload_id(segment: str) -> str:
+    """The upload id in a canonical path segment. Raises :class:`BadRequest`."""
+    value = decode_segment(segment)
+    if not is_valid_id(value) or len(value) > MAX_UPLOAD_ID_LENGTH:
+        raise BadRequest(f"The upload id must be 1 to {MAX_UPLOAD_ID_LENGTH} characters of A-Z, a-z, 0-9, '_' and '-'.")
     return value
 
 

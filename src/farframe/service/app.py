@@ -4,25 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import structlog
 from litestar import Litestar
 
+from farframe.auth.certificates import client_ssl_context
 from farframe.auth.tokens import SigningKey, TokenIssuer, TokenVerifier, export_jwks
 from farframe.fleet.base import Fleet
 from farframe.service.access import Access
 from farframe.service.addresses import Addresses
 from farframe.service.clock import Clock, SystemClock, seconds
 from farframe.service.config import ServiceConfig
+from farframe.service.description import description_routes
 from farframe.service.exchange import on_exception
 from farframe.service.frontier import Frontier
+from farframe.service.links import Links
+from farframe.service.routes_extensions import link_routes, relay_routes, upload_routes
 from farframe.service.routes_sessions import session_routes, token_routes
+from farframe.service.routes_web import WebBundle, web_routes
 from farframe.service.scheduler import Scheduler
 from farframe.service.sessions import SessionEngine
+from farframe.service.uploads import Uploads
 from farframe.store.store import Store
 
 log = structlog.get_logger("farframe.service")
 
 UPLOADS_FOLDER = "uploads"
+RELAY_TIMEOUT_SECONDS = 20.0
+_MICROSECONDS_PER_HOUR = 3_600_000_000
 
 
 class Service:
@@ -37,6 +46,7 @@ class Service:
         signing_keys: list[SigningKey],
         ca_file: Path,
         clock: Clock | None = None,
+        bundle: WebBundle | None = None,
     ) -> None:
         self.config = config
         self.fleet = fleet
@@ -56,10 +66,24 @@ class Service:
             uploads_folder=uploads_folder,
             wake_scheduler=self.scheduler.wake,
         )
-        self.scheduler.add(self.sessions.expire)
+        self.uploads = Uploads(config, uploads_folder, store.uploads, self.clock)
+        self.links = Links(store.links, self.issuer, self.clock)
+        for job in (self.sessions.expire, self.uploads.expire, self.links.expire, self._forget_sessions):
+            self.scheduler.add(job)
+        self._relay_client = httpx.AsyncClient(
+            verify=client_ssl_context(ca_file),
+            timeout=RELAY_TIMEOUT_SECONDS,
+            follow_redirects=False,
+            trust_env=False,
+        )
         handlers = [
             *token_routes(store.accounts, self.issuer),
             *session_routes(self.access, self.sessions, self.addresses),
+            *upload_routes(self.access, self.uploads, config, self.addresses, self.scheduler.wake),
+            *relay_routes(self.access, self.sessions, self._relay_client),
+            *link_routes(self.access, self.sessions, self.links, self.issuer, self.addresses, self.clock),
+            *description_routes(),
+            *web_routes(bundle or WebBundle()),
         ]
         litestar = Litestar(
             route_handlers=handlers,
@@ -72,6 +96,7 @@ class Service:
 
     async def start(self) -> None:
         """Start the fleet, settle what an earlier run left behind, begin to watch the time."""
+        await self.uploads.prepare()
         await self.fleet.start(self.sessions)
         await self.sessions.recover()
         self.scheduler.start()
@@ -82,3 +107,10 @@ class Service:
         await self.sessions.stop_all()
         await self.fleet.stop()
         await self.sessions.settle()
+        await self._relay_client.aclose()
+
+    async def _forget_sessions(self, now: int) -> int:
+        """Ended sessions stay readable for some weeks after their creation; once an hour the older ones go."""
+        kept = round(self.config.session_history_days * 24 * _MICROSECONDS_PER_HOUR)
+        await self.store.sessions.forget_ended(now - kept)
+        return now + _MICROSECONDS_PER_HOUR

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, get_origin, get_type_hints
 
 import msgspec
-import platformdirs
+
+from farframe.paths import default_data_dir
 
 ENVIRONMENT_PREFIX = "FARFRAME_"
 CONFIG_VARIABLE = "FARFRAME_CONFIG"
@@ -26,7 +27,7 @@ PORT_RANGE_MIN, PORT_RANGE_MAX = 49152, 65534
 
 SIZES = ("standard", "premium")
 
-_OTHER_VARIABLES = frozenset({"FARFRAME_CONFIG", "FARFRAME_CONNECTION", "FARFRAME_TEST_MODELS"})
+_OTHER_VARIABLES = frozenset({"FARFRAME_CONFIG", "FARFRAME_CONNECTION", "FARFRAME_DEBUG", "FARFRAME_TEST_MODELS"})
 _ENVIRONMENT_SIMILARITY = 0.85
 
 
@@ -34,15 +35,10 @@ class ConfigError(Exception):
     """The configuration cannot be used; the message names the key and says what it may hold."""
 
 
-def default_data_dir() -> str:
-    """Where the service keeps its data unless told otherwise."""
-    return str(platformdirs.user_data_path("farframe"))
-
-
 class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of the control plane and its local fleet, with their defaults."""
 
-    data_dir: str = msgspec.field(default_factory=default_data_dir)
+    data_dir: str = msgspec.field(default_factory=lambda: str(default_data_dir()))
     host: str = "127.0.0.1"
     port: int = 8443
     http_port: int = 8080

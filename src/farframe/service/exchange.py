@@ -75,6 +75,14 @@ def empty_response(status: int = 204, headers: Mapping[str, str] | None = None) 
     return Response(b"", status_code=status, headers=dict(headers or {}))
 
 
+def content_response(
+    content: bytes, content_type: str, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response[bytes]:
+    """An answer with any content. The framework adds the charset to texts by itself."""
+    media_type = content_type.partition(";")[0].strip() if content_type.startswith("text/") else content_type
+    return Response(content, status_code=status, media_type=media_type, headers=dict(headers or {}))
+
+
 def error_response(error: WireError) -> Response[bytes]:
     """An answer that is an error."""
     return Response(error.body(), status_code=error.status, media_type=JSON_CONTENT_TYPE, headers=error.headers)

@@ -14,7 +14,6 @@ import base64
 import os
 import time
 from collections.abc import Iterable
-from typing import cast
 from urllib.parse import quote, unquote
 
 import structlog
@@ -100,7 +99,7 @@ class Frontier:
         """Serve one request."""
         if scope["type"] != ScopeType.HTTP:
             return
-        await self._serve(cast("HTTPScope", scope), receive, send)
+        await self._serve(scope, receive, send)
 
     async def _serve(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         begun = time.perf_counter()

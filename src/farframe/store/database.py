@@ -10,13 +10,19 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 MIGRATIONS_FOLDER = Path(__file__).parent / "migrations"
 _BUSY_TIMEOUT_MILLISECONDS = 10_000
 _WRITES = "farframe_writes"
+
+
+class StoreError(Exception):
+    """The database cannot be used; the message says what to do."""
 
 
 class Database:
@@ -28,15 +34,25 @@ class Database:
 
     @classmethod
     async def open(cls, file: Path) -> Database:
-        """Open (or create) the SQLite file and run the migrations that it lacks."""
+        """Open (or create) the SQLite file and run the migrations that it lacks. Raises :class:`StoreError`."""
         engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(file)), pool_size=4, max_overflow=4)
         _prepare_sqlite(engine)
         database = cls(engine)
         try:
             async with database.write() as connection:
                 await connection.run_sync(migrate)
-        except BaseException:
+        except BaseException as error:
             await engine.dispose()
+            if isinstance(error, SQLAlchemyError):
+                reason = getattr(error, "orig", None) or error
+                raise StoreError(
+                    f"The database {file} cannot be used: {reason}. "
+                    "Restore it from a copy, or move it away to begin anew."
+                ) from error
+            if isinstance(error, CommandError):
+                raise StoreError(
+                    f"The database {file} was written by a newer version. Use that version, or move the file away."
+                ) from error
             raise
         return database
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import and_, delete, func, insert, select, update
+from sqlalchemy import and_, delete, func, insert, select, tuple_, update
 
 from farframe.store.database import Database
 from farframe.store.schema import upload_files, uploads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UploadRow:
-    """An upload and the sum of its files. Times in microseconds since 1970 UTC."""
+class FileRow:
+    """A stored file. Times in microseconds since 1970 UTC; ``expires_at`` is that of its whole upload."""
 
-    account_id: str
-    id: str
-    created_at: int
-    expires_at: int
-    file_count: int
+    upload_id: str
+    path: str
     bytes: int
+    stored_at: int
+    expires_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,43 +75,26 @@ class UploadStore:
                 )
             )
 
-    async def page(self, account_id: str, *, after: tuple[int, str] | None, count: int) -> list[UploadRow]:
-        """Up to ``count`` uploads, oldest first, from behind ``after`` (creation time and id)."""
+    async def page(self, account_id: str, *, after: tuple[int, str, str] | None, count: int) -> list[FileRow]:
+        """Up to ``count`` files, oldest first, from behind ``after`` (time of storing, upload id, path)."""
+        files = upload_files.c
         query = (
-            select(
-                uploads,
-                func.count(upload_files.c.path).label("file_count"),
-                func.coalesce(func.sum(upload_files.c.bytes), 0).label("total"),
-            )
-            .select_from(
-                uploads.outerjoin(
-                    upload_files,
-                    and_(upload_files.c.account_id == uploads.c.account_id, upload_files.c.upload_id == uploads.c.id),
-                )
-            )
-            .where(uploads.c.account_id == account_id)
-            .group_by(uploads.c.account_id, uploads.c.id, uploads.c.created_at, uploads.c.expires_at)
-            .order_by(uploads.c.created_at, uploads.c.id)
+            select(files.upload_id, files.path, files.bytes, files.stored_at, uploads.c.expires_at)
+            .join(uploads, and_(files.account_id == uploads.c.account_id, files.upload_id == uploads.c.id))
+            .where(files.account_id == account_id)
+            .order_by(files.stored_at, files.upload_id, files.path)
             .limit(count)
         )
         if after is not None:
-            created_at, upload_id = after
-            query = query.where(
-                (uploads.c.created_at > created_at)
-                | ((uploads.c.created_at == created_at) & (uploads.c.id > upload_id))
-            )
+            query = query.where(tuple_(files.stored_at, files.upload_id, files.path) > tuple_(*after))
         async with self._database.read() as connection:
-            return [
-                UploadRow(
-                    account_id=row.account_id,
-                    id=row.id,
-                    created_at=row.created_at,
-                    expires_at=row.expires_at,
-                    file_count=int(row.file_count),
-                    bytes=int(row.total),
-                )
-                for row in await connection.execute(query)
-            ]
+            return [FileRow(**row._mapping) for row in await connection.execute(query)]
+
+    async def all_ids(self) -> set[tuple[str, str]]:
+        """Account and id of every upload."""
+        async with self._database.read() as connection:
+            result = await connection.execute(select(uploads.c.account_id, uploads.c.id))
+            return {(row.account_id, row.id) for row in result}
 
     async def delete(self, account_id: str, upload_id: str) -> bool:
         """Forget an upload and its files. False if there is none."""

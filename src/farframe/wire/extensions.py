@@ -6,27 +6,28 @@ import msgspec
 
 
 class UploadedFile(msgspec.Struct, kw_only=True, rename="camel"):
-    """The answer to a stored file. ``uri`` is what a device loads."""
+    """The answer to a stored file. ``uri`` is what a device loads; the whole upload goes at ``expiration_time``."""
 
     uri: str
     bytes: int
     expiration_time: str
 
 
-class Upload(msgspec.Struct, kw_only=True, rename="camel"):
-    """The files that were stored under one upload id."""
+class ListedFile(msgspec.Struct, kw_only=True, rename="camel"):
+    """A stored file in a list."""
 
-    id: str
+    uri: str
+    upload_id: str
+    path: str
+    bytes: int
     creation_time: str
     expiration_time: str
-    file_count: int
-    bytes: int
 
 
 class UploadList(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A page of uploads and how much of the quota all of them use."""
+    """A page of stored files, oldest first, and how much of the quota all of them use."""
 
-    uploads: list[Upload]
+    uploads: list[ListedFile]
     used_bytes: int = msgspec.field(name="usedBytes")
     quota_bytes: int = msgspec.field(name="quotaBytes")
     next_link: str | None = msgspec.field(default=None, name="@nextLink")

@@ -1,0 +1,194 @@
+"""``python -m farframe.service``: read the configuration, put everything together, serve until told to end.
+
+config -> folder and lock -> certificates -> store -> ports -> fleet -> listeners -> connection.json
+and back: listeners -> sessions -> fleet -> store
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from farframe import __version__
+from farframe.auth.certificates import CertificateError, CertificateFiles, ensure_certificates, server_ssl_context
+from farframe.auth.tokens import export_jwks
+from farframe.fleet.local import LocalFleet, LocalFleetConfig
+from farframe.protocol.link import FetchPolicy
+from farframe.service.addresses import host_in_url
+from farframe.service.app import Service
+from farframe.service.clock import Clock, SystemClock
+from farframe.service.config import ConfigError, ServiceConfig, load_config
+from farframe.service.identity import (
+    ConnectionFile,
+    DataFolderLock,
+    StartError,
+    ensure_account,
+    ensure_signing_keys,
+    prepare_folder,
+    write_connection_file,
+)
+from farframe.service.listeners import Listener, ListenError, bind
+from farframe.service.logs import configure_logging
+from farframe.store.database import StoreError
+from farframe.store.store import Store
+
+log = structlog.get_logger("farframe.service")
+
+DATABASE_NAME = "farframe.db"
+CERTIFICATES_FOLDER = "certificates"
+HTTP_HOST = "127.0.0.1"
+_UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+_CERTIFICATE_CHECK_MICROSECONDS = 24 * 3600 * 1_000_000
+
+
+def main() -> int:
+    """Run the service; returns the process's exit status."""
+    try:
+        config = load_config(os.environ)
+    except ConfigError as error:
+        print(f"farframe: {error}", file=sys.stderr)
+        return 2
+    configure_logging(config.log_level, config.log_format)
+    os.umask(0o077)  # the database holds signing keys, the uploads what people made
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(config))
+    except (StartError, ListenError, CertificateError, StoreError) as error:
+        print(f"farframe: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def run(config: ServiceConfig) -> None:
+    """Serve until SIGTERM or SIGINT. Raises StartError, ListenError, CertificateError if it cannot start."""
+    end = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sign, end.set)
+    async with serving(config) as console_link:
+        print(f"Console: {console_link}", flush=True)
+        await end.wait()
+        log.info("service.ending")
+
+
+@asynccontextmanager
+async def serving(config: ServiceConfig, clock: Clock | None = None) -> AsyncIterator[str]:
+    """The whole service, from the lock to the connection file; yields a one-time link to the console."""
+    clock = clock or SystemClock()
+    folder = config.data_path
+    async with AsyncExitStack() as stack:
+        prepare_folder(folder)
+        stack.callback(DataFolderLock(folder).release)
+        files = ensure_certificates(folder / CERTIFICATES_FOLDER, certificate_names(config))
+        tls = server_ssl_context(files)
+        store = await Store.open(folder / DATABASE_NAME)
+        stack.push_async_callback(store.close)
+        account_id, account_key = await ensure_account(store, folder, clock)
+        keys = await ensure_signing_keys(store, clock)
+
+        https_socket = bind(config.host, config.port, "--port")
+        stack.callback(https_socket.close)
+        http_socket = bind(HTTP_HOST, config.http_port, "--http-port")
+        stack.callback(http_socket.close)
+        fleet = LocalFleet(fleet_config(config, files, export_jwks(keys)))
+        service = Service(config, fleet, store, signing_keys=keys, ca_file=files.ca, clock=clock)
+        service.scheduler.add(_CertificateJob(config, folder, tls))
+        https = Listener(service.app, https_socket, tls)
+        http = Listener(service.app, http_socket, None)
+        service.addresses.endpoint = endpoint_url(config, https.port)
+        service.addresses.http_url = f"http://{HTTP_HOST}:{http.port}"
+        # Registered first: a start that fails half-way must not leave servers behind.
+        stack.push_async_callback(service.stop)
+        await service.start()
+        for listener in (https, http):
+            await listener.start()
+            stack.push_async_callback(listener.stop)
+        await asyncio.to_thread(
+            write_connection_file,
+            folder,
+            ConnectionFile(
+                endpoint=service.addresses.endpoint,
+                sts_endpoint=service.addresses.endpoint,
+                http_url=service.addresses.http_url,
+                console_url=f"{service.addresses.http_url}/",
+                account_id=account_id,
+                account_key=account_key,
+                account_domain=config.account_domain or config.public_name,
+                ca_bundle=str(files.ca),
+                region=config.region,
+            ),
+        )
+        code, _ = await service.links.create(account_id)
+        log.info(
+            "service.serving",
+            version=__version__,
+            endpoint=service.addresses.endpoint,
+            http_url=service.addresses.http_url,
+            data=str(folder),
+            servers=config.servers,
+        )
+        yield f"{service.addresses.http_url}/#link={code}"
+
+
+def certificate_names(config: ServiceConfig) -> list[str]:
+    """Every name and address that clients may use for this machine."""
+    names = [config.public_name, *config.public_addresses]
+    if config.host not in _UNSPECIFIED:
+        names.append(config.host)
+    return names
+
+
+def endpoint_url(config: ServiceConfig, port: int) -> str:
+    """The https URL for everybody."""
+    return config.public_url or f"https://{host_in_url(config.public_name)}:{port}"
+
+
+def fleet_config(config: ServiceConfig, files: CertificateFiles, token_keys: str) -> LocalFleetConfig:
+    """What the local fleet needs of the service's configuration."""
+    return LocalFleetConfig(
+        data_dir=config.data_path,
+        certificate_file=files.certificate,
+        key_file=files.key,
+        token_keys=token_keys,
+        token_issuer=config.token_issuer,
+        servers=config.servers,
+        warm_servers=config.warm_servers,
+        bind_host=config.host,
+        public_name=config.public_name,
+        public_addresses=config.public_addresses,
+        port_min=config.port_min,
+        port_max=config.port_max,
+        stun_servers=config.stun_servers,
+        adapter=config.adapter,
+        fetch=FetchPolicy(allowed_folders=config.allowed_folders, allowed_networks=config.allowed_networks),
+        max_bitrate=config.max_bitrate,
+        log_level=config.log_level,
+    )
+
+
+class _CertificateJob:
+    """Renews the leaf while the service runs; new connections get it, render servers when they start."""
+
+    def __init__(self, config: ServiceConfig, folder: Path, tls: ssl.SSLContext) -> None:
+        self._config, self._folder, self._tls = config, folder, tls
+
+    async def __call__(self, now: int) -> int:
+        names = certificate_names(self._config)
+        files = await asyncio.to_thread(ensure_certificates, self._folder / CERTIFICATES_FOLDER, names)
+        self._tls.load_cert_chain(files.certificate, files.key)
+        return now + _CERTIFICATE_CHECK_MICROSECONDS
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(main())
