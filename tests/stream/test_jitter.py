@@ -69,6 +69,16 @@ def test_a_gap_is_asked_for_once_then_repeated_and_filled() -> None:
     assert not assembler.waits
 
 
+def test_the_round_trip_sets_the_pace_of_requests() -> None:
+    for round_trip, early, late in ((0.1, 0.14, 0.16), (0.001, 0.03, 0.05)):
+        assembler = FrameAssembler()
+        assembler.round_trip_seconds = round_trip
+        for packet in frame(0, key=True) + frame(1)[:1] + frame(2)[:1]:
+            assembler.push(packet, 0.0)
+        assert assembler.poll(early).missing == []
+        assert assembler.poll(late).missing == [4, 5]
+
+
 def test_what_never_comes_is_given_up_for_a_keyframe() -> None:
     assembler = FrameAssembler()
     for packet in frame(0, key=True) + frame(1)[:1] + frame(2) + frame(3):

@@ -83,6 +83,15 @@ def test_a_packet_is_not_sent_again_within_a_tenth_of_a_second() -> None:
     assert answers == [True, False, False, True]
 
 
+def test_a_short_round_trip_allows_the_next_try_sooner() -> None:
+    budget = RetransmissionBudget()
+    answers = [budget.allows(7, 1200, 4_000_000, now, 0.04) for now in (1.0, 1.03, 1.06)]
+    assert answers == [True, False, True]
+    assert not budget.allows(7, 1200, 4_000_000, 1.08, 0.001), "but never within 30 ms"
+    assert not budget.allows(7, 1200, 4_000_000, 1.11, 5.0)
+    assert budget.allows(7, 1200, 4_000_000, 1.17, 5.0), "nor does a long one delay it beyond 100 ms"
+
+
 def test_retransmissions_stay_below_their_share() -> None:
     budget = RetransmissionBudget()
     sent = sum(

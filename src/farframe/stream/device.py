@@ -28,7 +28,7 @@ __all__ = ["DeviceHandler", "DeviceTransport", "TransportConfig"]
 logger = logging.getLogger(__name__)
 
 GATHER_TIMEOUT_SECONDS = 3.0
-CONNECT_TIMEOUT_SECONDS = 15.0
+CONNECT_TIMEOUT_SECONDS = 10.0
 """A device that has not connected so long after the answer has gone away."""
 
 MAX_BITRATE = 12_000_000

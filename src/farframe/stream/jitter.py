@@ -15,8 +15,11 @@ from farframe.stream.packets import RtpPacket, depacketize, starts_keyframe
 
 MAX_WAITING_PACKETS = 2048
 NACK_INTERVAL_SECONDS = 0.11
-"""Least time between two requests for the same packet, a little more than that in which a sender answers only once. A
-longer round trip lengthens it."""
+"""Time between two requests for the same packet while the round trip is unknown: a little more than that in which a
+sender answers only once."""
+
+MIN_NACK_INTERVAL_SECONDS = 0.04
+NACK_ROUND_TRIPS = 1.5
 
 GIVE_UP_SECONDS = 0.5
 """A packet that is missing for so long is given up."""
@@ -53,6 +56,7 @@ class FrameAssembler:
         self._waits_for_keyframe = True
         self._keyframe_asked_at = float("-inf")
         self.round_trip_seconds = 0.0
+        """As measured by whoever owns this assembler; 0 while unknown."""
 
     @property
     def waits(self) -> bool:
@@ -90,7 +94,9 @@ class FrameAssembler:
     def poll(self, now: float) -> Assembly:
         """What is to be done because time has passed: repeat requests, or give up."""
         result = Assembly()
-        interval = max(NACK_INTERVAL_SECONDS, 1.5 * self.round_trip_seconds)
+        interval = NACK_INTERVAL_SECONDS
+        if self.round_trip_seconds > 0:
+            interval = max(NACK_ROUND_TRIPS * self.round_trip_seconds, MIN_NACK_INTERVAL_SECONDS)
         for number, (since, asked) in list(self._missing.items()):
             if now - since > max(GIVE_UP_SECONDS, 3 * self.round_trip_seconds):
                 self._give_up()

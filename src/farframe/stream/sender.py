@@ -275,12 +275,13 @@ class VideoSender:
 
     def _retransmit(self, numbers: list[int], now: float) -> None:
         self.statistics.packets_asked_for += len(numbers)
+        round_trip = self.statistics.round_trip_seconds
         for number in numbers:
             entry = self._history[number % HISTORY_PACKETS]
             if entry is None or entry[0] != number:
                 continue
             packet = entry[1]
-            if not self._budget.allows(number, len(packet.payload), self.rate.target_bitrate, now):
+            if not self._budget.allows(number, len(packet.payload), self.rate.target_bitrate, now, round_trip):
                 continue
             if self._codec.retransmission_type is None:
                 data = build_packet(
