@@ -257,7 +257,15 @@ class FakeService:
     async def _redeem(self, request: web.Request) -> web.Response:
         code = (await request.json()).get("code")
         if code not in self.codes:
-            return web.json_response({"error": {"code": "NotFound", "message": "Unknown link."}}, status=404)
+            return web.json_response(
+                {
+                    "error": {
+                        "code": "NotFound",
+                        "message": "This link does not exist. Ask for a new one: farframe view prints one.",
+                    }
+                },
+                status=404,
+            )
         body = {"accessToken": TOKEN, "accountId": ACCOUNT, "expiresAt": "2999-01-01T00:00:00Z", "endpoint": self.url}
         session_id = self.codes.pop(code)
         return web.json_response(body | ({"sessionId": session_id} if session_id else {}))
@@ -320,7 +328,8 @@ class FakeService:
     async def _uploads(self, request: web.Request) -> web.Response:
         self._check(request)
         files = [{"uri": uri, "bytes": size} for uri, size in self.uploads.items()]
-        return web.json_response({"uploads": files})
+        used = sum(self.uploads.values())
+        return web.json_response({"uploads": files, "usedBytes": used, "quotaBytes": 4_000_000_000})
 
     async def _upload(self, request: web.Request) -> web.Response:
         self._check(request)

@@ -23,7 +23,6 @@ const MAX_LEASE_MINUTES = 1440;
 const TONES: Readonly<Record<string, string>> = { Ready: "good", Starting: "busy", Error: "bad" };
 
 class Console {
-  readonly #access: Access;
   readonly #management: ManagementClient;
   /** Sessions that ended while this page was open: the service's list leaves them out. */
   readonly #ended = new Map<string, Session>();
@@ -32,7 +31,6 @@ class Console {
   #refreshing = false;
 
   constructor(access: Access) {
-    this.#access = access;
     this.#management = managementFor(access);
     byId("content").hidden = false;
     byId("account").hidden = false;
@@ -129,7 +127,7 @@ class Console {
       ),
       status === "Ready" &&
         session.arrInspectorPort !== undefined &&
-        button("inspect", "Inspector", "", () => this.#inspect(session)),
+        button("inspect", "Inspector", "", () => void this.#inspect(session)),
       newTotal > session.maxLeaseTimeMinutes &&
         button(
           "extend",
@@ -172,19 +170,19 @@ class Console {
     );
   }
 
-  /** The inspector lives at the render server, another origin: the token goes there in the fragment, never in a request's line. */
-  #inspect(session: Session): void {
-    const address = `https://${session.hostname}:${session.arrInspectorPort}/#token=${encodeURIComponent(this.#access.accessToken)}`;
-    window.open(address, "_blank", "noopener,noreferrer");
+  /** The inspector lives at the render server, another origin, and gets a token for its session only. */
+  async #inspect(session: Session): Promise<void> {
+    try {
+      window.open(await this.#management.inspectorLink(session.id), "_blank", "noopener,noreferrer");
+    } catch (thrown) {
+      showProblem(toFarframeError(thrown));
+    }
   }
 
   async #drawUploads(): Promise<void> {
-    const uploads = await listUploads(this.#management.endpoint, this.#access);
-    byId("uploads-section").hidden = uploads === undefined;
-    if (!uploads) return;
-    const total = uploads.reduce((sum, upload) => sum + upload.bytes, 0);
-    byId("uploads-sum").textContent =
-      uploads.length === 0 ? "" : `${bytes(total)} in ${uploads.length} ${uploads.length === 1 ? "file" : "files"}`;
+    const { uploads, usedBytes, quotaBytes } = await this.#management.listUploads();
+    byId("uploads-section").hidden = false;
+    byId("uploads-sum").textContent = `${bytes(usedBytes)} of ${bytes(quotaBytes)} used`;
     byId("uploads").replaceChildren(
       uploads.length === 0
         ? h("p", { class: "blank" }, "Nothing has been uploaded. Drop a model on the viewer.")
@@ -211,22 +209,6 @@ class Console {
           ),
     );
   }
-}
-
-interface Upload {
-  readonly uri: string;
-  readonly bytes: number;
-}
-
-/** The account's uploaded files; undefined where the service does not list them. */
-async function listUploads(endpoint: string, access: Access): Promise<Upload[] | undefined> {
-  const answer = await fetch(`${endpoint}/accounts/${encodeURIComponent(access.accountId)}/uploads`, {
-    headers: { Authorization: `Bearer ${access.accessToken}`, Accept: "application/json" },
-    cache: "no-store",
-  });
-  if (!answer.ok) return undefined;
-  const body = (await answer.json()) as { uploads?: { uri?: string; bytes?: number }[] };
-  return (body.uploads ?? []).map((upload) => ({ uri: upload.uri ?? "", bytes: upload.bytes ?? 0 }));
 }
 
 function showProblem(error: FarframeError): void {

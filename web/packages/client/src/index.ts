@@ -44,7 +44,9 @@ export {
   type Session,
   type SessionSize,
   type SessionStatus,
+  type StoredUpload,
   type UploadFile,
+  type UploadList,
   type UploadProgress,
 } from "./management.ts";
 export {

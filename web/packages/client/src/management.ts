@@ -47,6 +47,25 @@ export interface UploadProgress {
   readonly fraction: number;
 }
 
+/** A stored file. Times are ISO 8601. */
+export interface StoredUpload {
+  /** What {@link Connection.loadModel} takes. */
+  readonly uri: string;
+  readonly uploadId: string;
+  readonly path: string;
+  readonly bytes: number;
+  readonly creationTime: string;
+  /** When it will be deleted. */
+  readonly expirationTime: string;
+}
+
+/** The account's stored files and how much of its quota they take. */
+export interface UploadList {
+  readonly uploads: readonly StoredUpload[];
+  readonly usedBytes: number;
+  readonly quotaBytes: number;
+}
+
 export interface ManagementOptions {
   /** The service's origin; that of the page by default. */
   endpoint?: string;
@@ -101,13 +120,9 @@ export async function redeemLink(
   }
   const text = await answer.text();
   if (!answer.ok) {
-    if ([400, 401, 403, 404, 410].includes(answer.status)) {
-      throw new FarframeError("AuthenticationFailed", "This link has been used already or has expired.", {
-        nextStep: nextStepOf("AuthenticationFailed"),
-        status: answer.status,
-      });
-    }
-    throw errorFromAnswer("Opening the link", answer.status, text);
+    const used: Result = "AuthenticationFailed";
+    const results: Record<number, Result> = { 400: used, 401: used, 403: used, 404: used, 410: used, 429: "Fail" };
+    throw errorFromAnswer("Opening the link", answer.status, text, results);
   }
   return parseJson(text, "the link's answer") as RedeemedLink;
 }
@@ -154,18 +169,32 @@ export class ManagementClient {
   /** The account's sessions that are Starting or Ready. */
   async listSessions(options: CallOptions = {}): Promise<Session[]> {
     const sessions: Session[] = [];
-    let url: string | undefined = this.#url("/sessions");
-    for (let page = 0; url !== undefined && page < MAX_PAGES; page += 1) {
-      const answer = (await this.#json("GET", url, undefined, options)) as {
-        sessions?: Session[];
-        "@nextLink"?: string | null;
-      };
-      sessions.push(...(answer.sessions ?? []));
-      const next: URL | undefined = answer["@nextLink"] ? new URL(answer["@nextLink"], url) : undefined;
-      // The token goes nowhere but to the service that it belongs to.
-      url = next && next.origin === new URL(url).origin ? next.href : undefined;
-    }
+    await this.#pages(this.#url("/sessions"), options, (page) => {
+      sessions.push(...((page as { sessions?: Session[] }).sessions ?? []));
+    });
     return sessions;
+  }
+
+  /** A link into the inspector of a session that is Ready. It carries a token: open it, don't keep it. */
+  async inspectorLink(id: string, options: CallOptions = {}): Promise<string> {
+    const url = this.#url(`/sessions/${encodeURIComponent(id)}/inspector-link`);
+    const { url: link } = (await this.#json("POST", url, undefined, options)) as { url?: unknown };
+    if (typeof link !== "string" || !/^https?:/i.test(link)) {
+      throw new FarframeError("ProtocolError", "The answer holds no link into the inspector.");
+    }
+    return link;
+  }
+
+  /** The account's uploaded files, oldest first, and how much of the quota they take. */
+  async listUploads(options: CallOptions = {}): Promise<UploadList> {
+    const list = { uploads: [] as StoredUpload[], usedBytes: 0, quotaBytes: 0 };
+    await this.#pages(this.#url("/uploads"), options, (page) => {
+      const { uploads, usedBytes, quotaBytes } = page as Partial<UploadList>;
+      list.uploads.push(...(uploads ?? []));
+      list.usedBytes = usedBytes ?? list.usedBytes;
+      list.quotaBytes = quotaBytes ?? list.quotaBytes;
+    });
+    return list;
   }
 
   /** Sets the session's lease to `leaseMinutes` in all; must be longer than it is. */
@@ -283,6 +312,17 @@ export class ManagementClient {
       });
       request.send(file.data);
     });
+  }
+
+  async #pages(first: string, options: CallOptions, onPage: (page: object) => void): Promise<void> {
+    let url: string | undefined = first;
+    for (let page = 0; url !== undefined && page < MAX_PAGES; page += 1) {
+      const answer = (await this.#json("GET", url, undefined, options)) as { "@nextLink"?: string | null };
+      onPage(answer);
+      const next: URL | undefined = answer["@nextLink"] ? new URL(answer["@nextLink"], url) : undefined;
+      // The token goes nowhere but to the service that it belongs to.
+      url = next && next.origin === new URL(url).origin ? next.href : undefined;
+    }
   }
 
   #sessionPath(id: string): string {

@@ -13,7 +13,7 @@ const MAX_ANSWER_CHARACTERS = 64 * 1024;
 
 const STATUS_RESULTS: Readonly<Record<number, Result>> = {
   400: "HandshakeFailed",
-  404: "SessionNotReady",
+  404: "InvalidId",
   406: "VideoCodecNotAvailable",
   409: "OtherSessionConnected",
   410: "SessionNotReady",

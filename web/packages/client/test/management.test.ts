@@ -99,6 +99,25 @@ describe("ManagementClient", () => {
     await expect(client.getSession("s1")).rejects.toMatchObject({ result: "ProtocolError" });
   });
 
+  it("gets a link into the inspector, and no other kind of link", async () => {
+    const { client, fetcher } = setUp(
+      json({ url: "https://render.test:50052/#token=x", expiresAt: "2030" }, 201),
+      json({ url: "javascript:alert(1)" }, 201),
+    );
+    expect(await client.inspectorLink("s1")).toBe("https://render.test:50052/#token=x");
+    expect(fetcher.mock.calls[0]?.[1]?.method).toBe("POST");
+    await expect(client.inspectorLink("s1")).rejects.toMatchObject({ result: "ProtocolError" });
+  });
+
+  it("lists uploads over all pages", async () => {
+    const file = { uri: "upload://1/a.glb", uploadId: "1", path: "a.glb", bytes: 5 };
+    const { client } = setUp(
+      json({ uploads: [file], usedBytes: 10, quotaBytes: 100, "@nextLink": "/accounts/acc/uploads?skiptoken=x" }),
+      json({ uploads: [file], usedBytes: 10, quotaBytes: 100 }),
+    );
+    expect(await client.listUploads()).toEqual({ uploads: [file, file], usedBytes: 10, quotaBytes: 100 });
+  });
+
   it("knows both handshake addresses", () => {
     const { client } = setUp();
     expect(client.whepUrl("s1")).toBe("https://service.test/accounts/acc/sessions/s1/whep");
@@ -118,6 +137,17 @@ describe("redeemLink", () => {
       "https://service.test/viewer-links/redeem",
       { method: "POST", body: '{"code":"CODE"}' },
     ]);
+  });
+
+  it("passes on what the service says about a dead link", async () => {
+    const body = { error: { code: "LinkUsed", message: "This link has been used already. Ask for a new one." } };
+    const fetcher = vi.fn(async () => json(body, 410));
+    await expect(redeemLink("C", { endpoint: "https://service.test", fetch: fetcher })).rejects.toMatchObject({
+      result: "AuthenticationFailed",
+      code: "LinkUsed",
+      message: body.error.message,
+      nextStep: "",
+    });
   });
 
   it.each([400, 401, 404, 410])("says that a link is used up on status %d", async (status) => {

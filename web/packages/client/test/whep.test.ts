@@ -104,7 +104,7 @@ describe("handshake", () => {
 
   it.each([
     [401, "AuthenticationFailed"],
-    [404, "SessionNotReady"],
+    [404, "InvalidId"],
     [406, "VideoCodecNotAvailable"],
     [409, "OtherSessionConnected"],
     [503, "SessionNotReady"],
