@@ -15,7 +15,7 @@ Directions are unit vectors, right-handed, +Y up. Radiance has no unit: 1 is the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -217,15 +217,21 @@ def irradiance_harmonics(radiance: Floats, directions: Floats) -> NDArray[np.flo
     return np.asarray(projection * factors[:, None], np.float64)
 
 
-def rotate_harmonics(coefficients: NDArray[np.float64], radians: float) -> NDArray[np.float64]:
-    """The coefficients (9, 3) of the environment turned about +Y by ``radians``, counter-clockwise from above."""
+@lru_cache(maxsize=4)
+def _harmonics_rotation(radians: float) -> NDArray[np.float64]:
+    """The (9, 9) matrix that turns coefficients about +Y, found by fitting a turned basis."""
     directions = _fibonacci_sphere(64).astype(np.float64)
     c, s = np.cos(radians), np.sin(radians)
     x, y, z = directions.T
     turned_back = np.stack([c * x - s * z, y, s * x + c * z], axis=1)
-    values = _basis(np.asarray(turned_back, np.float32)).astype(np.float64) @ coefficients
-    solution = np.linalg.lstsq(_basis(np.asarray(directions, np.float32)).astype(np.float64), values, rcond=None)[0]
-    return np.asarray(solution, np.float64)
+    basis = _basis(np.asarray(directions, np.float32)).astype(np.float64)
+    turned = _basis(np.asarray(turned_back, np.float32)).astype(np.float64)
+    return np.asarray(np.linalg.lstsq(basis, turned, rcond=None)[0], np.float64)
+
+
+def rotate_harmonics(coefficients: NDArray[np.float64], radians: float) -> NDArray[np.float64]:
+    """The coefficients (9, 3) of the environment turned about +Y by ``radians``, counter-clockwise from above."""
+    return np.asarray(_harmonics_rotation(radians) @ coefficients, np.float64)
 
 
 def _fibonacci_sphere(count: int) -> Floats:
