@@ -370,6 +370,19 @@ def test_frames_that_are_never_released_are_an_error(engine: Engine) -> None:
     engine.render(FrameInput((look_at((0, 0, 5)),), 96, 64, FAST, scene)).release()
 
 
+def test_a_failing_device_is_a_typed_error(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wgpu
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise wgpu.GPUInternalError("device lost")
+
+    monkeypatch.setattr(type(engine._device), "create_command_encoder", fail)
+    with pytest.raises(FarframeError) as caught:
+        shoot(engine, RenderScene(), look_at((0, 0, 5)))
+    assert caught.value.result is Result.DEVICE_LOST
+    assert caught.value.next_step
+
+
 def test_times_are_in_order(engine: Engine) -> None:
     frame = shoot(engine, RenderScene(), look_at((0, 0, 5)))
     assert frame.draw_start < frame.draw_end < frame.read_back

@@ -15,6 +15,7 @@ from one thread, the render thread.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -55,6 +56,19 @@ KEPT_SIZES = 6
 """Sizes of picture whose attachments stay: the steps of a governor's scale, at both sample counts."""
 GPU_ANISOTROPY = 8
 """Anisotropic filtering is nearly free on a GPU; on a CPU it would cost more than the rest of the shading."""
+
+
+@contextlib.contextmanager
+def _device_errors(adapter_name: str) -> Iterator[None]:
+    """Turns what wgpu raises when a device fails into the error that a device owner understands."""
+    try:
+        yield
+    except wgpu.GPUError as error:
+        raise FarframeError(
+            Result.DEVICE_LOST,
+            f"The graphics device {adapter_name} failed: {error}",
+            next_step="Stop this session and create another; if that fails, too, check the driver and its memory.",
+        ) from error
 
 
 class Engine:
@@ -166,7 +180,15 @@ class Engine:
         return sum(resource.size_bytes for resource in self._resources)
 
     def render(self, frame: FrameInput) -> RenderedFrame:
-        """Draw a frame and wait for its pixels. The frame holds a readback buffer until it is released."""
+        """Draw a frame and wait for its pixels. The frame holds a readback buffer until it is released.
+
+        Raises ``ValueError`` for a number of views that cannot be drawn, ``RuntimeError`` when too many frames have
+        not been released, and :class:`FarframeError` ``DeviceLost`` when the device fails.
+        """
+        with _device_errors(self.adapter_name):
+            return self._render(frame)
+
+    def _render(self, frame: FrameInput) -> RenderedFrame:
         start = time.perf_counter()
         if not 1 <= len(frame.views) <= MAX_VIEWS:
             raise ValueError(f"a frame has 1 or {MAX_VIEWS} views, not {len(frame.views)}")
