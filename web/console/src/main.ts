@@ -109,7 +109,7 @@ class Console {
     const details = [
       session.size,
       `started ${new Date(session.creationTime).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}`,
-      session.teraflops === undefined ? "" : `${session.teraflops} teraflops`,
+      session.teraflops === undefined ? "" : `${Number(session.teraflops.toPrecision(2))} teraflops`,
     ];
     const button = (name: string, label: string, className: string, click: () => void): HTMLElement =>
       h("button", { class: `small ${className}`, "data-testid": name, "data-key": `${name} ${id}`, click }, label);

@@ -27,8 +27,11 @@ export interface InspectedFrame {
   readonly kind: "keyframe" | "still" | "keep-alive" | "";
 }
 
-/** A line of `GET /ledger` as a frame; undefined for something else. */
-export function readFrame(line: Readonly<Record<string, unknown>>): InspectedFrame | undefined {
+/**
+ * A line of `GET /ledger` as a frame; undefined for something else. `lastPoseId` is that of the frame before: only the
+ * first frame of a pose has waited for its drawing, later ones are drawn for other reasons than a pose.
+ */
+export function readFrame(line: Readonly<Record<string, unknown>>, lastPoseId?: number): InspectedFrame | undefined {
   const number = (name: string): number => (typeof line[name] === "number" ? line[name] : Number.NaN);
   const since = (from: string, to: string): number =>
     Math.max(0, number(`${to}Microseconds`) - (from ? number(`${from}Microseconds`) : 0)) / 1000;
@@ -39,8 +42,7 @@ export function readFrame(line: Readonly<Record<string, unknown>>): InspectedFra
     poseId: number("poseId"),
     at: number("serverTimeMicroseconds") / 1000,
     stages: {
-      // The pose of a still or repeated frame is old on purpose: that is no waiting.
-      wait: keepAlive || still ? 0 : since("", "drawStart"),
+      wait: keepAlive || still || number("poseId") === lastPoseId ? 0 : since("", "drawStart"),
       draw: since("drawStart", "drawEnd"),
       readBack: since("drawEnd", "readBack"),
       encode: since(keepAlive ? "encodeStart" : "readBack", "encodeEnd"),

@@ -6,10 +6,19 @@ import { milliseconds } from "../../shared/dom.ts";
 import { type InspectedFrame, SERVER_STAGE_TITLES, SERVER_STAGES } from "./frames.ts";
 
 const SHOWN_FRAMES = 300;
+const MIN_TOP_MILLISECONDS = 10;
+
+/** The highest value shown: a few frames that took very long are cut, so that the others stay readable. */
+function topOf(totals: readonly number[]): number {
+  const sorted = totals.toSorted((a, b) => a - b);
+  const high = sorted[Math.floor(sorted.length * 0.95)] ?? 0;
+  return Math.max(MIN_TOP_MILLISECONDS, Math.min((sorted.at(-1) ?? 0) * 1.1, high * 2.5));
+}
 
 export class Graph {
   readonly #element: HTMLElement;
   readonly #plot: uPlot;
+  #top = MIN_TOP_MILLISECONDS;
 
   constructor(element: HTMLElement) {
     this.#element = element;
@@ -34,7 +43,7 @@ export class Graph {
         ...this.#size(),
         legend: { show: false },
         cursor: { show: false },
-        scales: { x: { time: false }, y: { range: (_plot, _low, high) => [0, Math.max(10, high * 1.1)] } },
+        scales: { x: { time: false }, y: { range: () => [0, this.#top] } },
         axes: [
           { ...axis, values: (_plot, values) => values.map((value) => (value === 0 ? "newest" : `${value}`)) },
           {
@@ -57,6 +66,7 @@ export class Graph {
     const sums = SERVER_STAGES.map((_, upTo) =>
       shown.map(({ stages }) => SERVER_STAGES.slice(0, upTo + 1).reduce((sum, stage) => sum + stages[stage], 0)),
     );
+    this.#top = topOf(sums.at(-1) ?? []);
     this.#plot.setData([x, ...sums.reverse()]);
   }
 

@@ -140,7 +140,11 @@ function begin(): void {
       framesChanged = true;
     },
     onLines: (lines) => {
-      frames = [...frames, ...lines.flatMap((line) => readFrame(line) ?? [])].slice(-KEPT_FRAMES);
+      for (const line of lines) {
+        const frame = readFrame(line, frames.at(-1)?.poseId);
+        if (frame) frames.push(frame);
+      }
+      frames = frames.slice(-KEPT_FRAMES);
       framesChanged = true;
     },
     onProblem: (error) => showProblems("ledger", error),

@@ -48,6 +48,11 @@ describe("readFrame", () => {
     });
   });
 
+  it("counts the wait of a pose once", () => {
+    expect(readFrame(LINE, 2)?.stages.wait).toBe(0.5);
+    expect(readFrame(LINE, 3)?.stages.wait).toBe(0);
+  });
+
   it("leaves out what is no frame", () => {
     expect(readFrame({})).toBeUndefined();
     expect(readFrame({ ...LINE, sentMicroseconds: "soon" })).toBeUndefined();

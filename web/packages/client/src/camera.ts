@@ -9,6 +9,10 @@ import type { FieldOfView, Quaternion, Vector3, View } from "./records.ts";
 /** Just short of the poles, where "up" would turn over. */
 const MAX_PITCH = (89.5 * Math.PI) / 180;
 const EMPTY_SCENE_RADIUS = 1;
+/** Room around a framed box, as a factor of its size on the screen. */
+const FRAME_MARGIN = 1.12;
+/** Even a box without width is looked at from outside its sphere. */
+const MIN_FRAME_DISTANCE = 1.05;
 /** The near plane stays above this part of the far plane: depth has 24 or 32 bits, not more. */
 const MIN_NEAR_TO_FAR = 1 / 20_000;
 const MIN_NEAR = 1e-4;
@@ -56,6 +60,12 @@ export function sphereOf(bounds: Bounds): Sphere {
   return { center: [(ax + bx) / 2, (ay + by) / 2, (az + bz) / 2], radius: Math.max(radius, 1e-6) };
 }
 
+function cornersOf({ min, max }: Bounds): Vector3[] {
+  return [min[0], max[0]].flatMap((x) =>
+    [min[1], max[1]].flatMap((y) => [min[2], max[2]].map((z): Vector3 => [x, y, z])),
+  );
+}
+
 export class OrbitCamera {
   target: Vector3 = [0, 0, 0];
   distance = 3;
@@ -83,9 +93,24 @@ export class OrbitCamera {
   frame(bounds: Bounds | undefined, aspect: number): void {
     this.setBounds(bounds);
     const { center, radius } = this.#scene;
-    const { up, right } = symmetricFieldOfView(this.verticalFieldOfView, aspect);
     this.target = center;
-    this.distance = (radius / Math.sin(Math.min(up, right))) * 1.02;
+    const { up, right } = symmetricFieldOfView(this.verticalFieldOfView, aspect);
+    if (!bounds) {
+      this.distance = radius / Math.sin(Math.min(up, right));
+      return;
+    }
+    // A corner lies on the edge of the view where its offset is the tangent times its depth: the camera has to be as
+    // far away as the corner that asks for most.
+    const axes = this.axes();
+    const dot = (a: Vector3, b: Vector3): number => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+    let distance = radius * MIN_FRAME_DISTANCE;
+    for (const corner of cornersOf(bounds)) {
+      const offset: Vector3 = [corner[0] - center[0], corner[1] - center[1], corner[2] - center[2]];
+      const sideways = Math.abs(dot(offset, axes.right)) / Math.tan(right);
+      const upwards = Math.abs(dot(offset, axes.up)) / Math.tan(up);
+      distance = Math.max(distance, dot(offset, axes.back) + Math.max(sideways, upwards) * FRAME_MARGIN);
+    }
+    this.distance = distance;
   }
 
   /** Turns about the target, radians. */

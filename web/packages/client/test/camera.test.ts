@@ -50,15 +50,38 @@ describe("OrbitCamera", () => {
     expect(camera.pitch).toBeGreaterThan(-Math.PI / 2);
   });
 
-  it.each([0.4, 1, 16 / 9])("frames a box at aspect %d: its sphere just fits", (aspect) => {
+  it.each([0.4, 1, 16 / 9])("frames a box at aspect %d: all corners are in view, one nearly at its edge", (aspect) => {
     const camera = new OrbitCamera();
     camera.frame(box, aspect);
-    const { radius, center } = sphereOf(box);
-    expectClose(camera.target, center);
-    const { up, right } = camera.view(aspect).fieldOfView;
-    const seen = Math.asin(radius / camera.distance);
-    expect(seen).toBeLessThan(Math.min(up, right));
-    expect(seen).toBeGreaterThan(Math.min(up, right) * 0.9);
+    expectClose(camera.target, sphereOf(box).center);
+    const { right, up, back } = camera.axes();
+    const { fieldOfView } = camera.view(aspect);
+    const position = camera.position;
+    const dot = (a: Vector3, b: Vector3): number => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+    const reach = [box.min[0], box.max[0]].flatMap((x) =>
+      [box.min[1], box.max[1]].flatMap((y) =>
+        [box.min[2], box.max[2]].map((z) => {
+          const offset: Vector3 = [x - position[0], y - position[1], z - position[2]];
+          const depth = -dot(offset, back);
+          return Math.max(
+            Math.abs(dot(offset, right)) / depth / Math.tan(fieldOfView.right),
+            Math.abs(dot(offset, up)) / depth / Math.tan(fieldOfView.up),
+          );
+        }),
+      ),
+    );
+    expect(Math.min(...reach)).toBeGreaterThan(0);
+    expect(Math.max(...reach)).toBeLessThan(1);
+    expect(Math.max(...reach)).toBeGreaterThan(0.8);
+  });
+
+  it("frames a point and an empty scene from outside", () => {
+    const camera = new OrbitCamera();
+    camera.frame({ min: [1, 1, 1], max: [1, 1, 1] }, 1);
+    expect(camera.distance).toBeGreaterThan(0);
+    camera.frame(undefined, 1);
+    expect(camera.distance).toBeGreaterThan(1);
+    expectClose(camera.target, [0, 0, 0]);
   });
 
   it("keeps the scene between near and far, from outside and inside", () => {
