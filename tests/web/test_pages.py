@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
@@ -148,6 +149,48 @@ async def test_the_keyboard_orbits_zooms_and_fits(page: Page, service: FakeServi
     assert (await page.evaluate("farframeViewer.camera"))["distance"] < turned["distance"]
     await page.keyboard.press("f")
     assert (await page.evaluate("farframeViewer.camera"))["distance"] != turned["distance"]
+
+
+async def test_fingers_orbit_pan_and_zoom(browser: Browser, service: FakeService) -> None:
+    context = await browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = await context.new_page()
+    await connect(page, service)
+    await page.wait_for_selector("[data-testid=empty-scene]")
+    assert not await page.is_visible("[data-testid=panel]")
+    assert await page.evaluate("document.documentElement.scrollWidth") == 390
+    devtools = await context.new_cdp_session(page)
+
+    async def touch(kind: str, *points: tuple[int, int]) -> None:
+        fingers = [{"x": x, "y": y, "id": index} for index, (x, y) in enumerate(points)]
+        await devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+
+    async def camera() -> dict[str, Any]:
+        state: dict[str, Any] = await page.evaluate("farframeViewer.camera")
+        return state
+
+    async def turned() -> bool:
+        return (await camera())["yaw"] < start["yaw"]
+
+    async def halved() -> bool:
+        return (await camera())["distance"] == pytest.approx(start["distance"] / 2, rel=0.05)
+
+    async def panned() -> bool:
+        return (await camera())["target"][1] > after["target"][1] + 0.1
+
+    start = await camera()
+    await touch("touchStart", (200, 200))
+    await touch("touchMove", (260, 200))
+    await until(turned, "one finger did not orbit")
+    assert (await camera())["distance"] == start["distance"]
+    await touch("touchEnd")
+    await touch("touchStart", (150, 250), (250, 250))
+    await touch("touchMove", (100, 250), (300, 250))
+    await until(halved, "two fingers did not zoom")
+    after = await camera()
+    await touch("touchMove", (100, 350), (300, 350))
+    await until(panned, "two fingers did not pan")
+    await touch("touchEnd")
+    await context.close()
 
 
 async def test_the_sample_loads_with_progress_and_is_framed(page: Page, service: FakeService) -> None:

@@ -139,7 +139,15 @@ export function showError(error: FarframeError, allowed: readonly Remedy[]): Pro
   const { title, text, remedy } = explain(error);
   return new Promise((resolve) => {
     const again = (name: Remedy, label: string, primary: boolean): HTMLElement =>
-      h("button", { class: primary ? "primary" : "", "data-testid": name, click: () => resolve(name) }, label);
+      h(
+        "button",
+        {
+          class: primary ? "primary" : "",
+          "data-testid": name === "sessions" ? "choose-session" : name,
+          click: () => resolve(name),
+        },
+        label,
+      );
     const reconnect =
       allowed.includes("reconnect") &&
       remedy === "reconnect" &&
