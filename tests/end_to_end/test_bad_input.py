@@ -18,10 +18,10 @@ from farframe.protocol.errors import Result
 from farframe.protocol.messages import LoadModelParams, LoadModelResult
 from tests.end_to_end.harness import RunningService
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def session(service: RunningService) -> AsyncIterator[Session]:
     async with (
         RemoteRenderingClient.from_connection_file(service.connection_path) as client,
@@ -30,7 +30,7 @@ async def session(service: RunningService) -> AsyncIterator[Session]:
         yield leased
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def connection(session: Session) -> AsyncIterator[RuntimeConnection]:
     async with session.connect(width=320, height=180) as connected:
         yield connected
@@ -216,10 +216,11 @@ async def test_offers_that_are_none(session: Session, name: str) -> None:
 
 async def test_an_offer_without_h264(session: Session) -> None:
     offer = (
-        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n"
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n"
         "m=video 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:abcd\r\n"
         "a=ice-pwd:abcdefghijklmnopqrstuvwx\r\na=fingerprint:sha-256 " + ":".join(["AA"] * 32) + "\r\n"
         "a=setup:actpass\r\na=mid:0\r\na=recvonly\r\na=rtcp-mux\r\na=rtpmap:96 VP8/90000\r\n"
+        "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:1\r\na=sctp-port:5000\r\n"
     )
     body = await refused(session, offer, {406})
     assert body["error"]["code"] == "VideoCodecNotAvailable"
