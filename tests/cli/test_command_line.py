@@ -19,6 +19,7 @@ COMMANDS = [
     ["session", "show"],
     ["session", "extend"],
     ["session", "stop"],
+    ["session", "inspect"],
     ["render"],
     ["view"],
     ["version"],

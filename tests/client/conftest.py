@@ -97,6 +97,11 @@ class FakeService:
         session = self.sessions.get(name)
         if session is None:
             return httpx.Response(404)
+        if action == "inspector-link" and request.method == "POST":
+            if session["status"] != "Ready":
+                return error(409, "SessionNotReady", "The session has no render server; wait until it is Ready.")
+            url = f"https://{session['hostname']}:{session['arrInspectorPort']}/#token=a.b.c"
+            return httpx.Response(201, json={"url": url, "expiresAt": "2031-01-01T00:00:00Z"})
         if request.method == "PATCH":
             session["maxLeaseTimeMinutes"] = json.loads(request.content)["maxLeaseTimeMinutes"]
         elif action == ":stop":

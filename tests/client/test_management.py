@@ -282,6 +282,17 @@ async def test_a_viewer_link_is_a_secret(client: RemoteRenderingClient) -> None:
     assert "#demo" not in repr(link)
 
 
+async def test_an_inspector_link_is_a_secret(client: RemoteRenderingClient) -> None:
+    session = await client.create_session(session_id="demo")
+    with pytest.raises(ConflictError, match="no render server"):
+        await session.create_inspector_link()
+    await session.wait_until_ready()
+    link = await session.create_inspector_link()
+    assert link.url == "https://render.test:50052/#token=a.b.c"
+    assert link.expires_at.year == 2031
+    assert "a.b.c" not in repr(link)
+
+
 async def test_connecting_too_early_says_what_to_wait_for(client: RemoteRenderingClient, service: FakeService) -> None:
     service.polls_until_ready = 100
     session = await client.create_session(session_id="demo")

@@ -181,6 +181,23 @@ def stop(session: Annotated[str, Parameter(help="Id of the session.")], /) -> No
     _sessions.stop(session)
 
 
+@session_app.command
+def inspect(session: Annotated[str, Parameter(help="Id of the session.")], /) -> None:
+    """Print a link to the inspector: the frames of the session's render server, and its log.
+
+    The link carries a short-lived token. The page is the render server's own, so that
+    the browser must trust the service's certificate authority,
+    certificates/ca.pem in its data folder.
+
+    For example:
+
+        farframe session inspect demo
+    """
+    from farframe.cli import _sessions
+
+    _sessions.inspect(session)
+
+
 @app.command
 def render(
     model: Annotated[str, Parameter(help="URI, or a local .glb or .gltf file, or a folder with one.")],

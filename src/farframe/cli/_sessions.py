@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from farframe.cli._context import context, emit, error_console, run_async, table
+from farframe.client.management import InspectorLink
 from farframe.client.session import Session, SessionProperties
 
 
@@ -124,3 +125,14 @@ def extend(session_id: str, minutes: int) -> None:
 def stop(session_id: str) -> None:
     """End a session and print it."""
     print_session(_with_session(session_id, "stop"))
+
+
+def inspect(session_id: str) -> None:
+    """Print a link to the inspector of a session."""
+
+    async def work() -> InspectorLink:
+        async with context.client() as client:
+            return await (await client.get_session(session_id)).create_inspector_link()
+
+    link = run_async(work())
+    emit({"session": session_id, "url": link.url, "expiresAt": link.expires_at.isoformat()}, link.url)

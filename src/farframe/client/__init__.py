@@ -28,7 +28,7 @@ from farframe.client.errors import (
     TooManyRequestsError,
 )
 from farframe.client.frame import Frame, FrameStream, FrameTimings
-from farframe.client.management import RemoteRenderingClient, ViewerLink
+from farframe.client.management import InspectorLink, RemoteRenderingClient, ViewerLink
 from farframe.client.runtime import ConnectionStatistics, LoadedModel, LoadProgress, RuntimeConnection
 from farframe.client.session import Session, SessionFailure, SessionProperties
 from farframe.protocol.errors import Result
@@ -49,6 +49,7 @@ __all__ = [
     "FrameStream",
     "FrameTimings",
     "HandshakeError",
+    "InspectorLink",
     "InvalidRequestError",
     "LoadProgress",
     "LoadedModel",

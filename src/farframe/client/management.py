@@ -47,6 +47,17 @@ class ViewerLink:
         return f"ViewerLink(url='***', expires_at={self.expires_at!r})"
 
 
+@dataclass(frozen=True, slots=True)
+class InspectorLink:
+    """A link into the inspector of one session, good until ``expires_at``. It is a secret: it carries a token."""
+
+    url: str
+    expires_at: datetime
+
+    def __repr__(self) -> str:
+        return f"InspectorLink(url='***', expires_at={self.expires_at!r})"
+
+
 class RemoteRenderingClient:
     """A caller of one service with one account. Use it as an async context manager, or call :meth:`close`.
 
@@ -231,6 +242,15 @@ class RemoteRenderingClient:
         )
         link = decode(response, Link)
         return ViewerLink(link.url, datetime.fromisoformat(link.expires_at))
+
+    async def _inspector_link(self, session_id: str) -> InspectorLink:
+        response = await self._http.request(
+            "POST",
+            self._http.account_url(f"sessions/{quote(session_id, safe='')}/inspector-link"),
+            what=f"The session {session_id}",
+        )
+        link = decode(response, Link)
+        return InspectorLink(link.url, datetime.fromisoformat(link.expires_at))
 
 
 def decode(response: httpx.Response, kind: type[T]) -> T:

@@ -13,7 +13,7 @@ from farframe.client.errors import FarframeClientError, SessionFailedError
 from farframe.wire import sessions as wire
 
 if TYPE_CHECKING:
-    from farframe.client.management import RemoteRenderingClient
+    from farframe.client.management import InspectorLink, RemoteRenderingClient
     from farframe.client.runtime import RuntimeConnection
 
 Relayed = bool | Literal["auto"]
@@ -162,6 +162,14 @@ class Session:
         # The stop has been answered; a failing look at the result would only hide that.
         with contextlib.suppress(FarframeClientError):
             await self.refresh()
+
+    async def create_inspector_link(self) -> InspectorLink:
+        """A link to the inspector of this session's render server: its frames as they are made, and its log.
+
+        The page is the render server's own, under the service's certificate authority. Raises ConflictError when the
+        session has no render server: not ready yet, or ended.
+        """
+        return await self._client._inspector_link(self.id)
 
     @contextlib.asynccontextmanager
     async def connect(
