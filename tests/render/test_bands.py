@@ -10,6 +10,7 @@ import pytest
 from farframe.protocol.records import FieldOfView, View
 from farframe.render import FULL_QUALITY, FrameInput, Quality, RenderedFrame, RenderScene
 from farframe.render.bands import band_rows, band_view, render_in_bands
+from farframe.render.frame import VisibleCounts
 
 VIEW = View((0.0, 0.0, 3.0), (0.0, 0.0, 0.0, 1.0), FieldOfView(-0.7, 0.6, 0.5, -0.4))
 
@@ -20,6 +21,9 @@ class Painter:
     def __init__(self) -> None:
         self.heights: list[int] = []
         self.released = 0
+
+    def count_visible(self, frame: FrameInput) -> VisibleCounts:
+        return VisibleCounts(triangles=10, draws=2, reduced_parts=1)
 
     def render(self, frame: FrameInput) -> RenderedFrame:
         self.heights.append(frame.height)
@@ -49,6 +53,7 @@ def test_bands_are_the_whole_picture(height: int, count: int) -> None:
     assert banded is not None
     assert np.array_equal(banded.pixels, whole.pixels)
     assert sum(painter.heights) == height
+    assert (banded.triangles, banded.draws) == (10, 2), "parts in several bands count once"
     if len(painter.heights) > 1:
         assert painter.released == len(painter.heights)
 

@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, PoseRecord, View
 from farframe.render import FrameInput
+from farframe.render.frame import VisibleCounts
 from farframe.server import frame_loop
 from farframe.server.frame_loop import FrameLoop, VideoSettings, microseconds
 from farframe.stream.encoder import EncodedFrame
@@ -67,6 +68,9 @@ class FakeEngine:
         drawn = FakeFrame(pixels, frame.width, frame.height, frame.quality.samples, now, now, now)
         self.frames.append(drawn)
         return drawn
+
+    def count_visible(self, frame: FrameInput) -> VisibleCounts:
+        return VisibleCounts(triangles=1, draws=1, reduced_parts=0)
 
     def close(self) -> None:
         self.closed = True

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from farframe.protocol.records import View
-from farframe.render.frame import FrameInput, RenderedFrame
+from farframe.render.frame import FrameInput, RenderedFrame, VisibleCounts
 
 MIN_BAND_ROWS = 32
 """Thinner bands would draw parts on their borders more than is saved."""
@@ -26,6 +26,9 @@ class Renderer(Protocol):
 
     def render(self, frame: FrameInput) -> RenderedFrame:
         """See :meth:`farframe.render.Engine.render`."""
+
+    def count_visible(self, frame: FrameInput) -> VisibleCounts:
+        """See :meth:`farframe.render.Engine.count_visible`."""
 
 
 def band_view(view: View, top: float, bottom: float) -> View:
@@ -49,8 +52,8 @@ def render_in_bands(
 ) -> RenderedFrame | None:
     """Draw ``frame`` at full scale in about ``count`` bands; ``None`` as soon as ``abandon()`` says so between two.
 
-    The pixels of the result are memory of its own. ``triangles`` and ``draws`` count parts in several bands several
-    times. Raises ``ValueError`` for a frame with depth or of reduced scale: these are not worth splitting.
+    The pixels of the result are memory of its own; its counts are those of the whole frame. Raises ``ValueError`` for
+    a frame with depth or of reduced scale: these are not worth splitting.
     """
     if frame.read_depth or frame.quality.scale != 1.0:
         raise ValueError("only full-scale frames without depth are drawn in bands")
@@ -69,6 +72,7 @@ def render_in_bands(
         pixels[first:last] = band.pixels
         band.release()
         drawn.append(band)
+    visible = renderer.count_visible(frame)
     waited = sum(band.draw_end - band.draw_start for band in drawn)
     return RenderedFrame(
         pixels=pixels,
@@ -78,8 +82,8 @@ def render_in_bands(
         draw_start=drawn[0].draw_start,
         draw_end=drawn[0].draw_start + waited,
         read_back=drawn[-1].read_back,
-        triangles=sum(band.triangles for band in drawn),
-        draws=sum(band.draws for band in drawn),
-        reduced_parts=max(band.reduced_parts for band in drawn),
+        triangles=visible.triangles,
+        draws=visible.draws,
+        reduced_parts=visible.reduced_parts,
         samples=drawn[0].samples,
     )

@@ -36,6 +36,7 @@ from farframe.render.frame import (
     FrameInput,
     RenderedFrame,
     Viewport,
+    VisibleCounts,
     fill_view,
     pixels_per_radian,
     view_projection,
@@ -213,6 +214,17 @@ class Engine:
             reduced_parts=sum(selection.reduced_parts for selection in selections),
             samples=attachments.samples,
             _release=release,
+        )
+
+    def count_visible(self, frame: FrameInput) -> VisibleCounts:
+        """What :meth:`render` would draw for ``frame``, without drawing it."""
+        attachments = self._attachments_for(frame)
+        ports = viewports(len(frame.views), attachments.width, attachments.height)
+        selections = self._select_views(frame, self._place(frame), ports)
+        return VisibleCounts(
+            triangles=sum(selection.triangles for selection in selections),
+            draws=sum(len(selection.commands) for selection in selections),
+            reduced_parts=sum(selection.reduced_parts for selection in selections),
         )
 
     def _attachments_for(self, frame: FrameInput) -> Attachments:

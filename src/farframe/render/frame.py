@@ -76,6 +76,15 @@ class RenderedFrame:
             release()
 
 
+@dataclass(frozen=True, slots=True)
+class VisibleCounts:
+    """What a frame draws, over all its views: triangles, part instances, and those below full detail."""
+
+    triangles: int
+    draws: int
+    reduced_parts: int
+
+
 VIEW_DTYPE = np.dtype(
     [
         ("view_projection", "<f4", (4, 4)),

@@ -1,0 +1,206 @@
+"""The viewer, the console and the inspector in a real headless Chromium, against real render servers."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.async_api import Browser, Page, async_playwright
+
+from farframe.client import RemoteRenderingClient, Session
+from tests.end_to_end.harness import RunningService, difference, spread
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+
+CHROMIUM = os.environ.get("FARFRAME_CHROMIUM", "/usr/bin/chromium")
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+]
+PATIENCE_MS = 60_000
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=PATIENCE_MS)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@asynccontextmanager
+async def viewer(service: RunningService, client: RemoteRenderingClient, session: Session) -> AsyncIterator[Page]:
+    """The viewer of a session, connected. Errors that the page logs fail the test."""
+    link = await client.create_viewer_link(session.id)
+    async with chromium() as browser:
+        page = await browser.new_page(viewport={"width": 960, "height": 600}, ignore_https_errors=False)
+        page.set_default_timeout(PATIENCE_MS)
+        problems: list[str] = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        await page.goto(link.url)
+        await page.wait_for_selector("body[data-state=connected]")
+        assert "link=" not in page.url
+        yield page
+        assert not problems
+
+
+async def picture(page: Page) -> NDArray[np.uint8]:
+    """The video element's own pixels, (height, width, 3)."""
+    data = await page.evaluate(
+        """() => {
+            const video = document.querySelector('[data-testid=video]');
+            const canvas = document.createElement('canvas');
+            canvas.width = video.videoWidth;
+            canvas.height = video.videoHeight;
+            const context = canvas.getContext('2d');
+            context.drawImage(video, 0, 0);
+            const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
+            let text = '';
+            for (let i = 0; i < pixels.length; i += 4)
+                text += String.fromCharCode(pixels[i], pixels[i + 1], pixels[i + 2]);
+            return {width: canvas.width, height: canvas.height, text: btoa(text)};
+        }"""
+    )
+    import base64
+
+    pixels = np.frombuffer(base64.b64decode(data["text"]), np.uint8)
+    return pixels.reshape(data["height"], data["width"], 3)
+
+
+async def until(page: Page, expression: str, argument: Any = None, seconds: float = 60.0) -> Any:
+    """Until a JavaScript expression is true; the page's policy allows no evaluated strings inside it."""
+    async with asyncio.timeout(seconds):
+        while not (value := await page.evaluate(expression, argument)):
+            await asyncio.sleep(0.05)
+    return value
+
+
+async def still(page: Page) -> None:
+    """Until the full-quality picture for the newest pose is on the screen."""
+    await until(
+        page,
+        """() => {
+            const shown = window.farframeViewer.lastShown, connection = window.farframeViewer.connection;
+            return shown && shown.record && shown.record.still && shown.record.poseId === connection.poseId;
+        }""",
+    )
+
+
+async def test_the_viewer_shows_the_engine_and_follows_a_drag(service: RunningService) -> None:
+    async with (
+        RemoteRenderingClient.from_connection_file(service.connection_path) as client,
+        client.leased() as session,
+        viewer(service, client, session) as page,
+    ):
+        await page.click("[data-testid=empty-load-sample]")
+        await until(page, "() => window.farframeViewer.models.length === 1")
+        await still(page)
+        before = await picture(page)
+        assert spread(before) > 10
+        box = await page.locator("[data-testid=video]").bounding_box()
+        assert box is not None
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        first = await page.evaluate("() => window.farframeViewer.lastFrame.frameId")
+        await page.mouse.move(x, y)
+        await page.mouse.down()
+        for step in range(20):
+            await page.mouse.move(x + step * 12, y + step * 2)
+        await page.mouse.up()
+        await still(page)
+        after = await picture(page)
+        last = await page.evaluate("() => window.farframeViewer.lastFrame.frameId")
+        assert difference(before, after) > 5
+        assert last - first >= 5, "frames kept coming while dragging"
+        await until(page, "(last) => window.farframeViewer.lastFrame.frameId > last", last)
+        await page.click("[data-testid=statistics-toggle]")
+        await page.wait_for_selector("[data-testid=statistics]:not([hidden]) [data-testid=fps]")
+        assert "x264" in await page.inner_text("[data-testid=statistics]")
+        shot = os.environ.get("FARFRAME_SCREENSHOTS")
+        if shot:
+            Path(shot).mkdir(parents=True, exist_ok=True)
+            await page.screenshot(path=Path(shot) / "viewer.png")
+
+
+async def test_a_dropped_file_is_uploaded_and_shown(service: RunningService, models_folder: Path) -> None:
+    async with (
+        RemoteRenderingClient.from_connection_file(service.connection_path) as client,
+        client.leased() as session,
+        viewer(service, client, session) as page,
+    ):
+        await page.set_input_files("[data-testid=file-input]", models_folder / "Duck.glb")
+        await until(page, "() => window.farframeViewer.models.length === 1")
+        await still(page)
+        assert spread(await picture(page)) > 10
+        await page.fill("[data-testid=uri]", "file:///etc/passwd")
+        await page.click("[data-testid=load]")
+        failed = page.locator("[data-testid=activity][data-result]")
+        await failed.wait_for()
+        assert await failed.get_attribute("data-result") == "InvalidUri"
+        assert await page.evaluate("() => window.farframeViewer.models.length") == 1
+
+
+async def test_the_viewer_says_why_it_ended(service: RunningService) -> None:
+    async with RemoteRenderingClient.from_connection_file(service.connection_path) as client:
+        session = await client.create_session()
+        await session.wait_until_ready()
+        async with viewer(service, client, session) as page:
+            await session.stop()
+            await page.wait_for_selector("[data-testid=error][data-result=SessionStopped]")
+
+
+async def test_a_second_viewer_is_told_about_the_first(service: RunningService) -> None:
+    async with (
+        RemoteRenderingClient.from_connection_file(service.connection_path) as client,
+        client.leased() as session,
+        session.connect(width=320, height=180),
+    ):
+        link = await client.create_viewer_link(session.id)
+        async with chromium() as browser:
+            page = await browser.new_page()
+            page.set_default_timeout(PATIENCE_MS)
+            await page.goto(link.url)
+            await page.wait_for_selector("[data-testid=error][data-result=OtherSessionConnected]")
+            # The link works once.
+            again = await browser.new_page()
+            await again.goto(link.url)
+            await again.wait_for_selector("[data-testid=error]")
+
+
+async def test_the_inspector_shows_frames_and_log(service: RunningService) -> None:
+    async with (
+        RemoteRenderingClient.from_connection_file(service.connection_path) as client,
+        client.leased() as session,
+        session.connect(width=320, height=180) as connection,
+        chromium() as browser,
+    ):
+        await connection.wait_for_still()
+        token = await client._http.token()
+        # The certificate authority is ours; this browser does not know it.
+        context = await browser.new_context(ignore_https_errors=True)
+        page = await context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        properties = session.properties
+        await page.goto(f"https://{properties.hostname}:{properties.inspector_port}/#token={token}")
+        await page.wait_for_selector("[data-testid=frame]")
+        await page.wait_for_selector("[data-testid=log-line]")
+        assert "token" not in page.url
+        shot = Image.open(io.BytesIO(await page.screenshot())).convert("RGB").resize((64, 64))
+        assert len(np.unique(np.asarray(shot).reshape(-1, 3), axis=0)) > 8
