@@ -118,6 +118,7 @@ class VideoSender:
         self._history: list[tuple[int, _Queued] | None] = [None] * HISTORY_PACKETS
         self._budget = RetransmissionBudget()
         self._queue: deque[_Queued] = deque()
+        self._queued_frames = 0
         self._allowance_bytes = 0.0
         self._filled_at = clock()
         self._pace_timer: asyncio.TimerHandle | None = None
@@ -135,8 +136,8 @@ class VideoSender:
 
     @property
     def queued_frames(self) -> int:
-        """Frames whose last packet has not been sent yet."""
-        return sum(packet.marker for packet in self._queue)
+        """Frames whose last packet has not been sent yet. May be read from any thread."""
+        return self._queued_frames
 
     def start(self) -> None:
         """Begin to report to the receiver. Needs a running event loop."""
@@ -150,6 +151,7 @@ class VideoSender:
                 timer.cancel()
         self._pace_timer = self._report_timer = self._keyframe_timer = None
         self._queue.clear()
+        self._queued_frames = 0
         self._loop = None
 
     def send(self, frame: EncodedFrame) -> None:
@@ -162,6 +164,7 @@ class VideoSender:
         timestamp = frame.pts & 0xFFFFFFFF
         last = len(payloads) - 1
         self._queue.extend(_Queued(payload, timestamp, index == last) for index, payload in enumerate(payloads))
+        self._queued_frames += bool(payloads)
         self._last_timestamp, self._last_wall = timestamp, self._wall_clock()
         self.statistics.frames_sent += 1
         if frame.keyframe:
@@ -181,6 +184,7 @@ class VideoSender:
         extensions = self._extensions()
         while self._queue and self._allowance_bytes > 0:
             packet = self._queue.popleft()
+            self._queued_frames -= packet.marker
             number = self._sequence_number
             self._sequence_number = (number + 1) & 0xFFFF
             self._history[number % HISTORY_PACKETS] = (number, packet)
