@@ -13,6 +13,7 @@ import pytest
 
 from farframe.auth.tokens import Role
 from farframe.fleet.fake import FakeFleet
+from farframe.wire.sessions import SessionSettings, SessionSize
 
 STARTING = {"id", "creationTime", "elapsedTimeMinutes", "maxLeaseTimeMinutes", "size", "status"}
 
@@ -304,8 +305,9 @@ async def test_concurrent_creates_of_one_id_make_one_session(world: Any) -> None
 async def test_list_pages(make_world: Any) -> None:
     async with make_world(servers={"standard": 200}) as world:
         names = [f"s{i:03d}" for i in range(105)]
+        settings = SessionSettings(lease_minutes=60, size=SessionSize.STANDARD)
         for name in names:
-            await world.create(name)
+            await world.service.sessions.create(world.account, name, settings)
             world.clock.advance(seconds=1)
         await world.call("POST", "/s000/:stop")
         seen: list[str] = []
@@ -335,7 +337,8 @@ async def test_a_bad_page_token(world: Any) -> None:
 async def test_a_next_link_leads_back_the_way_the_caller_came(make_world: Any) -> None:
     async with make_world(servers={"standard": 60}, public_url="https://render.example.net") as world:
         for i in range(51):
-            await world.create(f"s{i}")
+            settings = SessionSettings(lease_minutes=60, size=SessionSize.STANDARD)
+            await world.service.sessions.create(world.account, f"s{i}", settings)
         for host, expected in (
             ("other.example.net:81", "http://other.example.net:81"),
             ("render.example.net", "https://render.example.net"),

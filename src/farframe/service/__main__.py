@@ -102,7 +102,7 @@ async def serving(config: ServiceConfig, clock: Clock | None = None) -> AsyncIte
         stack.callback(http_socket.close)
         fleet = LocalFleet(fleet_config(config, files, export_jwks(keys)))
         service = Service(config, fleet, store, signing_keys=keys, ca_file=files.ca, clock=clock)
-        service.scheduler.add(_CertificateJob(config, folder, tls))
+        service.scheduler.add(_CertificateJob(config, folder, tls), periodic=True)
         https = Listener(service.app, https_socket, tls)
         http = Listener(service.app, http_socket, None)
         service.addresses.endpoint = endpoint_url(config, https.port)

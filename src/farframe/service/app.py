@@ -68,8 +68,10 @@ class Service:
         )
         self.uploads = Uploads(config, uploads_folder, store.uploads, self.clock)
         self.links = Links(store.links, self.issuer, self.clock)
-        for job in (self.sessions.expire, self.uploads.expire, self.links.expire, self._forget_sessions):
-            self.scheduler.add(job)
+        self.scheduler.add(self.sessions.expire)
+        self.scheduler.add(self.uploads.expire)
+        self.scheduler.add(self.links.expire, periodic=True)
+        self.scheduler.add(self._forget_sessions, periodic=True)
         self._relay_client = httpx.AsyncClient(
             verify=client_ssl_context(ca_file),
             timeout=RELAY_TIMEOUT_SECONDS,

@@ -10,7 +10,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 
-from farframe.service.frontier import JSON_CONTENT_TYPE
+from farframe.service.frontier import JSON_CONTENT_TYPE, canonical_segments
 from farframe.wire.errors import BadRequest, InternalServerError, MethodNotAllowed, NotFound, PayloadTooLarge, WireError
 
 log = structlog.get_logger("farframe.service")
@@ -28,6 +28,11 @@ class ClientGone(Exception):  # noqa: N818 - an event, not an error of ours
 def path_values(request: AnyRequest, *names: str) -> tuple[str, ...]:
     """The named parts of the path, as canonical segments."""
     return tuple(str(request.path_params[name]) for name in names)
+
+
+def path_segments(request: AnyRequest) -> list[str]:
+    """The canonical segments of the path as it came; the framework drops empty ones, a slash at the end included."""
+    return canonical_segments(request.scope["raw_path"])
 
 
 async def body_chunks(request: AnyRequest) -> AsyncIterator[bytes]:

@@ -103,7 +103,8 @@ class Frontier:
 
     async def _serve(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         begun = time.perf_counter()
-        segments = canonical_segments(scope.get("raw_path") or scope["path"].encode("utf-8", "surrogateescape"))
+        scope["raw_path"] = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogateescape")
+        segments = canonical_segments(scope["raw_path"])
         scope["path"] = "/" + "/".join(segments)
         vector = new_correlation_vector()
         headers: list[tuple[bytes, bytes]] = [

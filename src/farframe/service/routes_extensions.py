@@ -27,6 +27,7 @@ from farframe.service.exchange import (
     content_response,
     empty_response,
     json_response,
+    path_segments,
     path_values,
     read_body,
 )
@@ -62,12 +63,10 @@ def upload_routes(
 
     @put("/accounts/{account:str}/uploads/{upload_id:str}/{file_path:path}")
     async def put_upload(request: AnyRequest) -> Response[bytes]:
-        account, upload_segment, file_path = path_values(request, "account", "upload_id", "file_path")
+        account, upload_segment = path_values(request, "account", "upload_id")
         caller = access.extension(request, account, any_session=True)
         upload_id = valid_upload_id(upload_segment)
-        # The framework drops empty segments from a path parameter; the path itself still has them.
-        segments = request.scope["path"].split("/")[5:] or [file_path]
-        path = check_path([decode_segment(segment) for segment in segments])
+        path = check_path([decode_segment(segment) for segment in path_segments(request)[4:]])
         stored = await uploads.put(caller.account_id, upload_id, path, body_chunks(request), announced_length(request))
         wake_scheduler()
         return json_response(stored.file, 201 if stored.created else 200)

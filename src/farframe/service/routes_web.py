@@ -12,7 +12,7 @@ from pathlib import Path
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
-from farframe.service.exchange import AnyRequest, content_response, empty_response
+from farframe.service.exchange import AnyRequest, content_response, empty_response, path_segments
 from farframe.service.frontier import decode_segment
 from farframe.wire.errors import NotFound
 
@@ -114,7 +114,7 @@ def web_routes(bundle: WebBundle) -> list[HTTPRouteHandler]:
     """Every GET that no other route takes."""
 
     async def serve(request: AnyRequest) -> Response[bytes]:
-        segments = [decode_segment(segment) for segment in request.scope["path"].split("/")[1:]]
+        segments = [decode_segment(segment) for segment in path_segments(request)] or [""]
         folder = segments[-1] == ""
         if folder:
             segments.pop()

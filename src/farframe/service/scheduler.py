@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -22,18 +23,27 @@ Job = Callable[[int], Awaitable[int | None]]
 _RETRY_AFTER_MICROSECONDS = 5_000_000
 
 
+@dataclass(slots=True)
+class _Entry:
+    job: Job
+    periodic: bool
+    deadline: int | None
+
+
 class Scheduler:
     """Runs jobs when they are due. :meth:`wake` when a deadline may have changed."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._jobs: list[Job] = []
+        self._entries: list[_Entry] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, job: Job) -> None:
-        """Run this job as well; before :meth:`start`."""
-        self._jobs.append(job)
+    def add(self, job: Job, *, periodic: bool = False) -> None:
+        """Run this job as well; before :meth:`start`. A periodic one is called only when it said so, the others after
+        each :meth:`wake` too, because their deadlines may have moved.
+        """
+        self._entries.append(_Entry(job, periodic, self._clock.now()))
 
     def start(self) -> None:
         """Begin, in a task of its own."""
@@ -54,7 +64,10 @@ class Scheduler:
         while True:
             # Cleared before the deadlines are read: a change after that wakes us again.
             self._wake.clear()
-            deadlines = [deadline for job in self._jobs if (deadline := await self._call(job)) is not None]
+            for entry in self._entries:
+                if not entry.periodic or (entry.deadline is not None and entry.deadline <= self._clock.now()):
+                    entry.deadline = await self._call(entry.job)
+            deadlines = [entry.deadline for entry in self._entries if entry.deadline is not None]
             await self._clock.wait_until(min(deadlines, default=None), self._wake)
 
     async def _call(self, job: Job) -> int | None:
