@@ -54,7 +54,7 @@ async def measure_motion(
     await connection.configure_video(width=width, height=height)
     connection.look_at_model(azimuth_degrees=0)
     await connection.wait_for_still()
-    server = next(p for p in service.descendants() if "farframe.server" in p.cmdline())
+    server = service.server_of(connection.session.properties.handshake_port)
     cpu_before = server.cpu_times()
     frames = aiter(connection.frames())
     stages: dict[str, list[float]] = {
@@ -159,9 +159,8 @@ async def _wait_for_warm(service: RunningService) -> None:
     """Until a server that serves nobody is ready: its log says so."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        servers = [p for p in service.descendants() if "farframe.server" in p.cmdline()]
         logs = [path.read_text(errors="replace") for path in (service.data_dir / "logs").glob("server-*.log")]
-        if servers and any("server.warm" in text and "session.assigned" not in text for text in logs):
+        if service.servers() and any("server.warm" in text and "session.assigned" not in text for text in logs):
             return
         await asyncio.sleep(0.1)
     raise TimeoutError("no server became warm")

@@ -41,6 +41,27 @@ class RunningService:
         except psutil.NoSuchProcess:
             return []
 
+    def servers(self) -> list[psutil.Process]:
+        """The render server processes that live."""
+        found = []
+        for process in self.descendants():
+            try:
+                if "farframe.server" in process.cmdline():
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def server_of(self, handshake_port: int) -> psutil.Process:
+        """The render server that listens there."""
+        for process in self.servers():
+            if any(
+                item.laddr.port == handshake_port and item.status == psutil.CONN_LISTEN
+                for item in process.net_connections("tcp")
+            ):
+                return process
+        raise AssertionError(f"no render server listens on port {handshake_port}")
+
     def kill(self) -> list[psutil.Process]:
         """kill -9, as a crash would; returns what it leaves behind."""
         left = self.descendants()

@@ -32,10 +32,6 @@ async def how_it_ends(connection: RuntimeConnection) -> SessionEndedError:
     return caught.value
 
 
-def server_processes(service: RunningService) -> list[psutil.Process]:
-    return [process for process in service.descendants() if "farframe.server" in process.cmdline()]
-
-
 async def test_stop_ends_the_stream_and_the_device_learns_why(service: RunningService) -> None:
     async with RemoteRenderingClient.from_connection_file(service.connection_path) as client:
         session = await client.create_session()
@@ -120,17 +116,9 @@ asyncio.run(main())
 
 async def test_a_killed_render_server_turns_the_session_into_error(service: RunningService) -> None:
     async with RemoteRenderingClient.from_connection_file(service.connection_path) as client:
-        before = {process.pid for process in server_processes(service)}
         session = await client.create_session()
         await session.wait_until_ready()
-        # The warm server took the session; it is the one whose handshake port is the session's.
-        port = session.properties.handshake_port
-        (victim,) = [
-            process
-            for process in server_processes(service)
-            if any(item.laddr.port == port for item in process.net_connections("tcp") if item.status == "LISTEN")
-        ]
-        assert victim.pid in before | {victim.pid}
+        victim = service.server_of(session.properties.handshake_port)
         victim.kill()
         killed = time.monotonic()
         while (properties := await session.refresh()).status == "Ready":
