@@ -30,7 +30,16 @@ Start a service, then look at a model:
     farframe render builtin://Engine --out engine.png
 """
 
-app = App(name="farframe", help=HELP, help_format="plaintext", version=__version__, version_flags=["--version"])
+app = App(
+    name="farframe",
+    help=HELP,
+    help_format="plaintext",
+    version=__version__,
+    version_flags=["--version"],
+    # Here and below: run() tells of an interruption, like of every other end.
+    suppress_keyboard_interrupt=False,
+)
+app.meta.suppress_keyboard_interrupt = False
 app.meta.group_parameters = COMMON
 session_app = App(
     name="session",
