@@ -91,13 +91,14 @@ class RunningService:
         return text[-12000:]
 
 
-def start_service(data_dir: Path, *options: str) -> RunningService:
-    """``farframe up`` on free ports; returns when it serves."""
+def start_service(data_dir: Path, *options: str, settings: dict[str, str] | None = None) -> RunningService:
+    """``farframe up`` on free ports, with ``settings`` in its environment; returns when it serves."""
     data_dir.mkdir(parents=True, exist_ok=True)
     log_path = data_dir.parent / f"{data_dir.name}.log"
     connection_path = data_dir / "connection.json"
     before = connection_path.stat().st_mtime_ns if connection_path.exists() else None
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FARFRAME_")}
+    environment |= settings or {}
     with log_path.open("ab") as log:
         process = subprocess.Popen(
             [

@@ -20,10 +20,12 @@ ORPHAN_TIMEOUT_SECONDS = 5.0
 
 
 class FetchPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """What a render server may read. Folders are absolute; networks in CIDR notation, allowed although private."""
+    """What a render server may read. Folders are absolute; networks in CIDR notation, allowed although private.
+    ``ca_file`` (PEM) holds certificate authorities to trust beside the system's."""
 
     allowed_folders: tuple[str, ...] = ()
     allowed_networks: tuple[str, ...] = ()
+    ca_file: str = ""
     max_download_bytes: int = 4 * 1024**3
     max_redirects: int = 5
     timeout_seconds: float = 300.0

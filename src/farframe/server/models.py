@@ -177,6 +177,7 @@ class ModelStore:
                 uploads_folder=Path(assignment.uploads_folder) if assignment.uploads_folder else None,
                 workspace=workspace,
                 progress=progress,
+                ca_file=Path(self._config.fetch.ca_file) if self._config.fetch.ca_file else None,
             )
             return await self._loader.load(path, limits=self._config.load, progress=progress)
         finally:

@@ -170,7 +170,11 @@ def fleet_config(config: ServiceConfig, files: CertificateFiles, token_keys: str
         port_max=config.port_max,
         stun_servers=config.stun_servers,
         adapter=config.adapter,
-        fetch=FetchPolicy(allowed_folders=config.allowed_folders, allowed_networks=config.allowed_networks),
+        fetch=FetchPolicy(
+            allowed_folders=config.allowed_folders,
+            allowed_networks=config.allowed_networks,
+            ca_file=config.download_ca_file,
+        ),
         max_bitrate=config.max_bitrate,
         log_level=config.log_level,
     )

@@ -56,6 +56,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_bitrate: int = 12_000_000
     allowed_folders: tuple[str, ...] = ()
     allowed_networks: tuple[str, ...] = ()
+    download_ca_file: str = ""
     upload_quota_bytes: int = 5_000_000_000
     upload_file_bytes: int = 5_000_000_000
     upload_max_files: int = 10_000
@@ -188,6 +189,8 @@ def _check(config: ServiceConfig) -> None:
         _require(getattr(config, key) > 0, key, "must be larger than 0")
     for folder in config.allowed_folders:
         _require(Path(folder).is_absolute(), "allowed_folders", f"must hold absolute paths, which {folder!r} is not")
+    if config.download_ca_file:
+        _require(Path(config.download_ca_file).is_file(), "download_ca_file", "must name a file that exists")
     for network in config.allowed_networks:
         try:
             ipaddress.ip_network(network)
