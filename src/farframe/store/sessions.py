@@ -51,6 +51,12 @@ class SessionRow:
     handshake_port: int | None
     inspector_port: int | None
     teraflops: float | None
+    replica_id: str | None
+    """The service that supervises the session's server."""
+    relay_url: str | None
+    """``https://host:port`` at which services reach the server's handshake."""
+    link_path: str | None
+    """The Unix socket by which a service that takes over finds the server again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
