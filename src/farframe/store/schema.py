@@ -152,6 +152,7 @@ usage_records = Table(
     Column("region", String(64), nullable=False),
     Column("started_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False, server_default="0"),
     Index(None, "account_id", "started_at"),
     Index(None, "started_at"),
     comment="One immutable row a billed interval. Outlives its session and its account, so it refers to neither.",

@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from farframe.store.database import Database
 from farframe.store.schema import sessions
+from farframe.store.usage import record_sessions
 
 STARTING, READY, STOPPED, ERROR, EXPIRED = "Starting", "Ready", "Stopped", "Error", "Expired"
 ACTIVE = (STARTING, READY)
@@ -114,6 +115,8 @@ class SessionStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.region = "local"
+        """What usage records name as their region."""
 
     async def create(self, new: NewSession, *, limit: int, refusal: Refusal) -> Creation:
         """Add a session, unless its id is taken in the account: then the present one is returned.
@@ -233,6 +236,7 @@ class SessionStore:
                 )
                 if result.rowcount == 1:
                     expired.append(row)
+            await record_sessions(connection, [row.key for row in expired], self.region)
         return expired
 
     async def next_expiry(self) -> int | None:
@@ -279,6 +283,9 @@ class SessionStore:
             result = await connection.execute(
                 update(sessions).where(sessions.c.key == key, sessions.c.status.in_(expected)).values(**values)
             )
+            if result.rowcount == 1 and "ended_at" in values:
+                # The end and its record are one: neither can be lost without the other.
+                await record_sessions(connection, [key], self.region)
         return result.rowcount == 1
 
 

@@ -9,6 +9,7 @@ from farframe.store.database import Database
 from farframe.store.links import LinkStore
 from farframe.store.sessions import SessionStore
 from farframe.store.uploads import UploadStore
+from farframe.store.usage import UsageStore
 
 
 class Store:
@@ -21,6 +22,7 @@ class Store:
         self.sessions = SessionStore(database)
         self.uploads = UploadStore(database)
         self.links = LinkStore(database)
+        self.usage = UsageStore(database)
 
     @classmethod
     async def open(cls, file: Path) -> Store:

@@ -54,12 +54,14 @@ def upgrade() -> None:
         sa.Column("region", sa.String(64), nullable=False),
         sa.Column("started_at", sa.BigInteger, nullable=False),
         sa.Column("ended_at", sa.BigInteger, nullable=False),
+        sa.Column("bytes", sa.BigInteger, nullable=False, server_default="0"),
         sa.PrimaryKeyConstraint("key", name="pk_usage_records"),
         sa.UniqueConstraint("source_key", name="uq_usage_records_source_key"),
         comment="One immutable row a billed interval. Outlives its session and its account, so it refers to neither.",
     )
     op.create_index("ix_usage_records_account_id_started_at", "usage_records", ["account_id", "started_at"])
     op.create_index("ix_usage_records_started_at", "usage_records", ["started_at"])
+    _refuse_changes("usage_records")
     op.create_table(
         "prices",
         sa.Column("id", sa.String(36), nullable=False),
@@ -123,6 +125,25 @@ def upgrade() -> None:
     )
 
 
+def _refuse_changes(table: str) -> None:
+    """Let the database itself refuse to change or delete rows of a table that holds what has happened."""
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(
+            f"CREATE FUNCTION {table}_refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN RAISE EXCEPTION 'rows of {table} are never changed'; END $$"
+        )
+        op.execute(
+            f"CREATE TRIGGER {table}_refuse BEFORE UPDATE OR DELETE ON {table} "
+            f"FOR EACH ROW EXECUTE FUNCTION {table}_refuse()"
+        )
+        return
+    for change in ("UPDATE", "DELETE"):
+        op.execute(
+            f"CREATE TRIGGER {table}_refuse_{change.lower()} BEFORE {change} ON {table} "
+            f"BEGIN SELECT RAISE(ABORT, 'rows of {table} are never changed'); END"
+        )
+
+
 def downgrade() -> None:
     """Drop what this version added."""
     for table in (
@@ -135,6 +156,8 @@ def downgrade() -> None:
         "conversions",
     ):
         op.drop_table(table)
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("DROP FUNCTION usage_records_refuse()")
     op.drop_index("ix_sessions_replica_id_status", "sessions")
     for table, column in (
         ("sessions", "link_path"),
