@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.postgresql import PostgresServer
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +20,28 @@ def models_folder() -> Path:
     folder = Path(value)
     assert folder.is_dir(), f"FARFRAME_TEST_MODELS names {folder}, which is not a folder"
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for this run of the tests."""
+    server = PostgresServer.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database."""
+    url = postgres_server.create_database()
+    yield url
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_source(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """An empty database for :meth:`farframe.store.store.Store.open`: every test that asks for it runs on both kinds."""
+    if request.param == "sqlite":
+        return tmp_path / "farframe.db"
+    url: str = request.getfixturevalue("postgres_url")
+    return url

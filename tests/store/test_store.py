@@ -25,8 +25,8 @@ SERVER = ServerColumns(server_id="s", pid=1, hostname="h", handshake_port=50000,
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    store = await Store.open(tmp_path / "farframe.db")
+async def store(database_source: Path | str) -> AsyncIterator[Store]:
+    store = await Store.open(database_source)
     await store.accounts.create("a", "one", 1)
     await store.accounts.create("b", "two", 2)
     yield store
@@ -44,8 +44,8 @@ async def status(store: Store, key: str) -> str:
     return row.status
 
 
-async def test_the_migrations_make_the_tables_that_the_queries_know(tmp_path: Path) -> None:
-    database = await Database.open(tmp_path / "x.db")
+async def test_the_migrations_make_the_tables_that_the_queries_know(database_source: Path | str) -> None:
+    database = await Database.open(database_source)
     async with database.read() as connection:
         differences = await connection.run_sync(
             lambda sync: compare_metadata(MigrationContext.configure(sync, opts={"compare_type": True}), metadata)
@@ -54,9 +54,9 @@ async def test_the_migrations_make_the_tables_that_the_queries_know(tmp_path: Pa
     assert differences == []
 
 
-async def test_opening_again_keeps_everything(tmp_path: Path) -> None:
+async def test_opening_again_keeps_everything(database_source: Path | str) -> None:
     for expected in (None, "a"):
-        store = await Store.open(tmp_path / "x.db")
+        store = await Store.open(database_source)
         first = await store.accounts.first()
         assert (first.id if first else None) == expected
         if first is None:
@@ -70,13 +70,34 @@ async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
         await Store.open(tmp_path / "x.db")
 
 
-async def test_a_database_of_a_newer_version(tmp_path: Path) -> None:
-    database = await Database.open(tmp_path / "x.db")
+async def test_a_database_of_a_newer_version(database_source: Path | str) -> None:
+    database = await Database.open(database_source)
     async with database.write() as connection:
         await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     await database.close()
     with pytest.raises(StoreError, match="newer version"):
-        await Store.open(tmp_path / "x.db")
+        await Store.open(database_source)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["mysql://root:geheim@localhost/x", "postgresql://u:geheim@localhost", "geheim", "postgresql://u:geheim@:x/y"],
+)
+async def test_a_url_of_no_postgresql_database_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(StoreError, match="must look like postgresql://") as caught:
+        await Store.open(url)
+    assert "geheim" not in str(caught.value)
+
+
+async def test_a_postgresql_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="Check the setting database_url") as caught:
+        await Store.open(f"postgresql://u:geheim@/x?host={tmp_path}")
+    assert "geheim" not in str(caught.value)
+
+
+async def test_services_that_start_at_the_same_time_migrate_once(postgres_url: str) -> None:
+    stores = await asyncio.gather(*(Store.open(postgres_url) for _ in range(4)))
+    await asyncio.gather(*(store.close() for store in stores))
 
 
 async def test_ids_are_unique_per_account(store: Store) -> None:

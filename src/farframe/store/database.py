@@ -11,14 +11,19 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, event
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 MIGRATIONS_FOLDER = Path(__file__).parent / "migrations"
 _BUSY_TIMEOUT_MILLISECONDS = 10_000
 _WRITES = "farframe_writes"
+_POSTGRESQL_DRIVERS = ("postgresql", "postgres", "postgresql+asyncpg")
+_POOL_SIZE, _POOL_OVERFLOW = 8, 8
+_CONNECT_TIMEOUT_SECONDS = 10.0
+_MIGRATION_LOCK = 0x66617266
+"""The advisory lock that lets one of several services that start at a time run the migrations."""
 
 
 class StoreError(Exception):
@@ -33,32 +38,87 @@ class Database:
         self._writer = engine.execution_options(**{_WRITES: True})
 
     @classmethod
-    async def open(cls, file: Path) -> Database:
-        """Open (or create) the SQLite file and run the migrations that it lacks. Raises :class:`StoreError`."""
-        engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(file)), pool_size=4, max_overflow=4)
-        _prepare_sqlite(engine)
-        database = cls(engine)
+    async def open(cls, source: Path | str) -> Database:
+        """Open a database and run the migrations that it lacks. Raises :class:`StoreError`.
+
+        ``source`` is the path of an SQLite file, which is created if need be, or a URL
+        ``postgresql://user:password@host:port/name`` of a PostgreSQL database, which must exist.
+        """
+        database, name = cls._connectable(source)
         try:
             async with database.write() as connection:
                 await connection.run_sync(migrate)
         except BaseException as error:
-            await engine.dispose()
-            if isinstance(error, SQLAlchemyError):
+            await database.close()
+            if isinstance(error, SQLAlchemyError | OSError) or type(error).__module__.startswith("asyncpg"):
                 reason = getattr(error, "orig", None) or error
-                raise StoreError(
-                    f"The database {file} cannot be used: {reason}. "
+                advice = (
                     "Restore it from a copy, or move it away to begin anew."
-                ) from error
+                    if database.is_sqlite
+                    else "Check the setting database_url and that the server runs and lets this user in."
+                )
+                raise StoreError(f"The database {name} cannot be used: {reason}. {advice}") from error
             if isinstance(error, CommandError):
                 raise StoreError(
-                    f"The database {file} was written by a newer version. Use that version, or move the file away."
+                    f"The database {name} was written by a newer version. Use that version, or move the file away."
+                    if database.is_sqlite
+                    else f"The database {name} was written by a newer version. Use that version, or another database."
                 ) from error
             raise
         return database
 
+    @classmethod
+    async def open_empty(cls, source: Path | str) -> Database:
+        """Open a database as it is, without migrations. Raises :class:`StoreError` if it cannot be reached."""
+        database, name = cls._connectable(source)
+        try:
+            async with database.read() as connection:
+                await connection.execute(text("SELECT 1"))
+        except (SQLAlchemyError, OSError) as error:
+            await database.close()
+            raise StoreError(f"The database {name} cannot be used: {getattr(error, 'orig', None) or error}.") from error
+        return database
+
+    @classmethod
+    def _connectable(cls, source: Path | str) -> tuple[Database, str]:
+        """An engine that has not connected yet, and a name for messages, without the password."""
+        if isinstance(source, Path):
+            engine = create_async_engine(
+                URL.create("sqlite+aiosqlite", database=str(source)), pool_size=4, max_overflow=4
+            )
+            _prepare_sqlite(engine)
+            return cls(engine), str(source)
+        url = parse_database_url(source)
+        engine = create_async_engine(
+            url,
+            pool_size=_POOL_SIZE,
+            max_overflow=_POOL_OVERFLOW,
+            hide_parameters=True,
+            connect_args={"timeout": _CONNECT_TIMEOUT_SECONDS, "server_settings": {"application_name": "farframe"}},
+        )
+        shown = url.set(drivername="postgresql", query={})
+        return cls(engine), shown.render_as_string(hide_password=True)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is an SQLite file, else it is PostgreSQL."""
+        return self._engine.dialect.name == "sqlite"
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that reads one moment's state throughout, however long it takes."""
+        if self.is_sqlite:
+            async with self.read() as connection:
+                yield connection
+            return
+        frozen = self._engine.execution_options(isolation_level="REPEATABLE READ")
+        async with frozen.connect() as connection, connection.begin():
+            yield connection
+
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that only reads: a consistent picture, never in a writer's way."""
+        """A transaction that only reads, never in a writer's way. On PostgreSQL each statement sees what is committed
+        by then; use :meth:`snapshot` where several must agree."""
         async with self._engine.connect() as connection, connection.begin():
             yield connection
 
@@ -73,13 +133,28 @@ class Database:
         await self._engine.dispose()
 
 
-def migrate(connection: Connection) -> None:
-    """Bring the tables to the newest version, on a connection with an open transaction."""
+def parse_database_url(value: str) -> URL:
+    """A PostgreSQL URL for the driver in use. Raises :class:`StoreError`, which does not repeat the value: it may hold
+    a password."""
+    problem = "database_url must look like postgresql://user:password@host:port/name"
+    try:
+        url = make_url(value)
+    except (ArgumentError, ValueError):
+        raise StoreError(f"{problem}.") from None
+    if url.drivername not in _POSTGRESQL_DRIVERS or not url.database:
+        raise StoreError(f"{problem}; leave it empty for an SQLite file in the data folder.")
+    return url.set(drivername="postgresql+asyncpg")
+
+
+def migrate(connection: Connection, revision: str = "head") -> None:
+    """Bring the tables to that version, the newest by default, on a connection with an open transaction."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS_FOLDER).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 def _prepare_sqlite(engine: AsyncEngine) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, and_, cast, func, insert, literal, or_, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.exc import IntegrityError
 
@@ -205,7 +205,7 @@ class SessionStore:
             (STARTING,),
             status=READY,
             ready_at=now,
-            expires_at=now + sessions.c.lease_minutes * _MINUTE,
+            expires_at=now + cast(sessions.c.lease_minutes, BigInteger) * literal(_MINUTE, BigInteger),
             server_id=server.server_id,
             pid=server.pid,
             hostname=server.hostname,

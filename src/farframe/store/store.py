@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from farframe.store.accounts import AccountStore, SigningKeyStore
+from farframe.store.conversions import ConversionStore
 from farframe.store.database import Database
 from farframe.store.links import LinkStore
+from farframe.store.quotas import QuotaStore
 from farframe.store.sessions import SessionStore
 from farframe.store.uploads import UploadStore
 from farframe.store.usage import UsageStore
@@ -22,12 +24,14 @@ class Store:
         self.sessions = SessionStore(database)
         self.uploads = UploadStore(database)
         self.links = LinkStore(database)
+        self.conversions = ConversionStore(database)
+        self.quotas = QuotaStore(database)
         self.usage = UsageStore(database)
 
     @classmethod
-    async def open(cls, file: Path) -> Store:
-        """Open the SQLite file, creating or migrating it as needed."""
-        return cls(await Database.open(file))
+    async def open(cls, source: Path | str) -> Store:
+        """Open an SQLite file or a ``postgresql://`` URL, creating or migrating tables as needed."""
+        return cls(await Database.open(source))
 
     async def close(self) -> None:
         """Close all connections."""
