@@ -10,7 +10,9 @@
     Unauthenticated                401     Unauthorized             the same, on an extension: with a body
     Forbidden                      403     (none)                   a valid token of another account
     NotAllowed                     403     Forbidden                a valid token without the right
-    ResourceMissing                404     (none)                   no session of that id
+    DelegatedResourceAccessError   403     DelegatedResourceAccessError  a conversion's storage is not accessible
+    QuotaExceeded                  403     QuotaExceeded and others one of the account's limits does not allow it
+    ResourceMissing                404     (none)                   no session or conversion of that id
     NotFound                       404     NotFound and others      no such route, upload or link
     MethodNotAllowed               405     MethodNotAllowed
     Conflict                       409     Conflict and others      the id is taken by other settings
@@ -18,12 +20,13 @@
     PayloadTooLarge                413     PayloadTooLarge, UploadQuotaExceeded, ...
     UnprocessableEntity            422     UnprocessableEntity      a lease that is not larger
     TooManyRequests                429     TooManyRequests          with ``Retry-After``
+    RateLimited                    429     (none)                   the same, on a route of the contract
     InternalServerError            500     InternalServerError
     BadGateway                     502     RenderServerUnreachable  the session's server did not answer the relay
     InsufficientStorage            507     InsufficientStorage      the disk is full
 
 The hosted service described some answers without a body; those have none here either. Only :class:`TooManyRequests`
-carries ``Retry-After``: the official clients retry every status that has it.
+and its kin carry ``Retry-After``: the official clients retry every status that has it.
 """
 
 # ruff: noqa: N818 - each class is named after the answer that it is
@@ -139,8 +142,29 @@ class NotAllowed(WireError):
     code = "Forbidden"
 
 
+class DelegatedResourceAccessError(WireError):
+    """A conversion's storage cannot be accessed: no signature, and the storage account is not linked."""
+
+    status = 403
+    code = "DelegatedResourceAccessError"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Error accessing connected storage account due to insufficient permissions. Check if the Mixed Reality "
+            "resource has correct permissions assigned. Send a shared access signature for each container, or have "
+            "the operator link the storage account."
+        )
+
+
+class QuotaExceeded(WireError):
+    """One of the account's limits does not allow it; asking again changes nothing, hence neither 429 nor a retry."""
+
+    status = 403
+    code = "QuotaExceeded"
+
+
 class ResourceMissing(WireError):
-    """There is no session of that id."""
+    """There is no session or conversion of that id."""
 
     status = 404
     code = ""
@@ -196,6 +220,15 @@ class TooManyRequests(WireError):
 
     def __init__(self, message: str, *, retry_after_seconds: int) -> None:
         super().__init__(message, headers={"retry-after": str(max(1, retry_after_seconds))})
+
+
+class RateLimited(TooManyRequests):
+    """The same on a route of the contract, which describes it without a body."""
+
+    code = ""
+
+    def __init__(self, *, retry_after_seconds: int) -> None:
+        super().__init__("", retry_after_seconds=retry_after_seconds)
 
 
 class InternalServerError(WireError):
