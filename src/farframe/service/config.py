@@ -17,6 +17,7 @@ from typing import Any, Literal, get_origin, get_type_hints
 import msgspec
 
 from farframe.paths import default_data_dir
+from farframe.service.rates import DEFAULT_RATES
 
 ENVIRONMENT_PREFIX = "FARFRAME_"
 CONFIG_VARIABLE = "FARFRAME_CONFIG"
@@ -26,6 +27,12 @@ PORT_RANGE_MIN, PORT_RANGE_MAX = 49152, 65534
 """Session ports lie in here: official clients may check it."""
 
 SIZES = ("standard", "premium")
+
+NO_LIMIT = -1
+"""The value of a quota that is none."""
+
+RATE_OPERATIONS = tuple(DEFAULT_RATES)
+"""What has a rate limit of its own; ``other`` are all of Farframe's own routes that take a token."""
 
 _OTHER_VARIABLES = frozenset({"FARFRAME_CONFIG", "FARFRAME_CONNECTION", "FARFRAME_DEBUG", "FARFRAME_TEST_MODELS"})
 _ENVIRONMENT_SIMILARITY = 0.85
@@ -62,6 +69,11 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     upload_max_files: int = 10_000
     upload_retention_hours: float = 24.0
     session_history_days: float = 30.0
+    linked_storage: tuple[str, ...] = ()
+    quota_sessions: dict[str, int] = msgspec.field(default_factory=dict)
+    quota_session_minutes: int = NO_LIMIT
+    quota_conversions: int = 20
+    rate_limits: dict[str, int] = msgspec.field(default_factory=dict)
     cors_origins: tuple[str, ...] = ()
     token_issuer: str = "farframe"  # noqa: S105 - a name, not a secret
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -152,10 +164,11 @@ def _parse_variable(name: str, text: str, hint: Any) -> object:
 def parse_servers(text: str, name: str = "servers") -> dict[str, int]:
     """``standard=2,premium=1`` as a mapping. Raises :class:`ConfigError`."""
     servers = {}
+    example = "create=60,get=6000" if name.lower().endswith("rate_limits") else "standard=2,premium=1"
     for part in text.split(","):
         size, equals, count = part.partition("=")
-        if not equals or not count.strip().isdigit():
-            raise ConfigError(f"{name} must look like standard=2,premium=1, not {text!r}.")
+        if not equals or not re.fullmatch(r"-?[0-9]{1,18}", count.strip()):
+            raise ConfigError(f"{name} must look like {example}, not {text!r}.")
         servers[size.strip().lower()] = int(count)
     return servers
 
@@ -187,6 +200,20 @@ def _check(config: ServiceConfig) -> None:
         _require(getattr(config, key) >= 0, key, "must not be negative")
     for key in ("upload_file_bytes", "upload_retention_hours", "session_history_days", "max_bitrate"):
         _require(getattr(config, key) > 0, key, "must be larger than 0")
+    unknown = sorted(set(config.quota_sessions) - set(SIZES))
+    _require(not unknown, "quota_sessions", f"holds an unknown size, {', '.join(unknown)}; use standard, premium")
+    for key, value in (
+        *((f"quota_sessions.{size}", count) for size, count in config.quota_sessions.items()),
+        ("quota_session_minutes", config.quota_session_minutes),
+        ("quota_conversions", config.quota_conversions),
+    ):
+        _require(value >= NO_LIMIT, key, "must be a number, or -1 for no limit")
+    unknown = sorted(set(config.rate_limits) - set(RATE_OPERATIONS))
+    _require(not unknown, "rate_limits", f"holds {', '.join(unknown)}; there are {', '.join(RATE_OPERATIONS)}")
+    _require(all(rate >= 0 for rate in config.rate_limits.values()), "rate_limits", "must not hold negative numbers")
+    for entry in config.linked_storage:
+        is_entry = bool(re.fullmatch(r"([0-9A-Fa-f-]{36}/)?[A-Za-z0-9-]{1,63}", entry))
+        _require(is_entry, "linked_storage", f"must hold STORAGE or ACCOUNT-ID/STORAGE, which {entry!r} is not")
     for folder in config.allowed_folders:
         _require(Path(folder).is_absolute(), "allowed_folders", f"must hold absolute paths, which {folder!r} is not")
     if config.download_ca_file:

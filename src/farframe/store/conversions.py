@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from farframe.store.database import Database
 from farframe.store.quotas import QuotaReached
 from farframe.store.schema import accounts, conversions
+from farframe.store.usage import record_conversion
 
 NOT_STARTED, RUNNING, SUCCEEDED, FAILED = "NotStarted", "Running", "Succeeded", "Failed"
 UNFINISHED = (NOT_STARTED, RUNNING)
@@ -56,6 +57,8 @@ class ConversionStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.region = "local"
+        """What usage records name as their region."""
 
     async def create(self, new: NewConversion, *, limit: int | None) -> tuple[ConversionRow, bool]:
         """Add a conversion, unless its id is taken in the account: then the present one is returned.
@@ -79,9 +82,7 @@ class ConversionStore:
                 return _row(present), False
             if limit is not None:
                 # The account's row is the lock for its limits, where writers do not wait for each other anyway.
-                await connection.execute(
-                    select(accounts.c.id).where(accounts.c.id == new.account_id).with_for_update()
-                )
+                await connection.execute(select(accounts.c.id).where(accounts.c.id == new.account_id).with_for_update())
                 busy = await connection.scalar(
                     select(func.count())
                     .select_from(conversions)
@@ -144,18 +145,17 @@ class ConversionStore:
 
     async def mark_failed(self, key: str, code: str, message: str, now: int) -> bool:
         """NotStarted or Running to Failed. False if it has ended already."""
-        return await self._change(
-            key, UNFINISHED, status=FAILED, ended_at=now, error_code=code, error_message=message
-        )
+        return await self._change(key, UNFINISHED, status=FAILED, ended_at=now, error_code=code, error_message=message)
 
     async def _change(self, key: str, expected: Sequence[str], **values: object) -> bool:
         async with self._database.write() as connection:
             result = await connection.execute(
-                update(conversions)
-                .where(conversions.c.key == key, conversions.c.status.in_(expected))
-                .values(**values)
+                update(conversions).where(conversions.c.key == key, conversions.c.status.in_(expected)).values(**values)
             )
-        return result.rowcount == 1
+            changed = bool(result.rowcount == 1)
+            if changed and "ended_at" in values:
+                await record_conversion(connection, key, self.region)
+        return changed
 
 
 def _named(account_id: str, conversion_id: str) -> ColumnElement[bool]:

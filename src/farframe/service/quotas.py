@@ -1,0 +1,52 @@
+"""Limits of accounts: what an operator has set for one, else the service's defaults.
+
+A limit that is reached is a 403 with a code of its own, not a 429: official clients repeat a 429 four times, and a
+quota does not go away by waiting a second. What may go away by waiting is the matter of ``rates``.
+"""
+
+from __future__ import annotations
+
+from farframe.service.config import NO_LIMIT, ServiceConfig
+from farframe.store.quotas import QuotaStore
+
+SESSIONS_STANDARD = "sessions.standard"
+SESSIONS_PREMIUM = "sessions.premium"
+SESSION_MINUTES = "session_minutes"
+CONVERSIONS = "conversions"
+STORED_BYTES = "stored_bytes"
+
+QUOTA_NAMES = (SESSIONS_STANDARD, SESSIONS_PREMIUM, SESSION_MINUTES, CONVERSIONS, STORED_BYTES)
+"""What can be limited: active sessions of each size, minutes in Ready a calendar month (UTC), unfinished conversions,
+bytes of uploads."""
+
+
+class Quotas:
+    """The limits in force."""
+
+    def __init__(self, config: ServiceConfig, store: QuotaStore) -> None:
+        self._store = store
+        self._defaults = {
+            SESSIONS_STANDARD: config.quota_sessions.get("standard", NO_LIMIT),
+            SESSIONS_PREMIUM: config.quota_sessions.get("premium", NO_LIMIT),
+            SESSION_MINUTES: config.quota_session_minutes,
+            CONVERSIONS: config.quota_conversions,
+            STORED_BYTES: config.upload_quota_bytes,
+        }
+
+    async def of(self, account_id: str) -> dict[str, int | None]:
+        """All limits of an account by name; ``None`` where there is none."""
+        own = await self._store.of(account_id)
+        values = {name: own.get(name, default) for name, default in self._defaults.items()}
+        return {name: value if value >= 0 else None for name, value in values.items()}
+
+    async def limit(self, account_id: str, name: str) -> int | None:
+        """One limit of an account; ``None`` if there is none."""
+        return (await self.of(account_id))[name]
+
+    async def set(self, account_id: str, name: str, value: int | None) -> None:
+        """Set a limit of one account: -1 for none, ``None`` for the default. Raises ``ValueError`` for another name."""
+        if name not in QUOTA_NAMES:
+            raise ValueError(f"there is no quota {name}; there are {', '.join(QUOTA_NAMES)}")
+        if value is not None and value < NO_LIMIT:
+            raise ValueError("a quota is a number, or -1 for no limit")
+        await self._store.set(account_id, name, value)
