@@ -14,11 +14,14 @@ from farframe.auth.tokens import Role, TokenClaims, TokenVerifier
 from farframe.protocol.errors import FarframeError
 from farframe.service.exchange import AnyRequest
 from farframe.service.frontier import decode_segment
+from farframe.service.rates import RateLimits
 from farframe.wire.errors import (
     ApiVersionUnspecified,
     BadRequest,
     Forbidden,
     NotAllowed,
+    RateLimited,
+    TooManyRequests,
     Unauthenticated,
     Unauthorized,
     UnsupportedApiVersion,
@@ -43,15 +46,30 @@ class Caller:
 class Access:
     """Checks callers. Authentication comes before validation: strangers learn nothing about what exists."""
 
-    def __init__(self, verifier: TokenVerifier) -> None:
+    def __init__(self, verifier: TokenVerifier, limits: RateLimits) -> None:
         self._verifier = verifier
+        self._limits = limits
 
-    def contract(self, request: AnyRequest, account: str, session: str | None = None) -> Caller:
+    def contract(
+        self,
+        request: AnyRequest,
+        account: str,
+        session: str | None = None,
+        *,
+        operation: str,
+        administrator: bool = False,
+    ) -> Caller:
         """A caller of a route of the contract, whose ``api-version`` is checked as well.
 
-        ``session`` is the session in the path, as a canonical segment. Raises bodiless 401 and 403 answers.
+        ``session`` is the session in the path, as a canonical segment; ``operation`` names the rate limit that the call
+        counts towards; ``administrator`` asks for that role. Raises bodiless 401, 403 and 429 answers.
         """
         caller = self._caller(request, account, session, lambda _message: Unauthorized(), Forbidden)
+        if administrator and caller.claims.role is not Role.ADMINISTRATOR:
+            raise Forbidden
+        wait = self._limits.take(caller.account_id, operation)
+        if wait:
+            raise RateLimited(retry_after_seconds=wait)
         version = _query(request, "api-version")
         if not version:
             raise ApiVersionUnspecified
@@ -74,6 +92,11 @@ class Access:
         caller = self._caller(request, account, session, Unauthenticated, NotAllowed, any_session=any_session)
         if administrator and caller.claims.role is not Role.ADMINISTRATOR:
             raise NotAllowed("This needs a token of the role Administrator, which account keys yield.")
+        wait = self._limits.take(caller.account_id, "other")
+        if wait:
+            raise TooManyRequests(
+                f"The account calls this service too often. Try again in {wait} s.", retry_after_seconds=wait
+            )
         return caller
 
     def _caller(
@@ -113,11 +136,11 @@ def bearer(request: AnyRequest) -> str | None:
     return credential if scheme.lower() == "bearer" and credential else None
 
 
-def valid_id(segment: str) -> str:
-    """The session id in a canonical path segment. Raises :class:`BadRequest` for one that breaks the rules."""
+def valid_id(segment: str, what: str = "session") -> str:
+    """The id in a canonical path segment. Raises :class:`BadRequest` for one that breaks the rules."""
     value = decode_segment(segment)
     if not is_valid_id(value):
-        raise BadRequest("The session id must be 1 to 256 characters of A-Z, a-z, 0-9, '_' and '-'.")
+        raise BadRequest(f"The {what} id must be 1 to 256 characters of A-Z, a-z, 0-9, '_' and '-'.")
     return value
 
 

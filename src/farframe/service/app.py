@@ -15,12 +15,18 @@ from farframe.service.access import Access
 from farframe.service.addresses import Addresses
 from farframe.service.clock import Clock, SystemClock, seconds
 from farframe.service.config import ServiceConfig
+from farframe.service.conversions import ConversionEngine, ConversionQueue, NoConversionWorkers
 from farframe.service.description import description_routes
 from farframe.service.exchange import on_exception
 from farframe.service.frontier import Frontier
 from farframe.service.links import Links
+from farframe.service.metering import Metering
+from farframe.service.quotas import Quotas
+from farframe.service.rates import RateLimits
+from farframe.service.routes_conversions import conversion_routes
 from farframe.service.routes_extensions import link_routes, relay_routes, upload_routes
 from farframe.service.routes_sessions import session_routes, token_routes
+from farframe.service.routes_usage import usage_routes
 from farframe.service.routes_web import WebBundle, web_routes
 from farframe.service.scheduler import Scheduler
 from farframe.service.sessions import SessionEngine
@@ -47,6 +53,7 @@ class Service:
         ca_file: Path,
         clock: Clock | None = None,
         bundle: WebBundle | None = None,
+        conversion_queue: ConversionQueue | None = None,
     ) -> None:
         self.config = config
         self.fleet = fleet
@@ -55,7 +62,9 @@ class Service:
         self.addresses = Addresses(public_url=config.public_url)
         self.issuer = TokenIssuer(signing_keys[0], config.token_issuer, lambda: seconds(self.clock))
         verifier = TokenVerifier(export_jwks(signing_keys), config.token_issuer, lambda: seconds(self.clock))
-        self.access = Access(verifier)
+        self.limits = RateLimits(config.rate_limits, self.clock)
+        self.quotas = Quotas(config, store.quotas)
+        self.access = Access(verifier, self.limits)
         self.scheduler = Scheduler(self.clock)
         uploads_folder = config.data_path / UPLOADS_FOLDER
         self.sessions = SessionEngine(
@@ -67,10 +76,17 @@ class Service:
             wake_scheduler=self.scheduler.wake,
         )
         self.uploads = Uploads(config, uploads_folder, store.uploads, self.clock)
+        store.conversions.region = config.region
+        self.conversions = ConversionEngine(
+            config, store.conversions, self.quotas, conversion_queue or NoConversionWorkers(), self.clock
+        )
         self.links = Links(store.links, self.issuer, self.clock)
+        store.sessions.region = config.region
+        self.metering = Metering(store, self.clock)
         self.scheduler.add(self.sessions.expire)
         self.scheduler.add(self.uploads.expire)
         self.scheduler.add(self.links.expire, periodic=True)
+        self.scheduler.add(self.conversions.tend, periodic=True)
         self.scheduler.add(self._forget_sessions, periodic=True)
         self._relay_client = httpx.AsyncClient(
             verify=client_ssl_context(ca_file),
@@ -79,11 +95,13 @@ class Service:
             trust_env=False,
         )
         handlers = [
-            *token_routes(store.accounts, self.issuer),
+            *token_routes(store.accounts, self.issuer, self.limits),
             *session_routes(self.access, self.sessions, self.addresses),
+            *conversion_routes(self.access, self.conversions, self.addresses),
             *upload_routes(self.access, self.uploads, config, self.addresses, self.scheduler.wake),
             *relay_routes(self.access, self.sessions, self._relay_client),
             *link_routes(self.access, self.sessions, self.links, self.issuer, self.addresses, self.clock),
+            *usage_routes(self.access, self.metering),
             *description_routes(),
             *web_routes(bundle or WebBundle()),
         ]
@@ -109,6 +127,7 @@ class Service:
         await self.sessions.stop_all()
         await self.fleet.stop()
         await self.sessions.settle()
+        await self.conversions.stop()
         await self._relay_client.aclose()
 
     async def _forget_sessions(self, now: int) -> int:

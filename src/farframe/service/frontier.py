@@ -39,6 +39,7 @@ _FIXED_SEGMENTS = frozenset(
         "uploads",
         "viewer-links",
         "redeem",
+        "usage",
     }
 )
 _EXTENSIONS_OF_A_SESSION = frozenset({"whep", "inspector-link"})
@@ -180,11 +181,14 @@ async def _send_preflight(send: Send) -> None:
 
 
 def _kept_headers(status: int, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Without what an empty answer must not have: 204 and 304 carry no length, and nothing has no type."""
+    """Without what an answer must not have: 204 and 304 carry no length, nothing has no type, and only 429 carries
+    ``Retry-After``, because official clients repeat whatever does, also what a render server answered through us."""
     pairs = list(headers)
     bodiless = status in (204, 304)
     empty = bodiless or any(name.lower() == b"content-length" and value == b"0" for name, value in pairs)
     dropped = ({b"content-type"} if empty else set()) | ({b"content-length"} if bodiless else set())
+    if status != 429:
+        dropped.add(b"retry-after")
     return [(name, value) for name, value in pairs if name.lower() not in dropped]
 
 

@@ -13,15 +13,16 @@ from farframe.service.access import Access, bearer, query_value, valid_id
 from farframe.service.addresses import Addresses
 from farframe.service.exchange import NO_STORE, AnyRequest, empty_response, json_response, path_values, read_body
 from farframe.service.frontier import decode_segment
+from farframe.service.rates import RateLimits
 from farframe.service.sessions import SessionEngine
 from farframe.store.accounts import AccountStore
-from farframe.wire.errors import TokenRefused
+from farframe.wire.errors import RateLimited, TokenRefused
 from farframe.wire.extensions import AccessToken
 from farframe.wire.ids import normalize_account_id
 from farframe.wire.sessions import SessionList, parse_create, parse_update
 
 
-def token_routes(accounts: AccountStore, issuer: TokenIssuer) -> list[HTTPRouteHandler]:
+def token_routes(accounts: AccountStore, issuer: TokenIssuer, limits: RateLimits) -> list[HTTPRouteHandler]:
     """``GET /Accounts/{accountId}/token``: an account's key for a token of 24 hours."""
 
     @get("/accounts/{account:str}/token")
@@ -35,6 +36,10 @@ def token_routes(accounts: AccountStore, issuer: TokenIssuer) -> list[HTTPRouteH
         matches = [account_key_matches(key, kept) for kept in (hashes or [DECOY])]
         if account_id is None or not own or not hashes or not any(matches):
             raise TokenRefused
+        # Counted only now: a stranger who knows an account's id must not use up its calls.
+        wait = limits.take(account_id, "token")
+        if wait:
+            raise RateLimited(retry_after_seconds=wait)
         token, _ = issuer.issue(account_id)
         return json_response(AccessToken(access_token=token), headers=NO_STORE)
 
@@ -47,7 +52,7 @@ def session_routes(access: Access, engine: SessionEngine, addresses: Addresses) 
     @put("/accounts/{account:str}/sessions/{session_id:str}")
     async def create_session(request: AnyRequest) -> Response[bytes]:
         account, session_id = path_values(request, "account", "session_id")
-        caller = access.contract(request, account)
+        caller = access.contract(request, account, operation="create")
         name = valid_id(session_id)
         settings = parse_create(await read_body(request))
         session, created = await engine.create(caller.account_id, name, settings)
@@ -56,13 +61,13 @@ def session_routes(access: Access, engine: SessionEngine, addresses: Addresses) 
     @get("/accounts/{account:str}/sessions/{session_id:str}")
     async def get_session(request: AnyRequest) -> Response[bytes]:
         account, session_id = path_values(request, "account", "session_id")
-        caller = access.contract(request, account, session_id)
+        caller = access.contract(request, account, session_id, operation="get")
         return json_response(await engine.get(caller.account_id, valid_id(session_id)), headers=NO_STORE)
 
     @get("/accounts/{account:str}/sessions")
     async def list_sessions(request: AnyRequest) -> Response[bytes]:
         (account,) = path_values(request, "account")
-        caller = access.contract(request, account)
+        caller = access.contract(request, account, operation="list")
         sessions, skip_token = await engine.page(caller.account_id, query_value(request, "skiptoken"))
         next_link = None
         if skip_token is not None:
@@ -74,7 +79,7 @@ def session_routes(access: Access, engine: SessionEngine, addresses: Addresses) 
     @patch("/accounts/{account:str}/sessions/{session_id:str}")
     async def update_session(request: AnyRequest) -> Response[bytes]:
         account, session_id = path_values(request, "account", "session_id")
-        caller = access.contract(request, account, session_id)
+        caller = access.contract(request, account, session_id, operation="update")
         name = valid_id(session_id)
         lease_minutes = parse_update(await read_body(request))
         return json_response(await engine.extend(caller.account_id, name, lease_minutes))
@@ -82,7 +87,7 @@ def session_routes(access: Access, engine: SessionEngine, addresses: Addresses) 
     @post("/accounts/{account:str}/sessions/{session_id:str}/:stop")
     async def stop_session(request: AnyRequest) -> Response[bytes]:
         account, session_id = path_values(request, "account", "session_id")
-        caller = access.contract(request, account, session_id)
+        caller = access.contract(request, account, session_id, operation="stop")
         await engine.stop(caller.account_id, valid_id(session_id))
         return empty_response(204)
 
