@@ -22,11 +22,16 @@ class LinkState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Redemption:
-    """The outcome; ``account_id`` and ``session_id`` only when it is ``REDEEMED``."""
+    """The outcome; all but ``state`` only when it is ``REDEEMED``. ``key_serial`` and ``key_generation`` name the
+    account key that the link goes back to, ``actor`` who asked for it."""
 
     state: LinkState
     account_id: str = ""
     session_id: str | None = None
+    key_serial: int | None = None
+    key_generation: int | None = None
+    role: str | None = None
+    actor: str | None = None
 
 
 class LinkStore:
@@ -36,7 +41,17 @@ class LinkStore:
         self._database = database
 
     async def add(
-        self, code_hash: bytes, account_id: str, session_id: str | None, *, now: int, expires_at: int
+        self,
+        code_hash: bytes,
+        account_id: str,
+        session_id: str | None,
+        *,
+        now: int,
+        expires_at: int,
+        key_serial: int | None = None,
+        key_generation: int | None = None,
+        role: str | None = None,
+        actor: str | None = None,
     ) -> None:
         """Keep a new link."""
         async with self._database.write() as connection:
@@ -47,6 +62,10 @@ class LinkStore:
                     session_id=session_id,
                     created_at=now,
                     expires_at=expires_at,
+                    key_serial=key_serial,
+                    key_generation=key_generation,
+                    role=role,
+                    actor=actor,
                 )
             )
 
@@ -68,7 +87,15 @@ class LinkStore:
         if row is None:
             return Redemption(LinkState.UNKNOWN)
         if result.rowcount == 1:
-            return Redemption(LinkState.REDEEMED, row.account_id, row.session_id)
+            return Redemption(
+                LinkState.REDEEMED,
+                row.account_id,
+                row.session_id,
+                row.key_serial,
+                row.key_generation,
+                row.role,
+                row.actor,
+            )
         return Redemption(LinkState.USED if row.redeemed_at is not None else LinkState.EXPIRED)
 
     async def forget_expired(self, before: int) -> int:

@@ -118,6 +118,19 @@ one_time_links = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False, index=True),
     Column("redeemed_at", BigInteger),
+    Column("key_serial", SmallInteger),
+    Column("key_generation", Integer),
+    Column("role", String(32)),
+    Column("actor", String(256)),
+)
+
+operator_tokens = Table(
+    "operator_tokens",
+    metadata,
+    Column("name", String(512), primary_key=True),
+    Column("hash", LargeBinary(64), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    comment="One token a data folder, for the interface of operators. Only digests are kept.",
 )
 
 conversions = Table(

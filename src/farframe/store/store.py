@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from farframe.store.accounts import AccountStore, SigningKeyStore
+from farframe.store.accounts import AccountStore, OperatorStore, SigningKeyStore
+from farframe.store.audit import AuditStore
 from farframe.store.conversions import ConversionStore
 from farframe.store.database import Database
 from farframe.store.links import LinkStore
@@ -20,6 +21,8 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.accounts = AccountStore(database)
+        self.operators = OperatorStore(database)
+        self.audit = AuditStore(database)
         self.signing_keys = SigningKeyStore(database)
         self.sessions = SessionStore(database)
         self.uploads = UploadStore(database)

@@ -20,6 +20,18 @@ def upgrade() -> None:
     op.add_column("sessions", sa.Column("replica_id", sa.String(36)))
     op.add_column("sessions", sa.Column("relay_url", sa.String(512)))
     op.add_column("sessions", sa.Column("link_path", sa.String(256)))
+    op.add_column("one_time_links", sa.Column("key_serial", sa.SmallInteger))
+    op.add_column("one_time_links", sa.Column("key_generation", sa.Integer))
+    op.add_column("one_time_links", sa.Column("role", sa.String(32)))
+    op.add_column("one_time_links", sa.Column("actor", sa.String(256)))
+    op.create_table(
+        "operator_tokens",
+        sa.Column("name", sa.String(512), nullable=False),
+        sa.Column("hash", sa.LargeBinary(64), nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_operator_tokens"),
+        comment="One token a data folder, for the interface of operators. Only digests are kept.",
+    )
     op.create_index("ix_sessions_replica_id_status", "sessions", ["replica_id", "status"])
     op.create_table(
         "conversions",
@@ -102,6 +114,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_audit_log_at", "audit_log", ["at"])
     op.create_index("ix_audit_log_account_id_at", "audit_log", ["account_id", "at"])
+    _refuse_changes("audit_log")
     op.create_table(
         "token_revocations",
         sa.Column("id", _COUNTED, nullable=False, autoincrement=True),
@@ -148,6 +161,7 @@ def downgrade() -> None:
     """Drop what this version added."""
     for table in (
         "replicas",
+        "operator_tokens",
         "token_revocations",
         "audit_log",
         "account_quotas",
@@ -158,8 +172,13 @@ def downgrade() -> None:
         op.drop_table(table)
     if op.get_bind().dialect.name == "postgresql":
         op.execute("DROP FUNCTION usage_records_refuse()")
+        op.execute("DROP FUNCTION audit_log_refuse()")
     op.drop_index("ix_sessions_replica_id_status", "sessions")
     for table, column in (
+        ("one_time_links", "actor"),
+        ("one_time_links", "role"),
+        ("one_time_links", "key_generation"),
+        ("one_time_links", "key_serial"),
         ("sessions", "link_path"),
         ("sessions", "relay_url"),
         ("sessions", "replica_id"),
