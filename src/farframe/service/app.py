@@ -21,11 +21,13 @@ from farframe.service.exchange import on_exception
 from farframe.service.frontier import Frontier
 from farframe.service.links import Links
 from farframe.service.metering import Metering
+from farframe.service.metering import Metering
 from farframe.service.quotas import Quotas
 from farframe.service.rates import RateLimits
 from farframe.service.routes_conversions import conversion_routes
 from farframe.service.routes_extensions import link_routes, relay_routes, upload_routes
 from farframe.service.routes_sessions import session_routes, token_routes
+from farframe.service.routes_usage import usage_routes
 from farframe.service.routes_usage import usage_routes
 from farframe.service.routes_web import WebBundle, web_routes
 from farframe.service.scheduler import Scheduler
@@ -83,6 +85,8 @@ class Service:
         self.links = Links(store.links, self.issuer, self.clock)
         store.sessions.region = config.region
         self.metering = Metering(store, self.clock)
+        store.sessions.region = config.region
+        self.metering = Metering(store, self.clock)
         self.scheduler.add(self.sessions.expire)
         self.scheduler.add(self.uploads.expire)
         self.scheduler.add(self.links.expire, periodic=True)
@@ -101,6 +105,7 @@ class Service:
             *upload_routes(self.access, self.uploads, config, self.addresses, self.scheduler.wake),
             *relay_routes(self.access, self.sessions, self._relay_client),
             *link_routes(self.access, self.sessions, self.links, self.issuer, self.addresses, self.clock),
+            *usage_routes(self.access, self.metering),
             *usage_routes(self.access, self.metering),
             *description_routes(),
             *web_routes(bundle or WebBundle()),
