@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 from collections import deque
 from dataclasses import dataclass
@@ -312,7 +313,7 @@ def test_periods_and_days_add_up(records: list[UsageRow], cuts: list[int], price
     ]  # fmt: skip
     edges = sorted({0, *cuts, 6 * MICROSECONDS_PER_DAY})
     used = 0
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in itertools.pairwise(edges):
         tally = Tally(begin, end, ("day",), prices)
         for row in records:
             tally.add(row)

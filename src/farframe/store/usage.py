@@ -16,8 +16,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import BigInteger, and_, case, func, insert, literal, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, and_, case, func, insert, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from farframe.store.database import Database
@@ -144,7 +145,7 @@ class UsageStore:
         until = case((sessions.c.expires_at < now, sessions.c.expires_at), else_=literal(now, BigInteger))
         running = _clipped(sessions.c.ready_at, until, begin, end)
         async with self._database.read() as connection:
-            used = await connection.scalar(
+            used: Any = await connection.scalar(
                 select(func.coalesce(func.sum(ended), 0)).where(
                     usage_records.c.account_id == account_id,
                     usage_records.c.kind == SESSION,
@@ -152,7 +153,7 @@ class UsageStore:
                     usage_records.c.ended_at > begin,
                 )
             )
-            more = await connection.scalar(
+            more: Any = await connection.scalar(
                 select(func.coalesce(func.sum(running), 0)).where(
                     sessions.c.account_id == account_id, sessions.c.status == "Ready", sessions.c.ready_at < end
                 )
@@ -216,8 +217,8 @@ class UsageStore:
         return row
 
 
-def _clipped(start: object, end: object, low: int, high: int) -> object:
+def _clipped(start: ColumnElement[Any], end: ColumnElement[Any], low: int, high: int) -> ColumnElement[Any]:
     """The length of the part of an interval that lies between ``low`` and ``high``, in SQL."""
-    first = case((start < low, literal(low, BigInteger)), else_=start)  # type: ignore[operator]
-    last = case((end > high, literal(high, BigInteger)), else_=end)  # type: ignore[operator]
+    first = case((start < low, literal(low, BigInteger)), else_=start)
+    last = case((end > high, literal(high, BigInteger)), else_=end)
     return case((last > first, last - first), else_=literal(0, BigInteger))
