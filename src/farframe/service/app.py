@@ -21,13 +21,11 @@ from farframe.service.exchange import on_exception
 from farframe.service.frontier import Frontier
 from farframe.service.links import Links
 from farframe.service.metering import Metering
-from farframe.service.metering import Metering
 from farframe.service.quotas import Quotas
 from farframe.service.rates import RateLimits
 from farframe.service.routes_conversions import conversion_routes
 from farframe.service.routes_extensions import link_routes, relay_routes, upload_routes
 from farframe.service.routes_sessions import session_routes, token_routes
-from farframe.service.routes_usage import usage_routes
 from farframe.service.routes_usage import usage_routes
 from farframe.service.routes_web import WebBundle, web_routes
 from farframe.service.scheduler import Scheduler
@@ -77,14 +75,12 @@ class Service:
             uploads_folder=uploads_folder,
             wake_scheduler=self.scheduler.wake,
         )
-        self.uploads = Uploads(config, uploads_folder, store.uploads, self.clock)
+        self.uploads = Uploads(config, uploads_folder, store.uploads, self.quotas, self.clock)
         store.conversions.region = config.region
         self.conversions = ConversionEngine(
             config, store.conversions, self.quotas, conversion_queue or NoConversionWorkers(), self.clock
         )
         self.links = Links(store.links, self.issuer, self.clock)
-        store.sessions.region = config.region
-        self.metering = Metering(store, self.clock)
         store.sessions.region = config.region
         self.metering = Metering(store, self.clock)
         self.scheduler.add(self.sessions.expire)
@@ -102,10 +98,9 @@ class Service:
             *token_routes(store.accounts, self.issuer, self.limits),
             *session_routes(self.access, self.sessions, self.addresses),
             *conversion_routes(self.access, self.conversions, self.addresses),
-            *upload_routes(self.access, self.uploads, config, self.addresses, self.scheduler.wake),
+            *upload_routes(self.access, self.uploads, self.addresses, self.scheduler.wake),
             *relay_routes(self.access, self.sessions, self._relay_client),
             *link_routes(self.access, self.sessions, self.links, self.issuer, self.addresses, self.clock),
-            *usage_routes(self.access, self.metering),
             *usage_routes(self.access, self.metering),
             *description_routes(),
             *web_routes(bundle or WebBundle()),

@@ -40,7 +40,6 @@ _FIXED_SEGMENTS = frozenset(
         "viewer-links",
         "redeem",
         "usage",
-        "usage",
     }
 )
 _EXTENSIONS_OF_A_SESSION = frozenset({"whep", "inspector-link"})
