@@ -194,3 +194,95 @@ async def test_a_long_data_folder_gets_short_sockets(tmp_path: Path) -> None:
     folder.mkdir()
     async with running(folder) as (fleet, _):
         await until(lambda: fleet.warm_count == 1)
+
+
+def crash(fleet: LocalFleet) -> dict[str, str]:
+    """Drop a fleet as kill -9 drops it: its links close and nothing is said. Returns the link path of each session."""
+    paths = {}
+    for key in fleet.session_keys():
+        facts = fleet.facts(key)
+        assert facts is not None
+        paths[key] = facts.link_path
+    for server in list(fleet._servers.values()):
+        fleet._leave(server)
+    return paths
+
+
+async def test_a_living_server_is_adopted_with_its_session(tmp_path: Path) -> None:
+    async with running(tmp_path, warm_servers=0) as (first, listener):
+        await first.assign(assignment())
+        key, facts = await asyncio.wait_for(listener.ready.get(), 20)
+        paths = crash(first)
+        async with running(tmp_path, warm_servers=0) as (second, second_listener):
+            assert second.can_reach(paths[key])
+            adopted = await second.adopt(assignment(), paths[key])
+            await second.clear_left_behind(())
+            assert adopted == facts
+            assert second.facts(key) == facts
+            assert second.session_keys() == [key]
+            os.kill(facts.pid, signal.SIGKILL)
+            assert (await asyncio.wait_for(second_listener.lost.get(), 20))[:2] == (key, "ServerDied")
+            assert await second.adopt(assignment(), paths[key]) is None, "it is gone"
+        assert listener.lost.empty()
+
+
+async def test_a_server_is_not_adopted_for_a_session_that_it_does_not_serve(tmp_path: Path) -> None:
+    async with running(tmp_path, warm_servers=0) as (first, listener):
+        await first.assign(assignment())
+        key, facts = await asyncio.wait_for(listener.ready.get(), 20)
+        paths = crash(first)
+        async with running(tmp_path, warm_servers=0) as (second, _):
+            assert await second.adopt(assignment("key-2"), paths[key]) is None
+            assert alive(facts.pid)
+            await second.clear_left_behind(())
+            await until(lambda: not alive(facts.pid))
+
+
+async def test_servers_that_nobody_adopts_are_ended_in_any_state(tmp_path: Path) -> None:
+    for behaviour in ("good", "never-ready", "stubborn"):
+        async with running(tmp_path, behaviour) as (first, _):
+            await until(lambda fleet=first: bool(fleet.process_ids()))  # type: ignore[misc]
+            pids = first.process_ids()
+            crash(first)
+            async with running(tmp_path, warm_servers=0) as (second, _):
+                await second.clear_left_behind(())
+                assert not [pid for pid in pids if alive(pid)]
+
+
+async def test_a_server_that_belongs_to_another_service_is_kept(tmp_path: Path) -> None:
+    async with running(tmp_path, warm_servers=0) as (first, listener):
+        await first.assign(assignment())
+        key, facts = await asyncio.wait_for(listener.ready.get(), 20)
+        async with running(tmp_path / "other", warm_servers=0) as (second, _):
+            assert await second.adopt(assignment(), facts.link_path) is not None
+            await until(lambda: first.session_keys() == [])
+            assert listener.lost.empty(), "it was taken over, not lost"
+            async with running(tmp_path, warm_servers=0) as (third, _):
+                await third.clear_left_behind({facts.link_path})
+                assert alive(facts.pid)
+                assert second.facts(key) is not None
+        await until(lambda: not alive(facts.pid))
+
+
+async def test_servers_of_sessions_can_outlive_their_service(tmp_path: Path) -> None:
+    async with running(tmp_path) as (fleet, _):
+        await until(lambda: fleet.warm_count == 1)
+        facts = await fleet.assign(assignment())
+        assert facts is not None
+        await until(lambda: len(fleet.process_ids()) == 2)
+        (spare,) = set(fleet.process_ids()) - {facts.pid}
+        await fleet.stop(keep_sessions=True)
+        assert alive(facts.pid)
+        assert not alive(spare)
+        async with running(tmp_path, warm_servers=0) as (second, _):
+            assert await second.adopt(assignment(), facts.link_path) == facts
+
+
+async def test_a_server_that_nobody_takes_over_ends_itself(tmp_path: Path) -> None:
+    async with running(tmp_path, orphan_timeout_seconds=0.1) as (fleet, _):
+        await until(lambda: fleet.warm_count == 1)
+        facts = await fleet.assign(assignment())
+        assert facts is not None
+        await fleet.stop(keep_sessions=True)
+        await until(lambda: not alive(facts.pid))
+        Path(facts.link_path).unlink()

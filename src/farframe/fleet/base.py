@@ -5,12 +5,16 @@ how that went, and ends the server on release. All methods return at once; what 
 
     assign ──► listener.server_ready ──► (release | listener.server_lost)
           └──► listener.server_lost      (could not start)
+    adopt  ──► (release | leave | listener.server_lost)      after another service had the server
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, Protocol
+
+from farframe.protocol.link import TokenRules
 
 EndReason = Literal["SessionStopped", "SessionExpired"]
 
@@ -24,6 +28,7 @@ class Assignment:
     account_id: str
     size: str
     uploads_folder: str
+    token_rules: TokenRules | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,8 @@ class ServerFacts:
     encoder: str
     relay_url: str
     """``https://host:port`` at which this process reaches the handshake."""
+    link_path: str = ""
+    """Where a service that takes over finds the server again; empty where that cannot be."""
 
 
 class FleetListener(Protocol):
@@ -70,5 +77,29 @@ class Fleet(Protocol):
     def facts(self, session_key: str) -> ServerFacts | None:
         """The server of a session that is ready, if it still lives."""
 
-    async def stop(self) -> None:
-        """End every server and wait until none is left."""
+    def session_keys(self) -> list[str]:
+        """The sessions that have a server here or wait for one that is being started."""
+
+    async def adopt(self, assignment: Assignment, link_path: str) -> ServerFacts | None:
+        """Take over the living server of a session that another service, or an earlier run of this one, supervised.
+        Returns its facts, or ``None`` if it is gone or out of reach; the listener is told nothing then."""
+
+    def can_reach(self, link_path: str) -> bool:
+        """Whether a server at that path could be adopted from here; if so it may still be gone."""
+
+    def leave(self, session_key: str) -> None:
+        """Forget a server that another service supervises now, without ending it."""
+
+    async def clear_left_behind(self, keep: Collection[str]) -> None:
+        """End the servers that an earlier run left behind and nobody adopted, but those with a link path in
+        ``keep``, which are somebody else's. After :meth:`start` and the adoptions."""
+
+    def account_ids(self) -> set[str]:
+        """The accounts whose sessions have a server here."""
+
+    def set_token_rules(self, account_id: str, rules: TokenRules) -> None:
+        """Tell the account's servers which tokens are good now; those that know already are not told again."""
+
+    async def stop(self, *, keep_sessions: bool = False) -> None:
+        """End every server and wait until none is left. With ``keep_sessions`` those that serve a session live on, for
+        as long as they are configured to wait, and can be adopted."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from farframe.fleet.base import Assignment, EndReason, FleetListener, ServerFacts
+from farframe.protocol.link import TokenRules
 
 Outcome = Literal["warm", "cold", "raise"]
 """``warm``: a server at once. ``cold``: later, by :meth:`FakeFleet.make_ready` or :meth:`FakeFleet.lose`. ``raise``:
@@ -18,7 +20,8 @@ class FakeFleet:
     """A :class:`farframe.fleet.base.Fleet` that does as it is told.
 
     ``script`` holds the outcomes of the next assignments; when it is empty, ``default`` applies. ``assigned`` and
-    ``released`` record the calls. ``template`` is what servers report; ports count up from its ports.
+    ``released`` record the calls. ``template`` is what servers report; ports count up from its ports. ``adoptable``
+    holds the link paths at which :meth:`adopt` finds a living server.
     """
 
     default: Outcome = "warm"
@@ -40,10 +43,18 @@ class FakeFleet:
     assigned: list[Assignment] = field(default_factory=list)
     released: list[tuple[str, EndReason]] = field(default_factory=list)
     stopped: bool = False
+    adoptable: set[str] = field(default_factory=set)
+    adopted: list[tuple[str, str]] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    token_rules: dict[str, TokenRules] = field(default_factory=dict)
+    """What servers were last told about tokens, by account."""
+    kept: set[str] | None = None
+    """What :meth:`clear_left_behind` was told to keep."""
 
     def __post_init__(self) -> None:
         self.listener: FleetListener | None = None
         self._living: dict[str, ServerFacts] = {}
+        self._waiting: set[str] = set()
         self._count = 0
 
     async def start(self, listener: FleetListener) -> None:
@@ -57,6 +68,7 @@ class FakeFleet:
         if outcome == "raise":
             raise RuntimeError("the fake fleet was told to fail")
         if outcome == "cold":
+            self._waiting.add(assignment.session_key)
             return None
         return self._start_server(assignment.session_key)
 
@@ -64,15 +76,53 @@ class FakeFleet:
         """Record the release; the server is gone afterwards."""
         self.released.append((session_key, reason))
         self._living.pop(session_key, None)
+        self._waiting.discard(session_key)
 
     def facts(self, session_key: str) -> ServerFacts | None:
         """The facts of a living server."""
         return self._living.get(session_key)
 
-    async def stop(self) -> None:
-        """End all servers."""
+    def session_keys(self) -> list[str]:
+        """The sessions that have a server or wait for one."""
+        return [*self._living, *(key for key in self._waiting if key not in self._living)]
+
+    async def adopt(self, assignment: Assignment, link_path: str) -> ServerFacts | None:
+        """Take over the server at that path if the test said that there is one."""
+        if link_path not in self.adoptable:
+            return None
+        self.adoptable.discard(link_path)
+        self.adopted.append((assignment.session_key, link_path))
+        return self._start_server(assignment.session_key, link_path)
+
+    def can_reach(self, link_path: str) -> bool:
+        """Whether the test said that there is a server."""
+        return link_path in self.adoptable
+
+    def leave(self, session_key: str) -> None:
+        """Forget a server."""
+        self.left.append(session_key)
+        self._living.pop(session_key, None)
+        self._waiting.discard(session_key)
+
+    async def clear_left_behind(self, keep: Collection[str]) -> None:
+        """Record what was to be kept."""
+        self.kept = set(keep)
+
+    def account_ids(self) -> set[str]:
+        """The accounts of living servers."""
+        return {item.account_id for item in self.assigned if item.session_key in self._living}
+
+    def set_token_rules(self, account_id: str, rules: TokenRules) -> None:
+        """Record the rules."""
+        self.token_rules[account_id] = rules
+
+    async def stop(self, *, keep_sessions: bool = False) -> None:
+        """End all servers, or leave those that serve a session to be adopted by their link paths."""
         self.stopped = True
+        if keep_sessions:
+            self.adoptable.update(facts.link_path for facts in self._living.values())
         self._living.clear()
+        self._waiting.clear()
 
     def key_of(self, session_id: str) -> str:
         """The key of the newest assignment of that session id."""
@@ -87,9 +137,10 @@ class FakeFleet:
         """A server has failed to start, or died."""
         assert self.listener is not None
         self._living.pop(session_key, None)
+        self._waiting.discard(session_key)
         await self.listener.server_lost(session_key, code, message)
 
-    def _start_server(self, session_key: str) -> ServerFacts:
+    def _start_server(self, session_key: str, link_path: str | None = None) -> ServerFacts:
         offset = 2 * self._count
         self._count += 1
         facts = replace(
@@ -97,6 +148,8 @@ class FakeFleet:
             server_id=f"{self.template.server_id}-{self._count}",
             handshake_port=self.template.handshake_port + offset,
             inspector_port=self.template.inspector_port + offset,
+            link_path=link_path or f"/fake/{session_key}.sock",
         )
+        self._waiting.discard(session_key)
         self._living[session_key] = facts
         return facts

@@ -8,7 +8,9 @@
     ending     told to end, or found dead; leaves the books when its process group is gone
 
 Each server listens on a Unix socket that this process made and handed over, so that the link exists before the
-server's first instruction and can be found again by its path. A server whose supervisor disappears ends itself (see
+server's first instruction and can be found again by its path: a later run, or another service on this machine, adopts
+the server by connecting there. Beside the socket lies a file that names the process, so that one which does not answer
+can be ended all the same. A server whose supervisor disappears and does not come back ends itself (see
 ``protocol.link``).
 """
 
@@ -16,16 +18,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import secrets
 import signal
 import socket
+import stat
+import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 import structlog
@@ -33,6 +38,7 @@ import structlog
 from farframe.fleet.base import Assignment, EndReason, FleetListener, ServerFacts
 from farframe.protocol.link import (
     HEARTBEAT_TIMEOUT_SECONDS,
+    ORPHAN_TIMEOUT_SECONDS,
     Assign,
     DeviceState,
     Failed,
@@ -40,8 +46,11 @@ from farframe.protocol.link import (
     Heartbeat,
     Hello,
     LoadLimits,
+    NewTokenRules,
     Release,
     ServerConfig,
+    Superseded,
+    TokenRules,
     ToServer,
     decode_to_supervisor,
     encode_line,
@@ -57,6 +66,13 @@ EXIT_GRACE_SECONDS = 3.0
 
 STREAM_END_SECONDS = 1.0
 """How long a release waits for the stream to end before it returns; the rest happens in the background."""
+
+ADOPT_TIMEOUT_SECONDS = 5.0
+"""How long a server that may be adopted has to say Hello; a living one does so at once."""
+
+STALL_SECONDS = 2.0
+"""If the watcher itself was held up for longer than that (a stopped process, a sleeping machine), what the servers said
+meanwhile has not been read yet: none of them is silent because of it."""
 
 WATCH_INTERVAL_SECONDS = 0.5
 MAX_START_BACKOFF_SECONDS = 30.0
@@ -95,6 +111,7 @@ class LocalFleetConfig:
     max_bitrate: int = 12_000_000
     log_level: str = "info"
     start_timeout_seconds: float = 120.0
+    orphan_timeout_seconds: float = ORPHAN_TIMEOUT_SECONDS
     replenish_delay_seconds: float = 5.0
     command: tuple[str, ...] = (sys.executable, "-m", "farframe.server")
 
@@ -102,12 +119,74 @@ class LocalFleetConfig:
 State = Literal["starting", "warm", "assigned", "ending"]
 
 
+class _Process:
+    """A render server's process, whether this process started it or found it. The exit code of a found one is unknown.
+
+    Not asyncio's own kind: that kills a child whose transport is discarded, and a server can outlive its service.
+    """
+
+    _running: ClassVar[set[_Process]] = set()
+    """Holds each until it has ended, so that children which were left are reaped as well."""
+
+    def __init__(self, pid: int, descriptor: int, child: subprocess.Popen[bytes] | None = None) -> None:
+        self.pid = pid
+        self._descriptor = descriptor
+        self._child = child
+        self._gone = asyncio.Event()
+        self._exit_code: int | None = None
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(descriptor, self._on_end)
+        self._running.add(self)
+
+    @classmethod
+    def of_child(cls, child: subprocess.Popen[bytes]) -> _Process:
+        """A process that was just started. It cannot vanish before it is waited for."""
+        return cls(child.pid, os.pidfd_open(child.pid), child)
+
+    @classmethod
+    def find(cls, pid_path: Path) -> _Process | None:
+        """The process that the file names, if it lives."""
+        try:
+            pid, started = (int(part) for part in pid_path.read_text("ascii").split())
+            descriptor = os.pidfd_open(pid)
+        except (OSError, ValueError):
+            return None
+        # A number that was given to another process since is told by that one's start.
+        if _start_time(pid) != started:
+            os.close(descriptor)
+            return None
+        return cls(pid, descriptor)
+
+    def _on_end(self) -> None:
+        if self._child is not None:
+            self._exit_code = self._child.wait()
+        self.forget()
+
+    def forget(self) -> None:
+        """Watch no longer."""
+        if not self._gone.is_set():
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._running.discard(self)
+            self._gone.set()
+
+    async def wait(self) -> int | None:
+        """Return when the process has ended, with its exit code if it is known."""
+        await self._gone.wait()
+        return self._exit_code
+
+    @property
+    def is_child(self) -> bool:
+        """Whether this process started it."""
+        return self._child is not None
+
+
 @dataclass(eq=False)
 class _Server:
     server_id: str
     link_path: Path
     log_path: Path
-    process: asyncio.subprocess.Process
+    process: _Process
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     started: float
@@ -120,6 +199,8 @@ class _Server:
     """Whether the caller or the listener already knows the facts."""
     device_gone: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
+    left: bool = False
+    """Whether it lives on without us: another service supervises it, or the next run of this one will."""
 
     def send(self, message: ToServer) -> None:
         with contextlib.suppress(OSError, RuntimeError):
@@ -142,7 +223,7 @@ class LocalFleet:
         self._failed_starts = 0
         self._stopping = False
         self._starting = 0
-        self._run_folder: tempfile.TemporaryDirectory[str] | None = None
+        self._left_behind: set[Path] = set()
 
     # The seam ---------------------------------------------------------------------------------------------------
 
@@ -151,8 +232,7 @@ class LocalFleet:
         self._listener = listener
         for folder in (self._config.data_dir / "run", self._config.data_dir / "logs"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for stale in (self._config.data_dir / "run").glob("*.sock"):
-            stale.unlink(missing_ok=True)
+        self._left_behind = set(self._socket_folder().glob("*.sock"))
         self._watcher = asyncio.create_task(self._watch(), name="fleet-watch")
 
     async def assign(self, assignment: Assignment) -> ServerFacts | None:
@@ -186,8 +266,91 @@ class LocalFleet:
         server = self._by_session.get(session_key)
         return self._facts(server) if server is not None and server.hello is not None else None
 
-    async def stop(self) -> None:
-        """End all servers, waiting for each; none is left when this returns."""
+    def session_keys(self) -> list[str]:
+        """The sessions that have a server or wait for one that is being started."""
+        return [*self._by_session, *(key for key in self._wanted if key not in self._by_session)]
+
+    def account_ids(self) -> set[str]:
+        """The accounts whose sessions have a server here."""
+        return {server.assignment.account_id for server in self._by_session.values() if server.assignment is not None}
+
+    def set_token_rules(self, account_id: str, rules: TokenRules) -> None:
+        """Tell the account's servers which tokens are good now; those that know already are not told again."""
+        for server in self._by_session.values():
+            assignment = server.assignment
+            if assignment is None or assignment.account_id != account_id or assignment.token_rules == rules:
+                continue
+            # A server that is not warm yet gets them with its assignment.
+            server.assignment = replace(assignment, token_rules=rules)
+            if server.state == "assigned":
+                server.send(NewTokenRules(token_rules=rules))
+
+    def can_reach(self, link_path: str) -> bool:
+        """Whether there is a socket of that path on this machine."""
+        try:
+            return Path(link_path).is_socket()
+        except OSError:
+            return False
+
+    async def adopt(self, assignment: Assignment, link_path: str) -> ServerFacts | None:
+        """Take over a living server; see the seam."""
+        path = Path(link_path)
+        process = _Process.find(_pid_path(path))
+        if process is None:
+            return None
+        writer = None
+        try:
+            async with asyncio.timeout(ADOPT_TIMEOUT_SECONDS):
+                reader, writer = await asyncio.open_unix_connection(link_path)
+                while not isinstance(message := decode_to_supervisor(await reader.readline()), Hello):
+                    pass
+        except (OSError, TimeoutError, ValueError, msgspec.DecodeError) as error:
+            log.warning("server.not_adopted", link=link_path, error=str(error) or type(error).__name__)
+            message = None
+        if message is None or writer is None or message.session_key not in ("", assignment.session_key):
+            if writer is not None:
+                writer.close()
+            process.forget()
+            return None
+        server = _Server(
+            server_id=path.stem,
+            link_path=path,
+            log_path=self._config.data_dir / "logs" / f"server-{path.stem}.log",
+            process=process,
+            reader=reader,
+            writer=writer,
+            started=_now(),
+            heard=_now(),
+            state="warm",
+            hello=message,
+            announced=True,
+        )
+        self._left_behind.discard(path)
+        self._servers[server.server_id] = server
+        server.assignment = assignment
+        self._by_session[assignment.session_key] = server
+        if message.session_key:
+            server.state = "assigned"
+        else:
+            self._hand_over(server)
+        server.task = self._spawn_task(self._follow(server), f"server-{server.server_id}")
+        log.info("server.adopted", server=server.server_id, pid=process.pid)
+        return self._facts(server)
+
+    def leave(self, session_key: str) -> None:
+        """Forget a server without ending it."""
+        self._wanted.discard(session_key)
+        server = self._by_session.pop(session_key, None)
+        if server is not None:
+            self._leave(server)
+
+    async def clear_left_behind(self, keep: Collection[str]) -> None:
+        """End the servers of an earlier run that nobody adopted; see the seam."""
+        paths, self._left_behind = self._left_behind, set()
+        await asyncio.gather(*(self._end_left_behind(path) for path in paths if str(path) not in keep))
+
+    async def stop(self, *, keep_sessions: bool = False) -> None:
+        """End all servers, waiting for each; none is left when this returns but, if so wished, those that serve."""
         self._stopping = True
         if self._watcher is not None:
             self._watcher.cancel()
@@ -195,12 +358,17 @@ class LocalFleet:
                 await self._watcher
         self._by_session.clear()
         for server in list(self._servers.values()):
+            if keep_sessions and server.state == "assigned":
+                self._leave(server)
+                continue
             server.assignment = None
             self._end(server, Release(reason="SessionStopped", message="The service is shutting down."))
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._run_folder is not None:
-            self._run_folder.cleanup()
+        folder = self._socket_folder()
+        if folder != self._config.data_dir / "run":
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     # Books ------------------------------------------------------------------------------------------------------
 
@@ -234,6 +402,7 @@ class LocalFleet:
                 account_id=assignment.account_id,
                 size=assignment.size,
                 uploads_folder=assignment.uploads_folder,
+                token_rules=assignment.token_rules,
             )
         )
 
@@ -253,6 +422,7 @@ class LocalFleet:
             adapter_kind=hello.adapter_kind,
             encoder=hello.encoder,
             relay_url=f"https://{relay_host}:{hello.handshake_port}",
+            link_path=str(server.link_path),
         )
 
     # Life of a server -------------------------------------------------------------------------------------------
@@ -262,9 +432,14 @@ class LocalFleet:
         folder = self._config.data_dir / "run"
         if len(os.fsencode(folder)) + 40 <= MAX_SOCKET_PATH_BYTES:
             return folder
-        if self._run_folder is None:
-            self._run_folder = tempfile.TemporaryDirectory(prefix="farframe-")
-        return Path(self._run_folder.name)
+        # Always the same one, so that a later run finds what this one left.
+        digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:20]
+        short = Path(tempfile.gettempdir()) / f"farframe-{os.geteuid()}-{digest}"
+        short.mkdir(mode=0o700, exist_ok=True)
+        status = short.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            raise PermissionError(f"{short} is not a folder of this user's only")
+        return short
 
     async def _start_server(self) -> _Server:
         server_id = secrets.token_hex(8)
@@ -290,38 +465,45 @@ class LocalFleet:
             fetch=config.fetch,
             load=config.load,
             log_level=config.log_level,
+            orphan_timeout_seconds=config.orphan_timeout_seconds,
         )
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(str(link_path))
             link_path.chmod(0o600)
-            listener.listen(1)
-            with log_path.open("wb") as log_file:
-                process = await asyncio.create_subprocess_exec(
-                    *config.command,
-                    "--link-fd",
-                    str(listener.fileno()),
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=log_file,
-                    stderr=asyncio.subprocess.STDOUT,
-                    pass_fds=(listener.fileno(),),
-                    start_new_session=True,
-                )
+            listener.listen(4)
+            child = await asyncio.to_thread(self._spawn_process, listener.fileno(), log_path)
+            process = _Process.of_child(child)
+            # Before it gets its configuration: without that it ends by itself, so there is never a server that runs and
+            # is not written down.
+            _pid_path(link_path).write_text(f"{child.pid} {_start_time(child.pid)}", "ascii")
         except BaseException:
-            link_path.unlink(missing_ok=True)
+            _unlink(link_path)
             raise
         finally:
             listener.close()
-        assert process.stdin is not None
-        with contextlib.suppress(OSError):
-            process.stdin.write(msgspec.json.encode(server_config))
-            process.stdin.close()
+        assert child.stdin is not None
+        with contextlib.suppress(OSError), child.stdin:
+            child.stdin.write(msgspec.json.encode(server_config))
         reader, writer = await asyncio.open_unix_connection(str(link_path))
         server = _Server(server_id, link_path, log_path, process, reader, writer, started=_now(), heard=_now())
         self._servers[server_id] = server
         server.task = self._spawn_task(self._follow(server), f"server-{server_id}")
         log.info("server.starting", server=server_id, pid=process.pid)
+        if self._stopping:
+            self._end(server, None)
         return server
+
+    def _spawn_process(self, link_descriptor: int, log_path: Path) -> subprocess.Popen[bytes]:
+        with log_path.open("wb") as log_file:
+            return subprocess.Popen(
+                [*self._config.command, "--link-fd", str(link_descriptor)],
+                stdin=subprocess.PIPE,
+                stdout=log_file,
+                stderr=subprocess.STDOUT,
+                pass_fds=(link_descriptor,),
+                start_new_session=True,
+            )
 
     async def _start_for(self, assignment: Assignment) -> None:
         """Start a server for a session that found none."""
@@ -377,6 +559,9 @@ class LocalFleet:
                 if not message.connected and server.state == "ending":
                     server.device_gone.set()
                 log.info("server.device", server=server.server_id, connected=message.connected, reason=message.reason)
+            case Superseded():
+                log.info("server.superseded", server=server.server_id)
+                self._leave(server)
             case Heartbeat():
                 pass
 
@@ -387,21 +572,55 @@ class LocalFleet:
         if server.hello is None or release is None:
             # It does not read its link yet, or does not deserve a word.
             server.device_gone.set()
-            _kill_group(server.process, signal.SIGKILL)
+            _kill_group(server.process.pid, signal.SIGKILL)
         else:
             server.send(release)
         server.state = "ending"
         self._spawn_task(self._see_off(server), f"end-{server.server_id}")
+
+    def _leave(self, server: _Server) -> None:
+        """Close the link to a server that goes on without us; its reader then clears the books."""
+        server.left = True
+        server.writer.close()
+
+    async def _end_left_behind(self, path: Path) -> None:
+        process = _Process.find(_pid_path(path))
+        if process is not None:
+            log.info("server.left_behind", server=path.stem, pid=process.pid)
+            writer = None
+            try:
+                async with asyncio.timeout(EXIT_GRACE_SECONDS):
+                    with contextlib.suppress(OSError):
+                        # Kept open until the end: a server that is left alone waits for somebody to take it over.
+                        _, writer = await asyncio.open_unix_connection(str(path))
+                        writer.write(
+                            encode_line(Release(reason="SessionStopped", message=END_MESSAGES["SessionStopped"]))
+                        )
+                    await process.wait()
+            except TimeoutError:
+                log.warning("server.killed", server=path.stem, why="did not end in time")
+            _kill_group(process.pid, signal.SIGKILL)
+            await process.wait()
+            if writer is not None:
+                writer.close()
+        _unlink(path)
 
     async def _see_off(self, server: _Server) -> None:
         try:
             await asyncio.wait_for(server.process.wait(), EXIT_GRACE_SECONDS)
         except TimeoutError:
             log.warning("server.killed", server=server.server_id, why="did not end in time")
-        _kill_group(server.process, signal.SIGKILL)
+        _kill_group(server.process.pid, signal.SIGKILL)
 
     async def _clear_away(self, server: _Server) -> None:
         """The link is gone: make sure that the whole process group is, and tell who needs to know."""
+        if server.left:
+            self._servers.pop(server.server_id, None)
+            if server.assignment is not None and self._by_session.get(server.assignment.session_key) is server:
+                del self._by_session[server.assignment.session_key]
+            if not server.process.is_child:
+                server.process.forget()
+            return
         expected = server.state == "ending"
         if not expected:
             server.state = "ending"
@@ -411,12 +630,12 @@ class LocalFleet:
             await asyncio.wait_for(server.process.wait(), EXIT_GRACE_SECONDS + 1.0)
         except TimeoutError:
             log.warning("server.killed", server=server.server_id, why="link closed but the process lived on")
-        _kill_group(server.process, signal.SIGKILL)
+        _kill_group(server.process.pid, signal.SIGKILL)
         exit_code = await server.process.wait()
         server.writer.close()
         with contextlib.suppress(OSError):
             await server.writer.wait_closed()
-        server.link_path.unlink(missing_ok=True)
+        _unlink(server.link_path)
         self._servers.pop(server.server_id, None)
         log.info("server.gone", server=server.server_id, exit_code=exit_code, expected=expected)
         if expected and server.failure is None:
@@ -429,9 +648,11 @@ class LocalFleet:
             code, message = self._why(server, exit_code)
             await self._tell_lost(assignment, code, message)
 
-    def _why(self, server: _Server, exit_code: int) -> tuple[str, str]:
+    def _why(self, server: _Server, exit_code: int | None) -> tuple[str, str]:
         if server.failure is not None:
             return server.failure.code, server.failure.message
+        if exit_code is None:
+            return "ServerDied", "The render server died. Create another session."
         how = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
         if server.hello is None:
             return "ServerStartFailed", f"The render server ended before it was ready ({how}). Create another session."
@@ -463,8 +684,12 @@ class LocalFleet:
 
     async def _watch(self) -> None:
         """One task for all servers: silent ones are ended, missing warm ones started."""
+        looked, resumed = _now(), 0.0
         while True:
             now = _now()
+            if now - looked > WATCH_INTERVAL_SECONDS + STALL_SECONDS:
+                resumed = now
+            looked = now
             for server in list(self._servers.values()):
                 if server.state == "ending":
                     continue
@@ -476,7 +701,7 @@ class LocalFleet:
                             f"{self._config.start_timeout_seconds:g} s. Create another session.",
                         )
                         self._end_unresponsive(server)
-                elif now - server.heard > HEARTBEAT_TIMEOUT_SECONDS:
+                elif now - max(server.heard, resumed) > HEARTBEAT_TIMEOUT_SECONDS:
                     server.failure = Failed(
                         code="ServerUnresponsive",
                         message="The render server stopped answering. Create another session.",
@@ -509,7 +734,25 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _kill_group(process: asyncio.subprocess.Process, sign: signal.Signals) -> None:
+def _kill_group(pid: int, sign: signal.Signals) -> None:
     """Signal a server and everything it started; it leads its own process group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, sign)
+        os.killpg(pid, sign)
+
+
+def _pid_path(link_path: Path) -> Path:
+    """The file beside a link socket that names the process: its number, and when it started in the kernel's ticks."""
+    return link_path.with_suffix(".pid")
+
+
+def _unlink(link_path: Path) -> None:
+    _pid_path(link_path).unlink(missing_ok=True)
+    link_path.unlink(missing_ok=True)
+
+
+def _start_time(pid: int) -> int | None:
+    """When a process started, in clock ticks since the machine did; ``None`` if it is gone. See proc(5), stat, 22."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None

@@ -3,8 +3,11 @@
 The link is a byte stream (a Unix socket) of JSON lines, one tagged message a line. The server listens, the supervisor
 connects. No I/O here.
 
-    supervisor -> server     Assign, Release
-    server -> supervisor     Hello (once, when warm), Heartbeat, DeviceState, Failed
+    supervisor -> server     Assign, Release, NewTokenRules
+    server -> supervisor     Hello (when warm, and again at the start of each later link), Heartbeat, DeviceState,
+                             Failed, Superseded
+
+A supervisor that finds a living server again connects to the same socket; the newest link counts.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import msgspec
 HEARTBEAT_INTERVAL_SECONDS = 1.0
 HEARTBEAT_TIMEOUT_SECONDS = 4.0
 ORPHAN_TIMEOUT_SECONDS = 5.0
-"""A server whose supervisor has been gone for so long ends itself."""
+"""A server whose supervisor has been gone for so long ends itself, unless it was configured otherwise."""
 
 
 class FetchPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,16 +77,39 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     fetch: FetchPolicy = FetchPolicy()
     load: LoadLimits = LoadLimits()
     log_level: str = "info"
+    orphan_timeout_seconds: float = ORPHAN_TIMEOUT_SECONDS
+    """How long it lives on without a supervisor, waiting for one that takes it over."""
+
+
+class TokenRules(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tokens of an account are good at present.
+
+    ``token_keys`` is a JWKS of the keys that tokens may be signed with. ``key_generations`` holds the generation of
+    each account key by its serial: a token of another generation is void. Tokens issued before ``tokens_not_before``,
+    in microseconds since 1970 UTC, are void whatever they came from.
+    """
+
+    token_keys: str = ""
+    key_generations: dict[int, int] = {}
+    tokens_not_before: int = 0
 
 
 class Assign(msgspec.Struct, frozen=True, kw_only=True, tag="assign"):
-    """From now on this server serves that session. ``uploads_folder`` holds the account's uploads."""
+    """From now on this server serves that session. ``uploads_folder`` holds the account's uploads. Without
+    ``token_rules`` no token is taken for revoked."""
 
     session_key: str
     session_id: str
     account_id: str
     size: str
     uploads_folder: str
+    token_rules: TokenRules | None = None
+
+
+class NewTokenRules(msgspec.Struct, frozen=True, kw_only=True, tag="token_rules"):
+    """The rules for the tokens of the session's account have changed."""
+
+    token_rules: TokenRules
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True, tag="release"):
@@ -94,7 +120,8 @@ class Release(msgspec.Struct, frozen=True, kw_only=True, tag="release"):
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
-    """The server is warm: device created, pipelines compiled, ports open. ``teraflops`` was measured."""
+    """The server is warm: device created, pipelines compiled, ports open. ``teraflops`` was measured. ``session_key``
+    is the session that it serves already, empty if none."""
 
     pid: int
     hostname: str
@@ -104,6 +131,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     adapter: str
     adapter_kind: str
     encoder: str
+    session_key: str = ""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
@@ -128,8 +156,12 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     message: str
 
 
-ToServer = Assign | Release
-ToSupervisor = Hello | Heartbeat | DeviceState | Failed
+class Superseded(msgspec.Struct, frozen=True, kw_only=True, tag="superseded"):
+    """Another supervisor has connected and counts from now on: the last word on this link."""
+
+
+ToServer = Assign | Release | NewTokenRules
+ToSupervisor = Hello | Heartbeat | DeviceState | Failed | Superseded
 
 _to_server: msgspec.json.Decoder[ToServer] = msgspec.json.Decoder(ToServer)
 _to_supervisor: msgspec.json.Decoder[ToSupervisor] = msgspec.json.Decoder(ToSupervisor)

@@ -21,23 +21,26 @@ from collections.abc import AsyncIterator
 from importlib import util
 from pathlib import Path
 
+import msgspec
 import structlog
 import uvicorn
 from litestar import Litestar
 
 from farframe.asset.loading import ModelLoader
-from farframe.auth.tokens import TokenVerifier
+from farframe.auth.tokens import TokenVerifier, is_revoked
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.link import (
     HEARTBEAT_INTERVAL_SECONDS,
-    ORPHAN_TIMEOUT_SECONDS,
     Assign,
     DeviceState,
     Failed,
     Heartbeat,
     Hello,
+    NewTokenRules,
     Release,
     ServerConfig,
+    Superseded,
+    TokenRules,
     ToSupervisor,
     decode_to_server,
     encode_line,
@@ -54,6 +57,8 @@ from farframe.stream.encoder import H264Encoder
 log = structlog.get_logger("farframe.server")
 
 CONNECT_ROLES = ("Administrator", "Client")
+"""A device that connects drives the session; who may only watch cannot connect."""
+
 PORT_TRIES = 200
 MAX_BIND_SECONDS = 5.0
 
@@ -107,6 +112,7 @@ class RenderServer:
         self._ended = asyncio.Event()
         self._exit_code = 0
         self._assignment: Assign | None = None
+        self._token_rules: TokenRules | None = None
         self._connection: Connection | None = None
         self._release: Release | None = None
         self._log_feed: Feed[server_log.LogEvent] = Feed(server_log.KEPT_LINES)
@@ -253,6 +259,8 @@ class RenderServer:
             raise refused
         if claims.session_id is not None and claims.session_id != assignment.session_id:
             raise refused
+        if self._token_rules is not None and is_revoked(claims, self._token_rules):
+            raise refused
 
     async def connect(self, offer_sdp: str) -> tuple[str, str]:
         """Take a device, unless another one is there."""
@@ -307,18 +315,25 @@ class RenderServer:
 
     async def _supervise(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Listen to the supervisor; the newest link counts."""
-        self._writer = writer
+        former, self._writer = self._writer, writer
         self._lonely_since = None
+        if former is not None and not former.is_closing():
+            former.write(encode_line(Superseded()))
+            former.close()
         if self._hello is not None:
-            self._tell(self._hello)
+            key = self._assignment.session_key if self._assignment is not None else ""
+            self._tell(msgspec.structs.replace(self._hello, session_key=key))
         try:
             while line := await reader.readline():
                 message = decode_to_server(line)
                 match message:
                     case Assign():
+                        self._use_token_rules(message.token_rules)
                         self._assignment = message
                         structlog.contextvars.bind_contextvars(session=message.session_id)
                         log.info("session.assigned", size=message.size)
+                    case NewTokenRules():
+                        self._use_token_rules(message.token_rules)
                     case Release():
                         self._release = message
                         log.info("session.released", reason=message.reason)
@@ -331,11 +346,17 @@ class RenderServer:
                 self._writer = None
                 self._lonely_since = time.monotonic()
 
+    def _use_token_rules(self, rules: TokenRules | None) -> None:
+        self._token_rules = rules
+        if rules is not None and rules.token_keys:
+            self._verifier.use_keys(rules.token_keys)
+
     async def _watch_supervisor(self) -> None:
         """End when nobody supervises this server any more: it would be forgotten."""
         while True:
             await asyncio.sleep(0.25)
-            if self._lonely_since is not None and time.monotonic() - self._lonely_since > ORPHAN_TIMEOUT_SECONDS:
+            patience = self._config.orphan_timeout_seconds
+            if self._lonely_since is not None and time.monotonic() - self._lonely_since > patience:
                 log.warning("server.orphaned")
                 self._ended.set()
 
