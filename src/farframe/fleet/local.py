@@ -235,6 +235,11 @@ class LocalFleet:
         self._left_behind = set(self._socket_folder().glob("*.sock"))
         self._watcher = asyncio.create_task(self._watch(), name="fleet-watch")
 
+    @property
+    def alive(self) -> bool:
+        """Whether the servers are being watched."""
+        return self._watcher is not None and not self._watcher.done()
+
     async def assign(self, assignment: Assignment) -> ServerFacts | None:
         """Give the session a warm server, or one that is being started; see the seam."""
         warm = self._unassigned("warm")

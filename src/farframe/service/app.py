@@ -24,6 +24,7 @@ from farframe.service.metering import Metering
 from farframe.service.quotas import Quotas
 from farframe.service.rates import RateLimits
 from farframe.service.routes_conversions import conversion_routes
+from farframe.service.operations import Health, Metrics, health_routes
 from farframe.service.routes_extensions import link_routes, relay_routes, upload_routes
 from farframe.service.routes_sessions import session_routes, token_routes
 from farframe.service.routes_usage import usage_routes
@@ -88,6 +89,8 @@ class Service:
         self.scheduler.add(self.links.expire, periodic=True)
         self.scheduler.add(self.conversions.tend, periodic=True)
         self.scheduler.add(self._forget_sessions, periodic=True)
+        self.health = Health(store, fleet, self.scheduler)
+        self.metrics = Metrics(store, self.health, config.servers, config.region)
         self._relay_client = httpx.AsyncClient(
             verify=client_ssl_context(ca_file),
             timeout=RELAY_TIMEOUT_SECONDS,
@@ -102,6 +105,7 @@ class Service:
             *relay_routes(self.access, self.sessions, self._relay_client),
             *link_routes(self.access, self.sessions, self.links, self.issuer, self.addresses, self.clock),
             *usage_routes(self.access, self.metering),
+            *health_routes(self.health),
             *description_routes(),
             *web_routes(bundle or WebBundle()),
         ]
@@ -112,7 +116,7 @@ class Service:
             request_max_body_size=None,
             exception_handlers={Exception: on_exception},
         )
-        self.app = Frontier(litestar, cors_origins=config.cors_origins)
+        self.app = Frontier(litestar, cors_origins=config.cors_origins, observe=self.metrics.observe)
 
     async def start(self) -> None:
         """Start the fleet, settle what an earlier run left behind, begin to watch the time."""

@@ -13,7 +13,8 @@ from __future__ import annotations
 import base64
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from urllib.parse import quote, unquote
 
 import structlog
@@ -40,6 +41,9 @@ _FIXED_SEGMENTS = frozenset(
         "viewer-links",
         "redeem",
         "usage",
+        "health",
+        "live",
+        "ready",
     }
 )
 _EXTENSIONS_OF_A_SESSION = frozenset({"whep", "inspector-link"})
@@ -47,6 +51,12 @@ _CORS_METHODS = b"GET, PUT, PATCH, POST, DELETE, OPTIONS"
 _CORS_REQUEST_HEADERS = b"Authorization, Content-Type, X-MRC-CV, x-ms-client-request-id"
 _CORS_EXPOSED = b"MS-CV, Location, Retry-After, api-supported-versions, WWW-Authenticate"
 _CORS_SECONDS = b"600"
+
+RequestObserver = Callable[[str, Sequence[str], int, float], None]
+"""Told of each answered request: method, canonical segments, status, seconds."""
+
+RequestTracing = Callable[[HTTPScope, Sequence[str], str, Callable[[], int]], AbstractContextManager[None]]
+"""Made for each request from its scope, canonical segments, correlation vector and a look at the status so far."""
 
 
 def new_correlation_vector() -> str:
@@ -69,7 +79,7 @@ def canonical_segments(raw_path: bytes) -> list[str]:
         lower = decoded.lower()
         # Only where a fixed part can stand: accounts/{id}/sessions/{id}/:stop. An upload's path is left alone.
         fixed = lower in _FIXED_SEGMENTS and position % 2 == 0 and position <= 4
-        fixed = fixed or (lower == "redeem" and position == 1)
+        fixed = fixed or (lower in ("redeem", "live", "ready") and position == 1)
         if fixed and not (position == 4 and result[2] == "uploads"):
             result.append(lower)
         else:
@@ -92,8 +102,17 @@ def is_data_plane(segments: list[str]) -> bool:
 class Frontier:
     """Wraps the application. Handles HTTP only; the service begins and ends elsewhere."""
 
-    def __init__(self, app: ASGIApp, *, cors_origins: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        cors_origins: Iterable[str] = (),
+        observe: RequestObserver | None = None,
+        tracing: RequestTracing | None = None,
+    ) -> None:
         self._app = app
+        self._observe = observe
+        self._tracing = tracing
         self._cors_origins = frozenset(origin.encode("ascii") for origin in cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,6 +127,10 @@ class Frontier:
         segments = canonical_segments(scope["raw_path"])
         scope["path"] = "/" + "/".join(segments)
         vector = new_correlation_vector()
+        # Each request has a task and so a context of its own; what it starts inherits it. Every line of the log that
+        # belongs to the request can be found by what the caller has in hand.
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(ms_cv=vector)
         headers: list[tuple[bytes, bytes]] = [
             (b"ms-cv", vector.encode("ascii")),
             (b"x-content-type-options", b"nosniff"),
@@ -133,23 +156,28 @@ class Frontier:
         try:
             if origin is not None and scope["method"] == "OPTIONS" and _header(scope, b"access-control-request-method"):
                 await _send_preflight(guarded_send)
+            elif self._tracing is not None:
+                with self._tracing(scope, segments, vector, lambda: status):
+                    await self._app(scope, receive, guarded_send)
             else:
                 await self._app(scope, receive, guarded_send)
         except Exception as error:
             if not isinstance(error, WireError):
-                log.exception("request.failed", method=scope["method"], path=scope["path"], ms_cv=vector)
+                log.exception("request.failed", method=scope["method"], path=scope["path"])
                 error = InternalServerError()
             if status:
                 raise  # the answer has begun; closing the connection is all that is left
             await send_error(error, guarded_send)
         finally:
+            elapsed = time.perf_counter() - begun
+            if self._observe is not None:
+                self._observe(scope["method"], segments, status, elapsed)
             log.debug(
                 "request",
                 method=scope["method"],
                 path=scope["path"],
                 status=status,
-                milliseconds=round((time.perf_counter() - begun) * 1000, 1),
-                ms_cv=vector,
+                milliseconds=round(elapsed * 1000, 1),
             )
 
     def _allowed_origin(self, scope: Scope) -> bytes | None:

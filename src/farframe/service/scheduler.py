@@ -53,6 +53,11 @@ class Scheduler:
         """Look at the deadlines again."""
         self._wake.set()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the task runs."""
+        return self._task is not None and not self._task.done()
+
     async def stop(self) -> None:
         """End the task."""
         if self._task is not None:

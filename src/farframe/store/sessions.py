@@ -239,6 +239,16 @@ class SessionStore:
             await record_sessions(connection, [row.key for row in expired], self.region)
         return expired
 
+    async def count_active(self) -> list[tuple[str, str, int]]:
+        """How many sessions are in Starting and in Ready, by size: (status, size, count)."""
+        query = (
+            select(sessions.c.status, sessions.c.size, func.count())
+            .where(sessions.c.status.in_(ACTIVE))
+            .group_by(sessions.c.status, sessions.c.size)
+        )
+        async with self._database.read() as connection:
+            return [(status, size, int(count)) for status, size, count in await connection.execute(query)]
+
     async def next_expiry(self) -> int | None:
         """When the next lease runs out, if any runs."""
         async with self._database.read() as connection:

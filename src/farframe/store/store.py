@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sqlalchemy import delete, false
+
 from farframe.store.accounts import AccountStore, OperatorStore, SigningKeyStore
 from farframe.store.audit import AuditStore
 from farframe.store.conversions import ConversionStore
 from farframe.store.database import Database
 from farframe.store.links import LinkStore
 from farframe.store.quotas import QuotaStore
+from farframe.store.schema import one_time_links
 from farframe.store.sessions import SessionStore
 from farframe.store.uploads import UploadStore
 from farframe.store.usage import UsageStore
@@ -35,6 +38,11 @@ class Store:
     async def open(cls, source: Path | str) -> Store:
         """Open an SQLite file or a ``postgresql://`` URL, creating or migrating tables as needed."""
         return cls(await Database.open(source))
+
+    async def check_writable(self) -> None:
+        """Raise unless the database takes writes: it is there, not read-only, and the lock can be had."""
+        async with self._database.write() as connection:
+            await connection.execute(delete(one_time_links).where(false()))
 
     async def close(self) -> None:
         """Close all connections."""
