@@ -18,6 +18,9 @@ KEY_PREFIX = "ffk_"
 CODE_PREFIX = "ffl_"
 """Codes of one-time links start so."""
 
+OPERATOR_PREFIX = "ffo_"
+"""The tokens of operators start so."""
+
 MAX_SECRET_LENGTH = 512
 """Longer input is refused before it is hashed."""
 
@@ -33,6 +36,11 @@ def new_account_key() -> str:
 def new_code() -> str:
     """A fresh code for a one-time link."""
     return CODE_PREFIX + secrets.token_urlsafe(32)
+
+
+def new_operator_token() -> str:
+    """A fresh token for an operator."""
+    return OPERATOR_PREFIX + secrets.token_urlsafe(32)
 
 
 def hash_account_key(key: str) -> bytes:

@@ -1,7 +1,13 @@
 """Access tokens: JSON Web Tokens signed with RS256.
 
 Claims: ``iss``, ``aud`` (always ``farframe``), ``sub`` (the account id), ``role``, ``exp``, ``nbf``, ``iat``, ``jti``,
-and ``sid`` where the token is good for one session only. All times in seconds since 1970 UTC.
+``sid`` where the token is good for one session only, ``key`` and ``gen`` (serial and generation of the account key that
+it goes back to, if any), and ``act`` (who it was made for, if that is not an account key). All times in seconds since
+1970 UTC.
+
+A token is void as soon as its key is set anew, its account deleted, or all of the account's tokens revoked. What
+decides about that are the account's :class:`~farframe.protocol.link.TokenRules`; a verifier that has them asks
+:func:`is_revoked`.
 
 The official clients decode the payload with the *standard* base64 alphabet, so it must not hold ``-`` or ``_``. A
 six-bit group of 62 or 63 in ASCII text comes only from ``>``, ``?``, ``~`` and DEL; claims with any of these are
@@ -10,10 +16,12 @@ refused at issue.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import time
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -23,12 +31,14 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, RSAKey
 
 from farframe.protocol.errors import FarframeError, Result
+from farframe.protocol.link import TokenRules
 
 AUDIENCE = "farframe"
 ALGORITHM = "RS256"
 KEY_BITS = 2048
 TOKEN_LIFETIME_SECONDS = 24 * 3600
 MAX_TOKEN_LENGTH = 8192
+MAX_REMEMBERED_TOKENS = 4096
 CLOCK_SKEW_SECONDS = 60
 """``nbf`` lies so far back, for verifiers whose clock is behind."""
 
@@ -37,20 +47,46 @@ _SAFE_CLAIM = re.compile(r"[\x20-\x3d\x40-\x7d]*\Z")
 
 
 class Role(StrEnum):
-    """What a token may do. An administrator manages the account; a client runs and uses sessions."""
+    """What a token may do; see :mod:`farframe.auth.roles`."""
 
     ADMINISTRATOR = "Administrator"
     CLIENT = "Client"
+    VIEWER = "Viewer"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a token goes back to: an account key by serial and generation, or ``actor``, somebody from elsewhere.
+
+    A token made with the help of another one, such as a session token, has the origin of that one, and ends with it.
+    """
+
+    key_serial: int | None = None
+    key_generation: int | None = None
+    actor: str | None = None
+
+    def __str__(self) -> str:
+        """Who it was, for the audit log."""
+        if self.actor:
+            return self.actor
+        return f"key:{self.key_serial}" if self.key_serial is not None else "service"
+
+
+NO_ORIGIN = Origin()
+"""Tokens that the service makes by itself, such as the one behind the link that it prints at its start."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenClaims:
-    """What a verified token says. ``expires_at`` in seconds since 1970 UTC; ``session_id`` limits it to one session."""
+    """What a verified token says. Times in seconds since 1970 UTC; ``session_id`` limits it to one session."""
 
     account_id: str
     role: Role
     session_id: str | None
     expires_at: int
+    issued_at: int = 0
+    token_id: str = ""
+    origin: Origin = NO_ORIGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +112,28 @@ def export_jwks(keys: Sequence[SigningKey]) -> str:
     return json.dumps({"keys": exported})
 
 
+def is_revoked(claims: TokenClaims, rules: TokenRules) -> bool:
+    """Whether the account's rules make the token void: its key was set anew or is gone, or it was issued before the
+    time that all tokens were revoked.
+    """
+    if claims.issued_at * 1_000_000 < rules.tokens_not_before:
+        return True
+    serial = claims.origin.key_serial
+    return serial is not None and rules.key_generations.get(serial) != claims.origin.key_generation
+
+
 class TokenIssuer:
-    """Makes tokens with one key. ``now`` gives seconds since 1970 UTC."""
+    """Makes tokens with one key at a time. ``now`` gives seconds since 1970 UTC."""
 
     def __init__(self, key: SigningKey, issuer: str, now: Callable[[], float] = time.time) -> None:
-        self._key = RSAKey.import_key(key.private_pem)
-        self._key_id = key.key_id
+        self.use_key(key)
         self._issuer = issuer
         self._now = now
+
+    def use_key(self, key: SigningKey) -> None:
+        """Sign with this key from now on."""
+        self._key = RSAKey.import_key(key.private_pem)
+        self._key_id = key.key_id
 
     def issue(
         self,
@@ -92,6 +142,7 @@ class TokenIssuer:
         *,
         session_id: str | None = None,
         lifetime_seconds: int = TOKEN_LIFETIME_SECONDS,
+        origin: Origin = NO_ORIGIN,
     ) -> tuple[str, int]:
         """A token and when it expires, in seconds since 1970 UTC.
 
@@ -110,6 +161,11 @@ class TokenIssuer:
         }
         if session_id is not None:
             claims["sid"] = session_id
+        if origin.key_serial is not None:
+            claims["key"] = origin.key_serial
+            claims["gen"] = origin.key_generation or 1
+        if origin.actor:
+            claims["act"] = origin.actor
         for name, value in claims.items():
             if isinstance(value, str) and not _SAFE_CLAIM.match(value):
                 raise ValueError(f"the claim {name} holds characters that official clients cannot decode")
@@ -118,12 +174,35 @@ class TokenIssuer:
 
 
 class TokenVerifier:
-    """Checks tokens against the public keys. Safe to use in any process; needs no network."""
+    """Checks tokens against the public keys. Safe to use in any process; needs no network.
+
+    The signatures of tokens seen lately are not checked again, their times always are.
+    """
 
     def __init__(self, jwks_json: str, issuer: str, now: Callable[[], float] = time.time) -> None:
-        self._keys = KeySet.import_key_set(json.loads(jwks_json))
+        self._verified: OrderedDict[bytes, dict[str, object]] = OrderedDict()
+        self.use_keys(jwks_json)
         self._issuer = issuer
         self._now = now
+
+    def use_keys(self, jwks_json: str) -> None:
+        """Take tokens of these keys, and no others, from now on."""
+        self._keys = KeySet.import_key_set(json.loads(jwks_json))
+        self._verified.clear()
+
+    def _claims(self, token: str) -> dict[str, object]:
+        """The claims of a token with a good signature. Raises what the library raises."""
+        # Its whole text decides, by a digest: nothing that could be used is kept.
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        claims = self._verified.get(digest)
+        if claims is None:
+            claims = dict(jwt.decode(token, self._keys, algorithms=[ALGORITHM]).claims)
+            self._verified[digest] = claims
+            if len(self._verified) > MAX_REMEMBERED_TOKENS:
+                self._verified.popitem(last=False)
+        else:
+            self._verified.move_to_end(digest)
+        return claims
 
     def verify(self, token: str) -> TokenClaims:
         """What the token says, if it was signed by one of the keys for this issuer and is valid now.
@@ -133,12 +212,13 @@ class TokenVerifier:
         if not token or len(token) > MAX_TOKEN_LENGTH:
             raise _refused("The access token is missing or malformed.")
         try:
-            claims = jwt.decode(token, self._keys, algorithms=[ALGORITHM]).claims
+            claims = self._claims(token)
         except (JoseError, ValueError, TypeError, KeyError, RecursionError):
             # The library answers some malformed tokens with plain ValueError, TypeError or KeyError.
             raise _refused("The access token is malformed or was not signed by this service.") from None
-        expires_at, not_before = claims.get("exp"), claims.get("nbf")
-        account_id, session_id = claims.get("sub"), claims.get("sid")
+        expires_at, not_before, issued_at = claims.get("exp"), claims.get("nbf"), claims.get("iat")
+        account_id, session_id, token_id = claims.get("sub"), claims.get("sid"), claims.get("jti")
+        serial, generation, actor = claims.get("key"), claims.get("gen"), claims.get("act")
         now = self._now()
         if not isinstance(expires_at, int) or not isinstance(not_before, int) or not isinstance(account_id, str):
             raise _refused("The access token lacks a required claim.")
@@ -148,13 +228,28 @@ class TokenVerifier:
             raise _refused("The access token has expired.")
         if not_before > now:
             raise _refused("The access token is not valid yet.")
-        if session_id is not None and not isinstance(session_id, str):
+        well_formed = (
+            (session_id is None or isinstance(session_id, str))
+            and isinstance(issued_at, int)
+            and isinstance(token_id, str)
+            and (serial is None or (isinstance(serial, int) and isinstance(generation, int)))
+            and (actor is None or isinstance(actor, str))
+        )
+        if not well_formed:
             raise _refused("The access token lacks a required claim.")
         try:
             role = Role(str(claims.get("role")))
         except ValueError:
             raise _refused("The access token names an unknown role.") from None
-        return TokenClaims(account_id=account_id, role=role, session_id=session_id, expires_at=expires_at)
+        return TokenClaims(
+            account_id=account_id,
+            role=role,
+            session_id=session_id,
+            expires_at=expires_at,
+            issued_at=issued_at,
+            token_id=token_id,
+            origin=Origin(serial, generation, actor),
+        )
 
 
 def _refused(message: str) -> FarframeError:

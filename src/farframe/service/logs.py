@@ -14,7 +14,7 @@ MASK = "***"
 
 _SECRET_NAMES = re.compile(r"(?i)(authorization|token|secret|password|account_?key|private|^code$)")
 _SECRET_VALUES = re.compile(
-    r"ff[kl]_[A-Za-z0-9_-]{8,}"  # account keys and codes of one-time links
+    r"ff[klo]_[A-Za-z0-9_-]{8,}"  # account keys, codes of one-time links, tokens of operators
     r"|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"  # tokens
     r"|(?i:(?<=bearer )\S+)"
     r"|(?<=[?&]sig=)[^&\s\"']+"  # the signature in a storage URL

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
 from farframe.store.database import Database
-from farframe.store.schema import account_keys, accounts, operator_tokens, signing_keys, token_revocations
+from farframe.store.schema import account_keys, accounts, operator_tokens, sessions, signing_keys, token_revocations
 
 PRIMARY, SECONDARY = 1, 2
 
@@ -87,10 +88,14 @@ class AccountStore:
         async with self._database.read() as connection:
             return [AccountRow(**row._mapping) for row in await connection.execute(query)]
 
-    async def create(self, account_id: str, name: str, now: int) -> None:
-        """Add an account, without keys."""
-        async with self._database.write() as connection:
-            await connection.execute(insert(accounts).values(id=account_id, name=name, created_at=now))
+    async def create(self, account_id: str, name: str, now: int) -> bool:
+        """Add an account, without keys. False if there is, or was, one of that id."""
+        try:
+            async with self._database.write() as connection:
+                await connection.execute(insert(accounts).values(id=account_id, name=name, created_at=now))
+        except IntegrityError:
+            return False
+        return True
 
     async def mark_deleted(self, account_id: str, now: int) -> bool:
         """Delete an account: its keys go, its tokens are void. False if there is none."""
@@ -162,6 +167,17 @@ class AccountStore:
             return None
         generations = {row.serial: row.generation for row in rows if row.serial is not None}
         return AccountState(generations=generations, tokens_not_before=int(rows[0].not_before or 0))
+
+    async def deleted_with_sessions(self) -> list[str]:
+        """Deleted accounts that have sessions in Starting or Ready all the same."""
+        query = (
+            select(accounts.c.id)
+            .join(sessions, sessions.c.account_id == accounts.c.id)
+            .where(accounts.c.deleted_at.is_not(None), sessions.c.status.in_(("Starting", "Ready")))
+            .distinct()
+        )
+        async with self._database.read() as connection:
+            return [str(row.id) for row in await connection.execute(query)]
 
     async def forget_revocations(self, before: int) -> int:
         """Delete revocations of tokens that have long expired. Returns how many."""

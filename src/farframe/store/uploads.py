@@ -104,6 +104,15 @@ class UploadStore:
             )
         return result.rowcount == 1
 
+    async def expire_all_of(self, account_id: str, now: int) -> None:
+        """Let the time of all of an account's uploads be over."""
+        async with self._database.write() as connection:
+            await connection.execute(
+                update(uploads)
+                .where(uploads.c.account_id == account_id, uploads.c.expires_at > now)
+                .values(expires_at=now)
+            )
+
     async def expired(self, now: int) -> list[tuple[str, str]]:
         """Account and id of each upload whose time is over."""
         async with self._database.read() as connection:
