@@ -20,6 +20,7 @@ from farframe.fleet.fake import FakeFleet
 from farframe.service.app import Service
 from farframe.service.clock import Clock, ManualClock
 from farframe.service.config import ServiceConfig
+from farframe.service.conversions import ConversionQueue
 from farframe.service.listeners import Listener, bind
 from farframe.store.store import Store
 from farframe.wire.ids import new_account_id
@@ -104,7 +105,12 @@ WorldFactory = Callable[..., AbstractAsyncContextManager[World]]
 @pytest.fixture
 def make_world(tmp_path: Path, signing_key: SigningKey, certificates: CertificateFiles) -> WorldFactory:
     @asynccontextmanager
-    async def factory(fleet: Fleet | None = None, clock: Clock | None = None, **settings: Any) -> AsyncIterator[World]:
+    async def factory(
+        fleet: Fleet | None = None,
+        clock: Clock | None = None,
+        conversion_queue: ConversionQueue | None = None,
+        **settings: Any,
+    ) -> AsyncIterator[World]:
         config = ServiceConfig(data_dir=str(tmp_path / "data"), **settings)
         config.data_path.mkdir(exist_ok=True)
         store = await Store.open(config.data_path / "farframe.db")
@@ -116,7 +122,15 @@ def make_world(tmp_path: Path, signing_key: SigningKey, certificates: Certificat
             account = present.id
         await store.accounts.set_key(account, 1, hash_account_key(key), 1)
         fleet, clock = fleet or FakeFleet(), clock or ManualClock()
-        service = Service(config, fleet, store, signing_keys=[signing_key], ca_file=certificates.ca, clock=clock)
+        service = Service(
+            config,
+            fleet,
+            store,
+            signing_keys=[signing_key],
+            ca_file=certificates.ca,
+            clock=clock,
+            conversion_queue=conversion_queue,
+        )
         https = Listener(service.app, bind("127.0.0.1", 0, "--port"), server_ssl_context(certificates))
         http = Listener(service.app, bind("127.0.0.1", 0, "--http-port"), None)
         service.addresses.endpoint = f"https://localhost:{https.port}"

@@ -6,8 +6,12 @@ quota does not go away by waiting a second. What may go away by waiting is the m
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from farframe.service.config import NO_LIMIT, ServiceConfig
-from farframe.store.quotas import QuotaStore
+from farframe.store.quotas import QuotaReached, QuotaStore, SessionQuota
+from farframe.wire.errors import QuotaExceeded
+from farframe.wire.times import MICROSECONDS_PER_MINUTE
 
 SESSIONS_STANDARD = "sessions.standard"
 SESSIONS_PREMIUM = "sessions.premium"
@@ -43,6 +47,18 @@ class Quotas:
         """One limit of an account; ``None`` if there is none."""
         return (await self.of(account_id))[name]
 
+    async def for_sessions(self, account_id: str, size: str, now: int) -> SessionQuota | None:
+        """What limits another session of that size, or a longer lease; ``None`` if nothing does."""
+        limits = await self.of(account_id)
+        active, minutes = limits[f"sessions.{size.lower()}"], limits[SESSION_MINUTES]
+        if active is None and minutes is None:
+            return None
+        return SessionQuota(
+            active=active,
+            microseconds=minutes * MICROSECONDS_PER_MINUTE if minutes is not None else None,
+            begin=month_begin(now),
+        )
+
     async def set(self, account_id: str, name: str, value: int | None) -> None:
         """Set a limit of one account: -1 for none, ``None`` for the default. Raises ``ValueError`` for another name."""
         if name not in QUOTA_NAMES:
@@ -50,3 +66,25 @@ class Quotas:
         if value is not None and value < NO_LIMIT:
             raise ValueError("a quota is a number, or -1 for no limit")
         await self._store.set(account_id, name, value)
+
+
+def month_begin(now: int) -> int:
+    """The first moment of the calendar month (UTC), both in microseconds since 1970 UTC."""
+    moment = datetime.fromtimestamp(now // 1_000_000, UTC)
+    return int(datetime(moment.year, moment.month, 1, tzinfo=UTC).timestamp()) * 1_000_000
+
+
+def session_refusal(reached: QuotaReached, size: str) -> QuotaExceeded:
+    """The answer for a session, or a longer lease, that the account's limits do not allow."""
+    if reached.name == "active":
+        return QuotaExceeded(
+            f"The account has {reached.used} active {size} sessions, and {reached.limit} are allowed at a time. "
+            "Stop a session, wait for one to end, or use another size.",
+            code="SessionQuotaExceeded",
+        )
+    left = max(0, reached.limit - reached.used) // MICROSECONDS_PER_MINUTE
+    return QuotaExceeded(
+        f"The account may use {reached.limit // MICROSECONDS_PER_MINUTE} session minutes a month. {left} are left, "
+        "counting the leases of active sessions in full. Use a shorter lease, stop a session, or wait for next month.",
+        code="SessionMinutesExceeded",
+    )

@@ -24,6 +24,7 @@ import structlog
 
 from farframe.service.clock import Clock
 from farframe.service.config import ServiceConfig
+from farframe.service.quotas import STORED_BYTES, Quotas
 from farframe.store.uploads import FileRow, UploadStore
 from farframe.wire.errors import BadRequest, Conflict, InsufficientStorage, NotFound, PayloadTooLarge
 from farframe.wire.extensions import ListedFile, UploadedFile
@@ -36,6 +37,9 @@ MAX_SEGMENT_BYTES = 255
 MAX_PATH_LENGTH = 1024
 WRITE_BYTES = 1 << 20
 """Chunks are gathered to this size before they go to the disk, beside the event loop."""
+
+NO_QUOTA_BYTES = 2**53 - 1
+"""The quota of an account that has none: the largest integer that every JSON reader takes."""
 
 _INCOMING = ".incoming"
 _MICROSECONDS_PER_HOUR = 3_600_000_000
@@ -78,8 +82,9 @@ def upload_uri(upload_id: str, path: str) -> str:
 class Uploads:
     """The files of all accounts below ``folder``. :meth:`expire` is one of the scheduler's jobs."""
 
-    def __init__(self, config: ServiceConfig, folder: Path, store: UploadStore, clock: Clock) -> None:
+    def __init__(self, config: ServiceConfig, folder: Path, store: UploadStore, quotas: Quotas, clock: Clock) -> None:
         self._config = config
+        self._quotas = quotas
         self._folder = folder
         self._store = store
         self._clock = clock
@@ -151,6 +156,11 @@ class Uploads:
         """How much of the quota is used."""
         return (await self._store.usage(account_id)).bytes
 
+    async def quota_bytes(self, account_id: str) -> int:
+        """How much the account may store."""
+        limit = await self._quotas.limit(account_id, STORED_BYTES)
+        return NO_QUOTA_BYTES if limit is None else limit
+
     async def delete(self, account_id: str, upload_id: str) -> None:
         """Delete all files of an upload. Raises :class:`NotFound`."""
         async with self._books:
@@ -178,9 +188,10 @@ class Uploads:
                 code="UploadTooLarge",
             )
         stored = (await self._store.usage(account_id)).bytes
-        if stored + self._arriving[account_id] + announced > self._config.upload_quota_bytes:
+        quota = await self.quota_bytes(account_id)
+        if stored + self._arriving[account_id] + announced > quota:
             raise PayloadTooLarge(
-                f"The account's quota of {self._config.upload_quota_bytes} bytes for uploads would be exceeded. "
+                f"The account's quota of {quota} bytes for uploads would be exceeded. "
                 "Delete uploads that are no longer needed, or wait until they expire.",
                 code="UploadQuotaExceeded",
             )

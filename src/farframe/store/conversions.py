@@ -15,8 +15,8 @@ from sqlalchemy import ColumnElement, and_, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from farframe.store.database import Database
-from farframe.store.quotas import QuotaReached
-from farframe.store.schema import accounts, conversions
+from farframe.store.quotas import QuotaReached, lock_account
+from farframe.store.schema import conversions
 from farframe.store.usage import record_conversion
 
 NOT_STARTED, RUNNING, SUCCEEDED, FAILED = "NotStarted", "Running", "Succeeded", "Failed"
@@ -81,15 +81,14 @@ class ConversionStore:
             if present is not None:
                 return _row(present), False
             if limit is not None:
-                # The account's row is the lock for its limits, where writers do not wait for each other anyway.
-                await connection.execute(select(accounts.c.id).where(accounts.c.id == new.account_id).with_for_update())
+                await lock_account(connection, new.account_id)
                 busy = await connection.scalar(
                     select(func.count())
                     .select_from(conversions)
                     .where(conversions.c.account_id == new.account_id, conversions.c.status.in_(UNFINISHED))
                 )
                 if (busy or 0) >= limit:
-                    raise QuotaReached(used=busy or 0, limit=limit)
+                    raise QuotaReached("conversions", used=busy or 0, limit=limit)
             await connection.execute(
                 insert(conversions).values(
                     key=new.key,
