@@ -26,6 +26,9 @@ LEAF_LIFETIME = timedelta(days=397)
 """The longest lifetime that all platforms accept from a server."""
 
 RENEW_BEFORE = timedelta(days=60)
+RENEW_CA_BEFORE = timedelta(days=730)
+"""Longer than a leaf lives, and long enough to bring the new root to every client at leisure."""
+
 CLOCK_SKEW = timedelta(days=1)
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -48,7 +51,8 @@ class CertificateFiles:
 def ensure_certificates(folder: Path, names: Iterable[str], *, now: datetime | None = None) -> CertificateFiles:
     """Make or renew the root and the leaf in ``folder`` as needed.
 
-    ``names`` are host names and IP addresses that clients will use; the local ones are always added. The leaf is
+    ``names`` are host names and IP addresses that clients will use; the local ones are always added. The root is
+    issued anew, with the same key, two years before its end, and clients need the new file before then. The leaf is
     renewed when the names change, when it nears its end, or when it does not belong to the root.
     Raises :class:`CertificateError` when the root's key is gone and a leaf is needed.
     """
@@ -60,6 +64,10 @@ def ensure_certificates(folder: Path, names: Iterable[str], *, now: datetime | N
     if not files.ca.exists():
         _make_ca(files.ca, ca_key_file, moment)
     ca = _read_certificate(files.ca)
+    if ca.not_valid_after_utc - RENEW_CA_BEFORE <= moment and ca_key_file.exists():
+        # The same name and key: clients that still have the former root trust what the new one signs until that ends.
+        _make_ca(files.ca, ca_key_file, moment, _read_ca_key(ca_key_file, ca))
+        ca = _read_certificate(files.ca)
     if not _leaf_is_good(files, ca, wanted, moment):
         _make_leaf(files, ca, _read_ca_key(ca_key_file, ca), wanted, moment)
     return files
@@ -146,8 +154,10 @@ def _read_ca_key(path: Path, ca: x509.Certificate) -> ec.EllipticCurvePrivateKey
     return key
 
 
-def _make_ca(certificate_file: Path, key_file: Path, moment: datetime) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
+def _make_ca(
+    certificate_file: Path, key_file: Path, moment: datetime, former: ec.EllipticCurvePrivateKey | None = None
+) -> None:
+    key = former or ec.generate_private_key(ec.SECP256R1())
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     # The digest in the name tells the roots of several data folders apart in a trust store.
     common_name = f"Farframe local root {identifier.digest.hex()[:8]}"

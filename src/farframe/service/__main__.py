@@ -10,9 +10,8 @@ import asyncio
 import contextlib
 import os
 import signal
-import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -20,14 +19,14 @@ import structlog
 import uvloop
 
 from farframe import __version__
-from farframe.auth.certificates import CertificateError, CertificateFiles, ensure_certificates, server_ssl_context
+from farframe.auth.certificates import CertificateError, CertificateFiles
 from farframe.auth.tokens import export_jwks
 from farframe.fleet.local import LocalFleet, LocalFleetConfig
 from farframe.protocol.link import FetchPolicy
 from farframe.service.addresses import host_in_url
 from farframe.service.app import Service
 from farframe.service.clock import Clock, SystemClock
-from farframe.service.config import ConfigError, ServiceConfig, load_config
+from farframe.service.config import ConfigError, ServiceConfig, load_config, parse_address
 from farframe.service.identity import (
     ConnectionFile,
     DataFolderLock,
@@ -39,6 +38,8 @@ from farframe.service.identity import (
 )
 from farframe.service.listeners import Listener, ListenError, bind
 from farframe.service.logs import configure_logging
+from farframe.service.operations import metrics_app
+from farframe.service.tls import ServedCertificates
 from farframe.store.database import StoreError
 from farframe.store.store import Store
 
@@ -48,7 +49,6 @@ DATABASE_NAME = "farframe.db"
 CERTIFICATES_FOLDER = "certificates"
 HTTP_HOST = "127.0.0.1"
 _UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
-_CERTIFICATE_CHECK_MICROSECONDS = 24 * 3600 * 1_000_000
 
 
 def main() -> int:
@@ -89,8 +89,10 @@ async def serving(config: ServiceConfig, clock: Clock | None = None) -> AsyncIte
     async with AsyncExitStack() as stack:
         prepare_folder(folder)
         stack.callback(DataFolderLock(folder).release)
-        files = ensure_certificates(folder / CERTIFICATES_FOLDER, certificate_names(config))
-        tls = server_ssl_context(files)
+        certificates = ServedCertificates(
+            folder / CERTIFICATES_FOLDER, certificate_names(config), given_certificate(config)
+        )
+        files = certificates.files
         store = await Store.open(folder / DATABASE_NAME)
         stack.push_async_callback(store.close)
         account_id, account_key = await ensure_account(store, folder, clock)
@@ -101,16 +103,23 @@ async def serving(config: ServiceConfig, clock: Clock | None = None) -> AsyncIte
         http_socket = bind(HTTP_HOST, config.http_port, "--http-port")
         stack.callback(http_socket.close)
         fleet = LocalFleet(fleet_config(config, files, export_jwks(keys)))
-        service = Service(config, fleet, store, signing_keys=keys, ca_file=files.ca, clock=clock)
-        service.scheduler.add(_CertificateJob(config, folder, tls), periodic=True)
-        https = Listener(service.app, https_socket, tls)
+        service = Service(config, fleet, store, signing_keys=keys, ca_file=files.ca, clock=clock,
+            relay_transport=certificates.relay_transport(config.public_name))
+        service.scheduler.add(certificates.job, periodic=True)
+        stack.enter_context(_reloading(certificates))
+        https = Listener(service.app, https_socket, certificates.context)
         http = Listener(service.app, http_socket, None)
         service.addresses.endpoint = endpoint_url(config, https.port)
         service.addresses.http_url = f"http://{HTTP_HOST}:{http.port}"
         # Registered first: a start that fails half-way must not leave servers behind.
         stack.push_async_callback(service.stop)
         await service.start()
-        for listener in (https, http):
+        listeners = [https, http]
+        if config.metrics_address:
+            metrics_socket = bind(*parse_address(config.metrics_address), "metrics_address")
+            stack.callback(metrics_socket.close)
+            listeners.append(Listener(metrics_app(service.metrics.text), metrics_socket, None))
+        for listener in listeners:
             await listener.start()
             stack.push_async_callback(listener.stop)
         await asyncio.to_thread(
@@ -124,7 +133,7 @@ async def serving(config: ServiceConfig, clock: Clock | None = None) -> AsyncIte
                 account_id=account_id,
                 account_key=account_key,
                 account_domain=config.account_domain or config.public_name,
-                ca_bundle=str(files.ca),
+                ca_bundle=str(files.ca) if certificates.own_authority else config.tls_ca_file,
                 region=config.region,
             ),
         )
@@ -146,6 +155,24 @@ def certificate_names(config: ServiceConfig) -> list[str]:
     if config.host not in _UNSPECIFIED:
         names.append(config.host)
     return names
+
+
+def given_certificate(config: ServiceConfig) -> tuple[Path, Path] | None:
+    """The pair of files to serve with, if the operator has one."""
+    if not config.tls_certificate_file:
+        return None
+    return Path(config.tls_certificate_file), Path(config.tls_key_file)
+
+
+@contextlib.contextmanager
+def _reloading(certificates: ServedCertificates) -> Iterator[None]:
+    """Look at the certificate's files again on SIGHUP."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, certificates.reload) and None)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
 def endpoint_url(config: ServiceConfig, port: int) -> str:
@@ -178,19 +205,6 @@ def fleet_config(config: ServiceConfig, files: CertificateFiles, token_keys: str
         max_bitrate=config.max_bitrate,
         log_level=config.log_level,
     )
-
-
-class _CertificateJob:
-    """Renews the leaf while the service runs; new connections get it, render servers when they start."""
-
-    def __init__(self, config: ServiceConfig, folder: Path, tls: ssl.SSLContext) -> None:
-        self._config, self._folder, self._tls = config, folder, tls
-
-    async def __call__(self, now: int) -> int:
-        names = certificate_names(self._config)
-        files = await asyncio.to_thread(ensure_certificates, self._folder / CERTIFICATES_FOLDER, names)
-        self._tls.load_cert_chain(files.certificate, files.key)
-        return now + _CERTIFICATE_CHECK_MICROSECONDS
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import httpx
 import structlog
 from litestar import Litestar
 
-from farframe.auth.certificates import client_ssl_context
 from farframe.auth.tokens import SigningKey, TokenIssuer, TokenVerifier, export_jwks
 from farframe.fleet.base import Fleet
 from farframe.service.access import Access
@@ -31,6 +30,7 @@ from farframe.service.routes_usage import usage_routes
 from farframe.service.routes_web import WebBundle, web_routes
 from farframe.service.scheduler import Scheduler
 from farframe.service.sessions import SessionEngine
+from farframe.service.tls import relay_client
 from farframe.service.uploads import Uploads
 from farframe.store.store import Store
 
@@ -54,6 +54,7 @@ class Service:
         ca_file: Path,
         clock: Clock | None = None,
         bundle: WebBundle | None = None,
+        relay_transport: httpx.AsyncBaseTransport | None = None,
         conversion_queue: ConversionQueue | None = None,
     ) -> None:
         self.config = config
@@ -91,12 +92,7 @@ class Service:
         self.scheduler.add(self._forget_sessions, periodic=True)
         self.health = Health(store, fleet, self.scheduler)
         self.metrics = Metrics(store, self.health, config.servers, config.region)
-        self._relay_client = httpx.AsyncClient(
-            verify=client_ssl_context(ca_file),
-            timeout=RELAY_TIMEOUT_SECONDS,
-            follow_redirects=False,
-            trust_env=False,
-        )
+        self._relay_client = relay_client(ca_file, relay_transport, RELAY_TIMEOUT_SECONDS)
         handlers = [
             *token_routes(store.accounts, self.issuer, self.limits),
             *session_routes(self.access, self.sessions, self.addresses),

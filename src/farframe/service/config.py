@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -54,6 +54,11 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     public_url: str = ""
     account_domain: str = ""
     region: str = "local"
+    regions: dict[str, str] = msgspec.field(default_factory=dict)
+    tls_certificate_file: str = ""
+    tls_key_file: str = ""
+    tls_ca_file: str = ""
+    metrics_address: str = ""
     servers: dict[str, int] = msgspec.field(default_factory=lambda: {"standard": 2, "premium": 1})
     warm_servers: int = 1
     adapter: Literal["auto", "gpu", "cpu"] = "auto"
@@ -156,9 +161,30 @@ def _parse_variable(name: str, text: str, hint: Any) -> object:
     kind = get_origin(hint)
     if kind is tuple:
         return [part.strip() for part in text.split(",") if part.strip()]
+    if kind is dict and get_args(hint)[1] is str:
+        return parse_names(text, name)
     if kind is dict:
         return parse_servers(text, name)
     return text
+
+
+def parse_names(text: str, name: str) -> dict[str, str]:
+    """``north=https://north.example.net,south=https://…`` as a mapping. Raises :class:`ConfigError`."""
+    names = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise ConfigError(f"{name} must look like north=https://north.example.net,south=…, not {text!r}.")
+        names[key.strip()] = value.strip()
+    return names
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """``127.0.0.1:9464`` or ``[::1]:9464`` as host and port. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise ValueError(text)
+    return str(ipaddress.ip_address(host.strip("[]"))), int(port)
 
 
 def parse_servers(text: str, name: str = "servers") -> dict[str, int]:
@@ -236,6 +262,24 @@ def _check(config: ServiceConfig) -> None:
         _require(is_origin, "cors_origins", f"must hold origins like https://host:port, which {origin!r} is not")
     is_url = bool(re.fullmatch(r"(https?://[A-Za-z0-9.:\[\]_-]+)?", config.public_url))
     _require(is_url, "public_url", "must look like https://host or https://host:port, without a path")
+    both = bool(config.tls_certificate_file) == bool(config.tls_key_file)
+    _require(both, "tls_certificate_file and tls_key_file", "must be set both or neither")
+    for key in ("tls_certificate_file", "tls_key_file", "tls_ca_file"):
+        if value := getattr(config, key):
+            _require(Path(value).is_file(), key, "must name a file that exists")
+    if config.metrics_address:
+        try:
+            parse_address(config.metrics_address)
+        except ValueError:
+            raise ConfigError("metrics_address must look like 127.0.0.1:9464, an IP address and a port.") from None
+    region = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+    _require(bool(re.fullmatch(region, config.region)), "region", "must be a name of letters, digits and ._-")
+    for name, url in config.regions.items():
+        is_name = bool(re.fullmatch(region, name))
+        _require(is_name, "regions", f"must hold names of letters, digits and ._-, not {name!r}")
+        _require(name != config.region, "regions", f"must hold the other regions only, and this one is {name!r}")
+        is_url = bool(re.fullmatch(r"https://[A-Za-z0-9.:\[\]_-]+", url))
+        _require(is_url, "regions", f"must hold URLs like https://north.example.net, which {url!r} is not")
     _require(
         bool(re.fullmatch(r"[A-Za-z0-9.:/_-]+", config.token_issuer)),
         "token_issuer",

@@ -29,7 +29,7 @@ CHECK_TIMEOUT_SECONDS = 5.0
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _METHODS = frozenset({"GET", "HEAD", "PUT", "PATCH", "POST", "DELETE", "OPTIONS"})
 _BELOW_ACCOUNT = frozenset({"token", "sessions", "conversions", "uploads", "viewer-links", "usage"})
-_BELOW_SESSION = frozenset({":stop", "whep", "inspector-link"})
+_BELOW_SESSION = frozenset({":stop", "whep", "inspector-link", "token"})
 _TOP = frozenset(
     {"accounts", "operator", "viewer-links", "health", "openapi.json", "regions", "latency", ".well-known"}
 )
@@ -70,7 +70,7 @@ class Health:
         self._check: asyncio.Task[None] | None = None
 
     async def problems(self) -> list[str]:
-        """What does not work, by name; empty if all does. Nothing of the reason: the answer is public, the log is not."""
+        """What does not work, by name; empty if all does. The reasons go to the log: the answer is public."""
         problems = []
         if not await self._store_works():
             problems.append("store")
