@@ -54,6 +54,8 @@ For example:
     help_format="plaintext",
 )
 app.command(session_app)
+config_app = App(name="config", help="Look after the service's configuration.", help_format="plaintext")
+app.command(config_app)
 
 SizeOption = Annotated[str, Parameter(converter=values.parse_server_size, metavar="SIZE")]
 LeaseOption = Annotated[int, Parameter(converter=values.parse_lease, metavar="MINUTES")]
@@ -283,6 +285,45 @@ def view(
     from farframe.cli import _view
 
     _view.view(session, open_browser=open_, size=size, lease_minutes=lease_minutes)
+
+
+@config_app.command(name="check")
+def check_config(
+    file: Annotated[Path | None, Parameter(help="TOML file; without one, what FARFRAME_CONFIG names.")] = None, /
+) -> None:
+    """Check the configuration without starting anything: name the wrong key and what it takes.
+
+    For example:
+
+        farframe config check /etc/farframe/farframe.toml
+    """
+    from farframe.cli import _operations
+
+    _operations.check_config(file)
+
+
+@app.command
+def usage(
+    *,
+    from_: Annotated[
+        str | None, Parameter(name="--from", help="A day like 2026-11-01 or a time like 2026-11-01T12:00:00Z.")
+    ] = None,
+    to: Annotated[str | None, Parameter(help="Up to, not including, this day or time; now by default.")] = None,
+    by: Annotated[str, Parameter(help="What to tell apart: day, size, or day,size.")] = "day,size",
+    csv: Annotated[bool, Parameter(negative="", show_default=False, help="Print CSV.")] = False,
+) -> None:
+    """Show what the account has used: minutes of sessions by size, and conversions.
+
+    Counted is what has ended; days are those of UTC. Without --from, the month of --to.
+
+    For example:
+
+        farframe usage
+        farframe usage --from 2026-10-01 --to 2026-11-01 --csv > october.csv
+    """
+    from farframe.cli import _operations
+
+    _operations.usage(from_, to, by, as_csv=csv)
 
 
 @app.command

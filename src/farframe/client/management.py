@@ -25,6 +25,7 @@ from farframe.client.errors import FarframeClientError, LocalFileError, ServiceE
 from farframe.client.session import Session, SessionProperties, properties_of
 from farframe.wire import sessions as wire
 from farframe.wire.extensions import CreateViewerLink, Link
+from farframe.wire.usage import UsageReport
 
 T = TypeVar("T")
 
@@ -242,6 +243,16 @@ class RemoteRenderingClient:
         )
         link = decode(response, Link)
         return ViewerLink(link.url, datetime.fromisoformat(link.expires_at))
+
+    async def usage(self, begin: str | None = None, end: str | None = None, by: str = "day,size") -> UsageReport:
+        """What this account used from ``begin`` up to ``end``: days like ``2026-11-01`` or times with a zone.
+
+        Without ``begin`` the month of ``end``, which is now by default. ``by`` names what to tell apart. Needs an
+        account key. Raises InvalidRequestError for values that cannot be read.
+        """
+        query = {"by": by} | ({"from": begin} if begin else {}) | ({"to": end} if end else {})
+        response = await self._http.request("GET", self._http.account_url("usage", **query), what="The usage")
+        return decode(response, UsageReport)
 
     async def _inspector_link(self, session_id: str) -> InspectorLink:
         response = await self._http.request(

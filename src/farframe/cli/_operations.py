@@ -1,0 +1,95 @@
+"""``farframe config check`` and ``farframe usage``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sys
+from pathlib import Path
+
+from farframe.cli._context import CommandError, context, emit, run_async, table
+from farframe.wire.usage import UsageReport
+
+CHECKER = "farframe.service.check_config"
+
+
+def check_config(file: Path | None) -> None:
+    """Become the service's own check. Does not return."""
+    if file is not None and not file.is_file():
+        raise CommandError(f"There is no file {file}. Name a TOML file, or none to check the environment.")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    words = [] if file is None else [str(file)]
+    os.execve(sys.executable, [sys.executable, "-m", CHECKER, *words], os.environ)  # noqa: S606
+
+
+def usage(begin: str | None, end: str | None, by: str, *, as_csv: bool) -> None:
+    """Print what the account used."""
+
+    async def work() -> UsageReport:
+        async with context.client() as client:
+            return await client.usage(begin, end, by)
+
+    print_report(run_async(work()), as_csv=as_csv)
+
+
+def print_report(report: UsageReport, *, as_csv: bool) -> None:
+    """Print a report: CSV, or a table for people, or JSON where that was asked for."""
+    if as_csv:
+        print(csv_of(report), end="", flush=True)
+        return
+    rows = [["DAY", "ACCOUNT", "KIND", "SIZE", "INTERVALS", "MINUTES", "AMOUNT"]]
+    for line in report.usage:
+        amounts = ", ".join(f"{amount.amount} {amount.currency}" for amount in line.amounts)
+        rows.append(
+            [
+                line.day or "-",
+                line.account_id,
+                line.kind,
+                line.size or "-",
+                str(line.intervals),
+                f"{line.minutes:.3f}",
+                amounts or "-",
+            ]
+        )
+    totals = ", ".join(f"{amount.amount} {amount.currency}" for amount in report.totals)
+    text = f"{report.begin} to {report.end}\n" + (table(rows) if report.usage else "Nothing was used.")
+    if totals:
+        text += f"\nTotal {totals}"
+    emit(
+        {
+            "from": report.begin,
+            "to": report.end,
+            "usage": [
+                {
+                    "day": line.day,
+                    "accountId": line.account_id,
+                    "kind": line.kind,
+                    "size": line.size,
+                    "intervals": line.intervals,
+                    "microseconds": line.microseconds,
+                    "bytes": line.bytes,
+                    "amounts": [{"currency": amount.currency, "amount": amount.amount} for amount in line.amounts],
+                }
+                for line in report.usage
+            ],
+            "totals": [{"currency": amount.currency, "amount": amount.amount} for amount in report.totals],
+        },
+        text,
+    )
+
+
+def csv_of(report: UsageReport) -> str:
+    """A report as CSV: one row a line and currency. Durations in microseconds, so that sums stay exact."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ["day", "account_id", "kind", "size", "intervals", "microseconds", "minutes", "bytes", "currency", "amount"]
+    )
+    for line in report.usage:
+        facts = [line.day or "", line.account_id, line.kind, line.size or "", line.intervals, line.microseconds]
+        for amount in line.amounts or [None]:
+            money = ["", ""] if amount is None else [amount.currency, amount.amount]
+            writer.writerow([*facts, f"{line.minutes:.3f}", "" if line.bytes is None else line.bytes, *money])
+    return out.getvalue()
