@@ -25,6 +25,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from joserfc import jwt
 from joserfc.errors import JoseError
@@ -180,7 +181,7 @@ class TokenVerifier:
     """
 
     def __init__(self, jwks_json: str, issuer: str, now: Callable[[], float] = time.time) -> None:
-        self._verified: OrderedDict[bytes, dict[str, object]] = OrderedDict()
+        self._verified: OrderedDict[bytes, dict[str, Any]] = OrderedDict()
         self.use_keys(jwks_json)
         self._issuer = issuer
         self._now = now
@@ -190,7 +191,7 @@ class TokenVerifier:
         self._keys = KeySet.import_key_set(json.loads(jwks_json))
         self._verified.clear()
 
-    def _claims(self, token: str) -> dict[str, object]:
+    def _claims(self, token: str) -> dict[str, Any]:
         """The claims of a token with a good signature. Raises what the library raises."""
         # Its whole text decides, by a digest: nothing that could be used is kept.
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
@@ -246,8 +247,8 @@ class TokenVerifier:
             role=role,
             session_id=session_id,
             expires_at=expires_at,
-            issued_at=issued_at,
-            token_id=token_id,
+            issued_at=int(issued_at or 0),
+            token_id=str(token_id),
             origin=Origin(serial, generation, actor),
         )
 

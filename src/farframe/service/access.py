@@ -1,20 +1,27 @@
 """Who calls, and what may they do: bearer tokens on the way in.
 
-A token of role Administrator may do everything with its account; one of role Client may run, watch and use sessions and
-upload files; one with a session id may do so with that session only. Routes of the contract answer refusals without a
-body, as described; our own explain them.
+What a role may do is in :mod:`farframe.auth.roles`; a token with a session id may do so with that session only. Routes
+of the contract answer refusals without a body, as described; our own explain them.
+
+Each request goes through :meth:`Access.prepare` before its route: what takes a look into the store happens there, so
+that the checks of the routes themselves never wait. A request that did not go through it has no credentials.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+from farframe.auth.roles import Permission, may
+from farframe.auth.secrets import MAX_SECRET_LENGTH, OPERATOR_PREFIX, account_key_matches
 from farframe.auth.tokens import Role, TokenClaims, TokenVerifier
 from farframe.protocol.errors import FarframeError
 from farframe.service.exchange import AnyRequest
 from farframe.service.frontier import decode_segment
 from farframe.service.rates import RateLimits
+from farframe.service.revocation import Revocations
+from farframe.store.accounts import OperatorStore
 from farframe.wire.errors import (
     ApiVersionUnspecified,
     BadRequest,
@@ -43,12 +50,71 @@ class Caller:
     token: str
 
 
+@dataclass(slots=True)
+class Credentials:
+    """What is known of a request's caller, for its route and for the audit log. ``problem`` says why ``claims`` are
+    missing; ``operator`` names the data folder that an operator's token was made for."""
+
+    problem: str = "An access token is required: send it as Authorization: Bearer TOKEN."
+    claims: TokenClaims | None = None
+    token: str = field(default="", repr=False)
+    revoked: bool = False
+    operator: str | None = None
+    actor: str | None = None
+    """Set by routes that let somebody in by other means: who it was, for the audit log."""
+    account_id: str | None = None
+    """Set by routes whose path does not name the account that something was done to."""
+
+
+CREDENTIALS = "farframe_credentials"
+"""Where a request's scope keeps them."""
+
+
+def credentials_of(scope: Mapping[str, Any]) -> Credentials:
+    """What is known of the caller of a request."""
+    found = scope.get(CREDENTIALS)
+    return found if isinstance(found, Credentials) else Credentials()
+
+
 class Access:
     """Checks callers. Authentication comes before validation: strangers learn nothing about what exists."""
 
-    def __init__(self, verifier: TokenVerifier, limits: RateLimits) -> None:
+    def __init__(
+        self, verifier: TokenVerifier, limits: RateLimits, revocations: Revocations, operators: OperatorStore
+    ) -> None:
         self._verifier = verifier
         self._limits = limits
+        self._revocations = revocations
+        self._operators = operators
+
+    async def prepare(self, request: AnyRequest) -> None:
+        """Find out who calls: before the route, for every request."""
+        known = request.scope.get(CREDENTIALS)
+        credentials = known if isinstance(known, Credentials) else Credentials()
+        request.scope[CREDENTIALS] = credentials  # type: ignore[literal-required]
+        token = bearer(request)
+        if token is None or token.startswith(OPERATOR_PREFIX):
+            return
+        try:
+            claims = self._verifier.verify(token)
+        except FarframeError as error:
+            credentials.problem = str(error)
+            return
+        credentials.claims, credentials.token = claims, token
+        credentials.revoked = not await self._revocations.allows(claims)
+
+    async def operator(self, request: AnyRequest) -> str:
+        """The data folder that the operator's token was made for. Raises :class:`Unauthenticated` for all others."""
+        token = bearer(request) or ""
+        found = None
+        if token.startswith(OPERATOR_PREFIX) and len(token) <= MAX_SECRET_LENGTH:
+            for name, kept in (await self._operators.token_hashes()).items():
+                if account_key_matches(token, kept):
+                    found = name
+        if found is None:
+            raise Unauthenticated("This is for operators: send the operatorToken of operator.json as a bearer token.")
+        credentials_of(request.scope).operator = found
+        return found
 
     def contract(
         self,
@@ -57,15 +123,15 @@ class Access:
         session: str | None = None,
         *,
         operation: str,
-        administrator: bool = False,
+        permission: Permission = Permission.MANAGE_SESSIONS,
     ) -> Caller:
         """A caller of a route of the contract, whose ``api-version`` is checked as well.
 
         ``session`` is the session in the path, as a canonical segment; ``operation`` names the rate limit that the call
-        counts towards; ``administrator`` asks for that role. Raises bodiless 401, 403 and 429 answers.
+        counts towards; ``permission`` is what the caller's role must have. Raises bodiless 401, 403 and 429 answers.
         """
         caller = self._caller(request, account, session, lambda _message: Unauthorized(), Forbidden)
-        if administrator and caller.claims.role is not Role.ADMINISTRATOR:
+        if not may(caller.claims.role, permission):
             raise Forbidden
         wait = self._limits.take(caller.account_id, operation)
         if wait:
@@ -83,15 +149,16 @@ class Access:
         account: str,
         session: str | None = None,
         *,
-        administrator: bool = False,
+        permission: Permission = Permission.MANAGE_ACCOUNT,
         any_session: bool = False,
     ) -> Caller:
-        """A caller of a route of our own. ``administrator`` asks for that role; with ``any_session`` a token for one
-        session is good enough on a route that names none.
+        """A caller of a route of our own. ``permission`` is what the caller's role must have; with
+        ``any_session`` a token for one session is good enough on a route that names none.
         """
         caller = self._caller(request, account, session, Unauthenticated, NotAllowed, any_session=any_session)
-        if administrator and caller.claims.role is not Role.ADMINISTRATOR:
-            raise NotAllowed("This needs a token of the role Administrator, which account keys yield.")
+        if not may(caller.claims.role, permission):
+            roles = " or ".join(role.value for role in Role if may(role, permission))
+            raise NotAllowed(f"This needs a token of the role {roles}; this one has the role {caller.claims.role}.")
         wait = self._limits.take(caller.account_id, "other")
         if wait:
             raise TooManyRequests(
@@ -109,21 +176,20 @@ class Access:
         *,
         any_session: bool = False,
     ) -> Caller:
-        token = bearer(request)
-        if token is None:
-            raise unauthenticated("An access token is required: send it as Authorization: Bearer TOKEN.")
-        try:
-            claims = self._verifier.verify(token)
-        except FarframeError as error:
-            raise unauthenticated(str(error)) from None
+        credentials = credentials_of(request.scope)
+        claims = credentials.claims
+        if claims is None:
+            raise unauthenticated(credentials.problem)
         if normalize_account_id(decode_segment(account)) != claims.account_id:
             raise forbidden("The access token is for another account.")
+        if credentials.revoked:
+            raise unauthenticated("The access token has been revoked. Get a new one from the token endpoint.")
         if claims.session_id is not None and not any_session:
             if session is None:
                 raise forbidden("The access token is for one session only.")
             if decode_segment(session) != claims.session_id:
                 raise forbidden("The access token is for another session.")
-        return Caller(account_id=claims.account_id, claims=claims, token=token)
+        return Caller(account_id=claims.account_id, claims=claims, token=credentials.token)
 
 
 def bearer(request: AnyRequest) -> str | None:

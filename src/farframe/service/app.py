@@ -11,22 +11,27 @@ from litestar import Litestar
 from farframe.auth.tokens import SigningKey, TokenIssuer, TokenVerifier, export_jwks
 from farframe.fleet.base import Fleet
 from farframe.service.access import Access
+from farframe.service.accounts import Accounts
 from farframe.service.addresses import Addresses
+from farframe.service.audit import Audit
 from farframe.service.clock import Clock, SystemClock, seconds
 from farframe.service.config import ServiceConfig
 from farframe.service.conversions import ConversionEngine, ConversionQueue, NoConversionWorkers
 from farframe.service.description import description_routes
 from farframe.service.exchange import on_exception
 from farframe.service.frontier import Frontier
+from farframe.service.keyring import Keyring
 from farframe.service.links import Links
 from farframe.service.metering import Metering
 from farframe.service.quotas import Quotas
 from farframe.service.rates import RateLimits
+from farframe.service.revocation import Revocations
 from farframe.service.routes_conversions import conversion_routes
 from farframe.service.operations import Health, Metrics, health_routes
 from farframe.service.routes_extensions import link_routes, relay_routes, upload_routes
-from farframe.service.routes_sessions import session_routes, token_routes
-from farframe.service.routes_usage import usage_routes
+from farframe.service.routes_operator import OPERATOR_PREFIX, operator_routes
+from farframe.service.routes_sessions import key_routes, session_routes, token_routes
+from farframe.service.routes_usage import operator_usage_routes, usage_routes
 from farframe.service.routes_web import WebBundle, web_routes
 from farframe.service.scheduler import Scheduler
 from farframe.service.sessions import SessionEngine
@@ -66,7 +71,17 @@ class Service:
         verifier = TokenVerifier(export_jwks(signing_keys), config.token_issuer, lambda: seconds(self.clock))
         self.limits = RateLimits(config.rate_limits, self.clock)
         self.quotas = Quotas(config, store.quotas)
-        self.access = Access(verifier, self.limits)
+        self.keyring = Keyring(
+            store.signing_keys,
+            self.issuer,
+            verifier,
+            self.clock,
+            rotation_seconds=config.signing_key_days * 24 * 3600,
+            keys=signing_keys,
+        )
+        self.revocations = Revocations(store.accounts, self.clock, lambda: self.keyring.jwks)
+        self.access = Access(verifier, self.limits, self.revocations, store.operators)
+        self.audit = Audit(store.audit, self.clock)
         self.scheduler = Scheduler(self.clock)
         uploads_folder = config.data_path / UPLOADS_FOLDER
         self.sessions = SessionEngine(
@@ -85,6 +100,13 @@ class Service:
         self.links = Links(store.links, self.issuer, self.clock)
         store.sessions.region = config.region
         self.metering = Metering(store, self.clock)
+        self.sessions.token_rules = self.revocations.rules_for_server
+        self.accounts = Accounts(
+            store, self.sessions, self.revocations, fleet, self.clock, wake_scheduler=self.scheduler.wake
+        )
+        self.scheduler.add(self.keyring.tend, periodic=True)
+        self.scheduler.add(self.revocations.telling(fleet), periodic=True)
+        self.scheduler.add(self.accounts.sweep, periodic=True)
         self.scheduler.add(self.sessions.expire)
         self.scheduler.add(self.uploads.expire)
         self.scheduler.add(self.links.expire, periodic=True)
@@ -101,6 +123,9 @@ class Service:
             *relay_routes(self.access, self.sessions, self._relay_client),
             *link_routes(self.access, self.sessions, self.links, self.issuer, self.addresses, self.clock),
             *usage_routes(self.access, self.metering),
+            *operator_routes(self.access, self.accounts, store.audit, self.addresses),
+            *operator_usage_routes(self.access.operator, self.metering, OPERATOR_PREFIX),
+            *key_routes(self.keyring),
             *health_routes(self.health),
             *description_routes(),
             *web_routes(bundle or WebBundle()),
@@ -111,11 +136,15 @@ class Service:
             logging_config=None,
             request_max_body_size=None,
             exception_handlers={Exception: on_exception},
+            before_request=self.access.prepare,
         )
-        self.app = Frontier(litestar, cors_origins=config.cors_origins, observe=self.metrics.observe)
+        self.app = Frontier(
+            litestar, cors_origins=config.cors_origins, observe=self.metrics.observe, audit=self.audit.on_answer
+        )
 
     async def start(self) -> None:
         """Start the fleet, settle what an earlier run left behind, begin to watch the time."""
+        self.audit.start()
         await self.uploads.prepare()
         await self.fleet.start(self.sessions)
         await self.sessions.recover()
@@ -128,6 +157,7 @@ class Service:
         await self.fleet.stop()
         await self.sessions.settle()
         await self.conversions.stop()
+        await self.audit.stop()
         await self._relay_client.aclose()
 
     async def _forget_sessions(self, now: int) -> int:

@@ -34,7 +34,9 @@ NO_LIMIT = -1
 RATE_OPERATIONS = tuple(DEFAULT_RATES)
 """What has a rate limit of its own; ``other`` are all of Farframe's own routes that take a token."""
 
-_OTHER_VARIABLES = frozenset({"FARFRAME_CONFIG", "FARFRAME_CONNECTION", "FARFRAME_DEBUG", "FARFRAME_TEST_MODELS"})
+_OTHER_VARIABLES = frozenset(
+    {"FARFRAME_CONFIG", "FARFRAME_CONNECTION", "FARFRAME_OPERATOR", "FARFRAME_DEBUG", "FARFRAME_TEST_MODELS"}
+)
 _ENVIRONMENT_SIMILARITY = 0.85
 
 
@@ -80,6 +82,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     quota_conversions: int = 20
     rate_limits: dict[str, int] = msgspec.field(default_factory=dict)
     cors_origins: tuple[str, ...] = ()
+    signing_key_days: float = 30.0
     token_issuer: str = "farframe"  # noqa: S105 - a name, not a secret
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "console", "json"] = "auto"
@@ -224,6 +227,7 @@ def _check(config: ServiceConfig) -> None:
     _require(sum(config.servers.values()) > 0, "servers", "must allow at least one server")
     for key in ("warm_servers", "upload_quota_bytes", "upload_max_files"):
         _require(getattr(config, key) >= 0, key, "must not be negative")
+    _require(config.signing_key_days >= 1 / 24, "signing_key_days", "must be at least an hour, 0.042")
     for key in ("upload_file_bytes", "upload_retention_hours", "session_history_days", "max_bitrate"):
         _require(getattr(config, key) > 0, key, "must be larger than 0")
     unknown = sorted(set(config.quota_sessions) - set(SIZES))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from urllib.parse import quote, unquote
 
@@ -46,7 +46,7 @@ _FIXED_SEGMENTS = frozenset(
         "ready",
     }
 )
-_EXTENSIONS_OF_A_SESSION = frozenset({"whep", "inspector-link"})
+_EXTENSIONS_OF_A_SESSION = frozenset({"whep", "inspector-link", "token"})
 _CORS_METHODS = b"GET, PUT, PATCH, POST, DELETE, OPTIONS"
 _CORS_REQUEST_HEADERS = b"Authorization, Content-Type, X-MRC-CV, x-ms-client-request-id"
 _CORS_EXPOSED = b"MS-CV, Location, Retry-After, api-supported-versions, WWW-Authenticate"
@@ -57,6 +57,9 @@ RequestObserver = Callable[[str, Sequence[str], int, float], None]
 
 RequestTracing = Callable[[HTTPScope, Sequence[str], str, Callable[[], int]], AbstractContextManager[None]]
 """Made for each request from its scope, canonical segments, correlation vector and a look at the status so far."""
+
+RequestAudit = Callable[[HTTPScope, Sequence[str], int, str], Awaitable[None]]
+"""Told of each request before its answer begins: scope, canonical segments, status, correlation vector."""
 
 
 def new_correlation_vector() -> str:
@@ -109,10 +112,12 @@ class Frontier:
         cors_origins: Iterable[str] = (),
         observe: RequestObserver | None = None,
         tracing: RequestTracing | None = None,
+        audit: RequestAudit | None = None,
     ) -> None:
         self._app = app
         self._observe = observe
         self._tracing = tracing
+        self._audit = audit
         self._cors_origins = frozenset(origin.encode("ascii") for origin in cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,12 +150,16 @@ class Frontier:
                 (b"vary", b"Origin"),
             ]
         status = 0
+        begun_to_answer = False
 
         async def guarded_send(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun_to_answer
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if self._audit is not None:
+                    await self._audit(scope, segments, status, vector)
                 message["headers"] = [*_kept_headers(status, message.get("headers", [])), *headers]
+                begun_to_answer = True
             await send(message)
 
         try:
@@ -165,7 +174,7 @@ class Frontier:
             if not isinstance(error, WireError):
                 log.exception("request.failed", method=scope["method"], path=scope["path"])
                 error = InternalServerError()
-            if status:
+            if begun_to_answer:
                 raise  # the answer has begun; closing the connection is all that is left
             await send_error(error, guarded_send)
         finally:

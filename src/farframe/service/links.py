@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 
 from farframe.auth.secrets import hash_code, new_code
-from farframe.auth.tokens import Role, TokenIssuer
+from farframe.auth.tokens import NO_ORIGIN, Origin, Role, TokenIssuer
 from farframe.service.clock import Clock
 from farframe.store.links import LinkState, LinkStore
 from farframe.wire.errors import BadRequest, Gone, NotFound, TooManyRequests
@@ -61,11 +61,22 @@ class Links:
         self._clock = clock
         self._limiter = FailureLimiter(clock)
 
-    async def create(self, account_id: str, session_id: str | None = None) -> tuple[str, int]:
+    async def create(
+        self, account_id: str, session_id: str | None = None, *, origin: Origin = NO_ORIGIN
+    ) -> tuple[str, int]:
         """A code, and when it expires in microseconds since 1970 UTC. Only a digest of it is kept."""
         code, now = new_code(), self._clock.now()
         expires_at = now + LINK_LIFETIME_SECONDS * 1_000_000
-        await self._store.add(hash_code(code), account_id, session_id, now=now, expires_at=expires_at)
+        await self._store.add(
+            hash_code(code),
+            account_id,
+            session_id,
+            now=now,
+            expires_at=expires_at,
+            key_serial=origin.key_serial,
+            key_generation=origin.key_generation,
+            actor=origin.actor,
+        )
         return code, expires_at
 
     async def redeem(self, code: str, caller: str, endpoint: str) -> RedeemedLink:
@@ -81,6 +92,7 @@ class Links:
                 Role.CLIENT,
                 session_id=outcome.session_id,
                 lifetime_seconds=TOKEN_LIFETIME_SECONDS,
+                origin=Origin(outcome.key_serial, outcome.key_generation, outcome.actor),
             )
             return RedeemedLink(
                 access_token=token,

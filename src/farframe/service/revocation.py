@@ -9,7 +9,7 @@ that time. Render servers, which check tokens without asking, are told as often.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from farframe.auth.tokens import TokenClaims, is_revoked
 from farframe.fleet.base import Fleet
@@ -62,7 +62,7 @@ class Revocations:
         """Tell the account's render servers at once."""
         fleet.set_token_rules(account_id, await self.rules_for_server(account_id))
 
-    def telling(self, fleet: Fleet) -> Callable[[int], object]:
+    def telling(self, fleet: Fleet) -> Callable[[int], Awaitable[int]]:
         """The scheduler's job that keeps render servers informed of keys and of other services' changes."""
 
         async def tell_servers(now: int) -> int:

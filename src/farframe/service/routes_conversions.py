@@ -7,6 +7,7 @@ from urllib.parse import quote
 from litestar import Response, get, put
 from litestar.handlers import HTTPRouteHandler
 
+from farframe.auth.roles import Permission
 from farframe.service.access import Access, query_value, valid_id
 from farframe.service.addresses import Addresses
 from farframe.service.conversions import ConversionEngine
@@ -20,7 +21,7 @@ def conversion_routes(access: Access, engine: ConversionEngine, addresses: Addre
     @put("/accounts/{account:str}/conversions/{conversion_id:str}")
     async def create_conversion(request: AnyRequest) -> Response[bytes]:
         account, conversion_id = path_values(request, "account", "conversion_id")
-        caller = access.contract(request, account, operation="convert", administrator=True)
+        caller = access.contract(request, account, operation="convert", permission=Permission.CONVERT)
         name = valid_id(conversion_id, "conversion")
         wanted = parse_conversion(await read_body(request))
         conversion, created = await engine.create(caller.account_id, name, wanted)
@@ -29,14 +30,14 @@ def conversion_routes(access: Access, engine: ConversionEngine, addresses: Addre
     @get("/accounts/{account:str}/conversions/{conversion_id:str}")
     async def get_conversion(request: AnyRequest) -> Response[bytes]:
         account, conversion_id = path_values(request, "account", "conversion_id")
-        caller = access.contract(request, account, operation="get", administrator=True)
+        caller = access.contract(request, account, operation="get", permission=Permission.READ_CONVERSIONS)
         conversion = await engine.get(caller.account_id, valid_id(conversion_id, "conversion"))
         return json_response(conversion, headers=NO_STORE)
 
     @get("/accounts/{account:str}/conversions")
     async def list_conversions(request: AnyRequest) -> Response[bytes]:
         (account,) = path_values(request, "account")
-        caller = access.contract(request, account, operation="list", administrator=True)
+        caller = access.contract(request, account, operation="list", permission=Permission.READ_CONVERSIONS)
         conversions, skip_token = await engine.page(caller.account_id, query_value(request, "skiptoken"))
         next_link = None
         if skip_token is not None:

@@ -14,11 +14,11 @@ from litestar import Response, delete, get, post, put, route
 from litestar.enums import HttpMethod
 from litestar.handlers import HTTPRouteHandler
 
+from farframe.auth.roles import Permission, covers
 from farframe.auth.tokens import Role, TokenIssuer
-from farframe.service.access import Access, query_value, valid_id, valid_upload_id
+from farframe.service.access import Access, credentials_of, query_value, valid_id, valid_upload_id
 from farframe.service.addresses import Addresses, host_in_url
 from farframe.service.clock import Clock, seconds
-from farframe.service.config import ServiceConfig
 from farframe.service.exchange import (
     NO_STORE,
     AnyRequest,
@@ -36,16 +36,17 @@ from farframe.service.links import TOKEN_LIFETIME_SECONDS, Links
 from farframe.service.sessions import SessionEngine
 from farframe.service.uploads import Uploads, check_path, listed
 from farframe.store.sessions import SessionRow
-from farframe.wire.errors import BadGateway, BadRequest, Conflict, NotFound, ResourceMissing
-from farframe.wire.extensions import CreateViewerLink, Link, RedeemLink, UploadList
+from farframe.wire.errors import BadGateway, BadRequest, Conflict, NotAllowed, NotFound, ResourceMissing
+from farframe.wire.extensions import CreateSessionToken, CreateViewerLink, Link, RedeemLink, SessionToken, UploadList
 from farframe.wire.ids import is_valid_id
-from farframe.wire.sessions import PAGE_SIZE
+from farframe.wire.sessions import PAGE_SIZE, SessionStatus
 from farframe.wire.times import format_utc_time
 
 log = structlog.get_logger("farframe.service")
 
 MAX_OFFER_BYTES = 64 * 1024
 MAX_RELAYED_BYTES = 1024 * 1024
+MAX_SESSION_TOKEN_MINUTES = 1440
 _RELAYED_HEADERS = ("content-type", "retry-after", "www-authenticate", "link")
 T = TypeVar("T")
 
@@ -55,7 +56,6 @@ _RESOURCE_ID = re.compile(r"[A-Za-z0-9_.~-]{1,256}\Z")
 def upload_routes(
     access: Access,
     uploads: Uploads,
-    config: ServiceConfig,
     addresses: Addresses,
     wake_scheduler: Callable[[], None],
 ) -> list[HTTPRouteHandler]:
@@ -64,7 +64,7 @@ def upload_routes(
     @put("/accounts/{account:str}/uploads/{upload_id:str}/{file_path:path}")
     async def put_upload(request: AnyRequest) -> Response[bytes]:
         account, upload_segment = path_values(request, "account", "upload_id")
-        caller = access.extension(request, account, any_session=True)
+        caller = access.extension(request, account, permission=Permission.UPLOAD, any_session=True)
         upload_id = valid_upload_id(upload_segment)
         path = check_path([decode_segment(segment) for segment in path_segments(request)[4:]])
         stored = await uploads.put(caller.account_id, upload_id, path, body_chunks(request), announced_length(request))
@@ -74,7 +74,7 @@ def upload_routes(
     @get("/accounts/{account:str}/uploads")
     async def list_uploads(request: AnyRequest) -> Response[bytes]:
         (account,) = path_values(request, "account")
-        caller = access.extension(request, account)
+        caller = access.extension(request, account, permission=Permission.UPLOAD)
         rows, more = await uploads.page(
             caller.account_id, _decode_position(query_value(request, "skiptoken")), PAGE_SIZE
         )
@@ -85,7 +85,7 @@ def upload_routes(
         answer = UploadList(
             uploads=[listed(row) for row in rows],
             used_bytes=await uploads.used_bytes(caller.account_id),
-            quota_bytes=config.upload_quota_bytes,
+            quota_bytes=await uploads.quota_bytes(caller.account_id),
             next_link=next_link,
         )
         return json_response(answer, headers=NO_STORE)
@@ -93,7 +93,7 @@ def upload_routes(
     @delete("/accounts/{account:str}/uploads/{upload_id:str}", status_code=200)
     async def delete_upload(request: AnyRequest) -> Response[bytes]:
         account, upload_segment = path_values(request, "account", "upload_id")
-        caller = access.extension(request, account)
+        caller = access.extension(request, account, permission=Permission.UPLOAD)
         await uploads.delete(caller.account_id, valid_upload_id(upload_segment))
         return empty_response(204)
 
@@ -132,7 +132,7 @@ def relay_routes(access: Access, engine: SessionEngine, client: httpx.AsyncClien
 
     async def find(request: AnyRequest) -> SessionRow:
         account, session_segment = path_values(request, "account", "session_id")
-        caller = access.extension(request, account, session_segment)
+        caller = access.extension(request, account, session_segment, permission=Permission.RENDER)
         return await _find(engine, caller.account_id, session_segment)
 
     @route(
@@ -170,14 +170,14 @@ def link_routes(
     @post("/accounts/{account:str}/viewer-links")
     async def create_viewer_link(request: AnyRequest) -> Response[bytes]:
         (account,) = path_values(request, "account")
-        caller = access.extension(request, account, administrator=True)
+        caller = access.extension(request, account, permission=Permission.MANAGE_ACCOUNT)
         body = await read_body(request)
         wanted = _decode(body, CreateViewerLink) if body.strip() else CreateViewerLink()
         if wanted.session_id is not None:
             if not is_valid_id(wanted.session_id):
                 raise BadRequest("The sessionId value must be the id of a session.")
             await _find(engine, caller.account_id, wanted.session_id)
-        code, expires_at = await links.create(caller.account_id, wanted.session_id)
+        code, expires_at = await links.create(caller.account_id, wanted.session_id, origin=caller.claims.origin)
         url = f"{addresses.for_browser(request.scope)}/viewer/#link={code}"
         return json_response(Link(url=url, expires_at=format_utc_time(expires_at)), 201, NO_STORE)
 
@@ -186,23 +186,68 @@ def link_routes(
         wanted = _decode(await read_body(request), RedeemLink)
         client = request.scope.get("client")
         redeemed = await links.redeem(wanted.code, client[0] if client else "", addresses.base(request.scope))
+        credentials_of(request.scope).actor = f"link:{redeemed.account_id}"
         return json_response(redeemed, headers=NO_STORE)
 
     @post("/accounts/{account:str}/sessions/{session_id:str}/inspector-link")
     async def create_inspector_link(request: AnyRequest) -> Response[bytes]:
         account, session_segment = path_values(request, "account", "session_id")
-        caller = access.extension(request, account, session_segment)
+        caller = access.extension(request, account, session_segment, permission=Permission.DIAGNOSE)
         row = await _find(engine, caller.account_id, session_segment)
         facts = engine.server_of(row)
         if facts is None:
             raise _not_ready(row)
         # A link never lives longer than the token that it was asked for with.
         lifetime = min(TOKEN_LIFETIME_SECONDS, int(caller.claims.expires_at - seconds(clock)))
-        token, expires_at = issuer.issue(caller.account_id, Role.CLIENT, session_id=row.id, lifetime_seconds=lifetime)
+        token, expires_at = issuer.issue(
+            caller.account_id,
+            Role.CLIENT,
+            session_id=row.id,
+            lifetime_seconds=lifetime,
+            origin=caller.claims.origin,
+        )
         url = f"https://{host_in_url(facts.hostname)}:{facts.inspector_port}/#token={token}"
         return json_response(Link(url=url, expires_at=format_utc_time(expires_at * 1_000_000)), 201, NO_STORE)
 
-    return [create_viewer_link, redeem_viewer_link, create_inspector_link]
+    @post("/accounts/{account:str}/sessions/{session_id:str}/token")
+    async def create_session_token(request: AnyRequest) -> Response[bytes]:
+        account, session_segment = path_values(request, "account", "session_id")
+        caller = access.extension(request, account, session_segment, permission=Permission.SHARE)
+        body = await read_body(request)
+        wanted = _decode(body, CreateSessionToken) if body.strip() else CreateSessionToken()
+        role = _shared_role(wanted.role, caller.claims.role)
+        if not 1 <= wanted.minutes <= MAX_SESSION_TOKEN_MINUTES:
+            raise BadRequest(f"The minutes value must be from 1 to {MAX_SESSION_TOKEN_MINUTES}.")
+        row = await _find(engine, caller.account_id, session_segment)
+        if SessionStatus(row.status).final:
+            raise Conflict(f"The session has ended ({row.status}). Create another session.", code="SessionEnded")
+        # A token never yields one that outlives it.
+        lifetime = min(wanted.minutes * 60, int(caller.claims.expires_at - seconds(clock)))
+        token, expires_at = issuer.issue(
+            caller.account_id, role, session_id=row.id, lifetime_seconds=lifetime, origin=caller.claims.origin
+        )
+        answer = SessionToken(
+            access_token=token,
+            account_id=caller.account_id,
+            session_id=row.id,
+            role=role.value,
+            expires_at=format_utc_time(expires_at * 1_000_000),
+            endpoint=addresses.base(request.scope),
+        )
+        return json_response(answer, 201, NO_STORE)
+
+    return [create_viewer_link, redeem_viewer_link, create_inspector_link, create_session_token]
+
+
+def _shared_role(name: str | None, own: Role) -> Role:
+    """The role of a session token: a client's or a viewer's, and no more than one's own."""
+    if name is None:
+        return Role.CLIENT if covers(own, Role.CLIENT) else Role.VIEWER
+    if name not in (Role.CLIENT, Role.VIEWER):
+        raise BadRequest("The role value must be Client or Viewer.")
+    if not covers(own, Role(name)):
+        raise NotAllowed(f"A token of the role {own} cannot make one of the role {name}.")
+    return Role(name)
 
 
 async def _find(engine: SessionEngine, account_id: str, session_segment: str) -> SessionRow:

@@ -24,7 +24,7 @@ def usage_routes(access: Access, metering: Metering) -> list[HTTPRouteHandler]:
     @get("/accounts/{account:str}/usage")
     async def get_usage(request: AnyRequest) -> Response[bytes]:
         (account,) = path_values(request, "account")
-        caller = access.extension(request, account, administrator=True)
+        caller = access.extension(request, account)
         return json_response(await _report(metering, request, caller.account_id), headers=NO_STORE)
 
     return [get_usage]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from farframe.fleet.base import Assignment, EndReason, Fleet, ServerFacts
+from farframe.protocol.link import TokenRules
 from farframe.service.clock import Clock
 from farframe.service.config import ServiceConfig
 from farframe.store.sessions import NewSession, Position, Refusal, ServerColumns, SessionRow
@@ -49,6 +50,8 @@ class SessionEngine:
         self._uploads_folder = uploads_folder
         self._wake_scheduler = wake_scheduler
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.token_rules: Callable[[str], Awaitable[TokenRules]] | None = None
+        """Which tokens of an account are good, for its render servers."""
 
     # Operations ---------------------------------------------------------------------------------------------------
 
@@ -233,6 +236,7 @@ class SessionEngine:
             account_id=row.account_id,
             size=row.size,
             uploads_folder=str(self._uploads_folder / row.account_id),
+            token_rules=await self.token_rules(row.account_id) if self.token_rules is not None else None,
         )
         try:
             facts = await self._fleet.assign(assignment)

@@ -46,6 +46,27 @@ class Link(msgspec.Struct, kw_only=True, rename="camel"):
     expires_at: str
 
 
+class CreateSessionToken(msgspec.Struct, kw_only=True, rename="camel"):
+    """What a session token shall be good for. ``role`` is Client (unless one is only a viewer oneself) or Viewer."""
+
+    role: str | None = None
+    minutes: int = 60
+
+
+class SessionToken(msgspec.Struct, kw_only=True, rename="camel"):
+    """A token that is good for one session, to hand to a device, which then needs nothing else."""
+
+    access_token: str
+    account_id: str
+    session_id: str
+    role: str
+    expires_at: str
+    endpoint: str
+
+    def __repr__(self) -> str:
+        return f"SessionToken(session_id={self.session_id!r}, role={self.role!r}, expires_at={self.expires_at!r})"
+
+
 class RedeemLink(msgspec.Struct, kw_only=True):
     """The code of a one-time link."""
 
