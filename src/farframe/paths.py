@@ -11,6 +11,7 @@ DATA_VARIABLE = "FARFRAME_DATA_DIR"
 """Environment variable that moves the data folder."""
 
 CONNECTION_FILE_NAME = "connection.json"
+OPERATOR_FILE_NAME = "operator.json"
 
 
 def default_data_dir() -> Path:
@@ -24,3 +25,8 @@ def default_data_dir() -> Path:
 def connection_file_of(data_dir: Path) -> Path:
     """The connection file that a service writes into its data folder while it runs."""
     return data_dir / CONNECTION_FILE_NAME
+
+
+def operator_file_of(data_dir: Path) -> Path:
+    """The file beside it with which operators manage accounts."""
+    return data_dir / OPERATOR_FILE_NAME

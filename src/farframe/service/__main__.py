@@ -29,12 +29,16 @@ from farframe.service.clock import Clock, SystemClock
 from farframe.service.config import ConfigError, ServiceConfig, load_config, parse_address
 from farframe.service.identity import (
     ConnectionFile,
+    ConnectionKeeper,
     DataFolderLock,
+    OperatorFile,
     StartError,
     ensure_account,
+    ensure_operator_token,
     ensure_signing_keys,
     prepare_folder,
     write_connection_file,
+    write_operator_file,
 )
 from farframe.service.listeners import Listener, ListenError, bind
 from farframe.service.logs import configure_logging
@@ -96,6 +100,7 @@ async def serving(config: ServiceConfig, clock: Clock | None = None) -> AsyncIte
         store = await Store.open(folder / DATABASE_NAME)
         stack.push_async_callback(store.close)
         account_id, account_key = await ensure_account(store, folder, clock)
+        operator_token = await ensure_operator_token(store, folder, clock)
         keys = await ensure_signing_keys(store, clock)
 
         https_socket = bind(config.host, config.port, "--port")
@@ -103,8 +108,15 @@ async def serving(config: ServiceConfig, clock: Clock | None = None) -> AsyncIte
         http_socket = bind(HTTP_HOST, config.http_port, "--http-port")
         stack.callback(http_socket.close)
         fleet = LocalFleet(fleet_config(config, files, export_jwks(keys)))
-        service = Service(config, fleet, store, signing_keys=keys, ca_file=files.ca, clock=clock,
-            relay_transport=certificates.relay_transport(config.public_name))
+        service = Service(
+            config,
+            fleet,
+            store,
+            signing_keys=keys,
+            ca_file=files.ca,
+            clock=clock,
+            relay_transport=certificates.relay_transport(config.public_name),
+        )
         service.scheduler.add(certificates.job, periodic=True)
         stack.enter_context(_reloading(certificates))
         https = Listener(service.app, https_socket, certificates.context)
@@ -122,6 +134,12 @@ async def serving(config: ServiceConfig, clock: Clock | None = None) -> AsyncIte
         for listener in listeners:
             await listener.start()
             stack.push_async_callback(listener.stop)
+        ca_bundle = str(files.ca) if certificates.own_authority else config.tls_ca_file
+        operator_file = OperatorFile(
+            endpoint=service.addresses.endpoint, operator_token=operator_token, ca_bundle=ca_bundle
+        )
+        await asyncio.to_thread(write_operator_file, folder, operator_file)
+        service.accounts.on_key = ConnectionKeeper(folder)
         await asyncio.to_thread(
             write_connection_file,
             folder,
@@ -133,7 +151,7 @@ async def serving(config: ServiceConfig, clock: Clock | None = None) -> AsyncIte
                 account_id=account_id,
                 account_key=account_key,
                 account_domain=config.account_domain or config.public_name,
-                ca_bundle=str(files.ca) if certificates.own_authority else config.tls_ca_file,
+                ca_bundle=ca_bundle,
                 region=config.region,
             ),
         )

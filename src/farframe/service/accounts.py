@@ -26,6 +26,7 @@ from farframe.wire.times import format_utc_time
 log = structlog.get_logger("farframe.service")
 
 MAX_NAME_LENGTH = 200
+RESERVED_NAME = "default"
 _SWEEP_MICROSECONDS = 10_000_000
 _REVOCATIONS_KEPT_MICROSECONDS = 2 * 24 * 3600 * 1_000_000
 
@@ -59,6 +60,8 @@ class Accounts:
         """A new account with both keys, which are told here and never again. Raises BadRequest, Conflict."""
         if not name.strip() or len(name) > MAX_NAME_LENGTH or not name.isprintable():
             raise BadRequest(f"The name must be 1 to {MAX_NAME_LENGTH} printable characters.")
+        if name == RESERVED_NAME:
+            raise BadRequest(f"The name {RESERVED_NAME} is that of the account that the service makes for itself.")
         chosen = new_account_id() if account_id is None else normalize_account_id(account_id)
         if chosen is None:
             raise BadRequest("The accountId value must be a UUID.")

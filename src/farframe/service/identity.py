@@ -5,20 +5,28 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import socket
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
-from farframe.auth.secrets import account_key_matches, hash_account_key, new_account_key
+from farframe.auth.secrets import account_key_matches, hash_account_key, new_account_key, new_operator_token
 from farframe.auth.tokens import SigningKey, new_signing_key
-from farframe.paths import connection_file_of
+from farframe.paths import connection_file_of, operator_file_of
 from farframe.service.clock import Clock
+from farframe.service.keyring import sort_signing_keys
 from farframe.store.accounts import PRIMARY, SigningKeyRow
 from farframe.store.store import Store
 from farframe.wire.ids import new_account_id
 
 LOCK_FILE_NAME = "service.lock"
 DEFAULT_ACCOUNT_NAME = "default"
+"""The account that a service makes for itself; operators cannot give this name."""
+
+MAX_FOLDER_NAME_LENGTH = 500
+
+T = TypeVar("T")
 
 
 class StartError(Exception):
@@ -37,6 +45,17 @@ class ConnectionFile(msgspec.Struct, kw_only=True, rename="camel"):
     account_domain: str
     ca_bundle: str
     region: str
+
+
+class OperatorFile(msgspec.Struct, kw_only=True, rename="camel"):
+    """``operator.json``: with which operators manage accounts. Holds their token, hence mode 0600."""
+
+    endpoint: str
+    operator_token: str
+    ca_bundle: str
+
+    def __repr__(self) -> str:
+        return f"OperatorFile(endpoint={self.endpoint!r})"
 
 
 class DataFolderLock:
@@ -78,13 +97,15 @@ async def ensure_account(store: Store, folder: Path, clock: Clock) -> tuple[str,
     """The default account's id and its primary key. The store keeps only a digest of the key, so the connection file
     is where it is; if that is lost the account gets a new primary key.
     """
-    account = await store.accounts.first()
+    former = await asyncio.to_thread(read_connection_file, folder)
+    account = await store.accounts.get(former.account_id) if former is not None else None
+    # Never an account that operators have made: its owner's key would be lost.
+    account = account or await store.accounts.first(DEFAULT_ACCOUNT_NAME)
     if account is None:
         account_id = new_account_id()
         await store.accounts.create(account_id, DEFAULT_ACCOUNT_NAME, clock.now())
     else:
         account_id = account.id
-        former = await asyncio.to_thread(read_connection_file, folder)
         if former is not None and former.account_id == account_id:
             hashes = await store.accounts.key_hashes(account_id)
             if any(account_key_matches(former.account_key, kept) for kept in hashes):
@@ -94,6 +115,20 @@ async def ensure_account(store: Store, folder: Path, clock: Clock) -> tuple[str,
     return account_id, key
 
 
+async def ensure_operator_token(store: Store, folder: Path, clock: Clock) -> str:
+    """The operator's token of this folder. The store keeps only a digest, so the operator file is where it is; if that
+    is lost there will be a new one.
+    """
+    name = f"{socket.gethostname()}:{folder}"[-MAX_FOLDER_NAME_LENGTH:]
+    kept = (await store.operators.token_hashes()).get(name)
+    former = await asyncio.to_thread(_read, operator_file_of(folder), OperatorFile)
+    if former is not None and kept is not None and account_key_matches(former.operator_token, kept):
+        return former.operator_token
+    token = new_operator_token()
+    await store.operators.set_token(name, hash_account_key(token), clock.now())
+    return token
+
+
 async def ensure_signing_keys(store: Store, clock: Clock) -> list[SigningKey]:
     """The keys for tokens, the one to sign with first."""
     rows = await store.signing_keys.active()
@@ -101,20 +136,50 @@ async def ensure_signing_keys(store: Store, clock: Clock) -> list[SigningKey]:
         key = await asyncio.to_thread(new_signing_key)
         await store.signing_keys.add(SigningKeyRow(key.key_id, key.private_pem), clock.now())
         return [key]
-    return [SigningKey(row.id, row.private_pem) for row in rows]
+    signing, needed = sort_signing_keys(rows, clock.now())
+    ordered = [signing, *(row for row in needed if row.id != signing.id)]
+    return [SigningKey(row.id, row.private_pem) for row in ordered]
 
 
 def read_connection_file(folder: Path) -> ConnectionFile | None:
     """The connection file of an earlier run, if there is one that can be read."""
+    return _read(connection_file_of(folder), ConnectionFile)
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
     try:
-        return msgspec.json.decode(connection_file_of(folder).read_bytes(), type=ConnectionFile)
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError, UnicodeError):
         return None
 
 
 def write_connection_file(folder: Path, content: ConnectionFile) -> None:
     """Write the connection file in one step, readable by its owner only."""
-    path = connection_file_of(folder)
+    _write(connection_file_of(folder), content)
+
+
+def write_operator_file(folder: Path, content: OperatorFile) -> None:
+    """Write the operator file in one step, readable by its owner only."""
+    _write(operator_file_of(folder), content)
+
+
+class ConnectionKeeper:
+    """Puts a new key of the folder's own account into its connection file, so that its clients go on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def __call__(self, account_id: str, serial: int, key: str) -> None:
+        """Told of every new key."""
+        await asyncio.to_thread(self._keep, account_id, serial, key)
+
+    def _keep(self, account_id: str, serial: int, key: str) -> None:
+        content = read_connection_file(self._folder)
+        if serial == PRIMARY and content is not None and content.account_id == account_id:
+            write_connection_file(self._folder, msgspec.structs.replace(content, account_key=key))
+
+
+def _write(path: Path, content: msgspec.Struct) -> None:
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -71,7 +71,7 @@ class Keyring:
                 if await self._store.add(row, now, unless_newer_than=now - self._rotation):
                     log.info("signing_key.made", kid=fresh.key_id)
                 rows = await self._store.active()
-            signing, needed = _sort(rows, now)
+            signing, needed = sort_signing_keys(rows, now)
             for row in rows:
                 if row not in needed:
                     await self._store.forget(row.id)
@@ -91,7 +91,7 @@ class Keyring:
             log.info("signing_key.used", kid=signing.id)
 
 
-def _sort(rows: list[SigningKeyRow], now: int) -> tuple[SigningKeyRow, list[SigningKeyRow]]:
+def sort_signing_keys(rows: list[SigningKeyRow], now: int) -> tuple[SigningKeyRow, list[SigningKeyRow]]:
     """Of keys, newest first: the one to sign with, and those whose tokens may still be good."""
     ripe = [row for row in rows if row.created_at + KEY_LEAD_SECONDS * _SECOND <= now]
     signing = ripe[0] if ripe else rows[-1]
