@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import structlog
 from litestar import Response, get
+from litestar.enums import ScopeType
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, ProcessCollector
@@ -163,7 +164,7 @@ def metrics_app(text: Callable[[], Awaitable[bytes]]) -> ASGIApp:
     """An ASGI application with ``GET /metrics`` and nothing else; ``text`` is :meth:`Metrics.text`."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != ScopeType.HTTP:
             return
         found = scope["path"] == "/metrics" and scope["method"] in ("GET", "HEAD")
         body: bytes = await text() if found else b"Only GET /metrics is here.\n"

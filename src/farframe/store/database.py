@@ -100,6 +100,11 @@ class Database:
         return cls(engine), shown.render_as_string(hide_password=True)
 
     @property
+    def file(self) -> Path | None:
+        """The SQLite file; ``None`` for PostgreSQL."""
+        return Path(self._engine.url.database or "") if self.is_sqlite else None
+
+    @property
     def is_sqlite(self) -> bool:
         """Whether this is an SQLite file, else it is PostgreSQL."""
         return self._engine.dialect.name == "sqlite"

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, ColumnElement, and_, cast, func, insert, literal, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, cast, func, insert, literal, or_, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.exc import IntegrityError
 
 from farframe.store.database import Database
+from farframe.store.lookup import Lookup, Reader
 from farframe.store.schema import sessions
 from farframe.store.usage import record_sessions
 
@@ -115,6 +116,7 @@ class SessionStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._reader = Reader(database)
         self.region = "local"
         """What usage records name as their region."""
 
@@ -172,7 +174,12 @@ class SessionStore:
 
     async def get(self, account_id: str, session_id: str) -> SessionRow | None:
         """The session of that id, in any status."""
-        return await self._one(_named(account_id, session_id))
+        found = await self._reader.first(_BY_NAME, account_id=account_id, session_id=session_id)
+        return SessionRow(**found) if found is not None else None
+
+    async def close(self) -> None:
+        """Close what reads the short way."""
+        await self._reader.close()
 
     async def by_key(self, key: str) -> SessionRow | None:
         """The session of that key."""
@@ -297,6 +304,13 @@ class SessionStore:
                 # The end and its record are one: neither can be lost without the other.
                 await record_sessions(connection, [key], self.region)
         return result.rowcount == 1
+
+
+_BY_NAME = Lookup(
+    select(sessions).where(
+        sessions.c.account_id == bindparam("account_id"), sessions.c.id == bindparam("session_id")
+    )
+)
 
 
 def _named(account_id: str, session_id: str) -> ColumnElement[bool]:

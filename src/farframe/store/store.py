@@ -46,4 +46,5 @@ class Store:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self.sessions.close()
         await self._database.close()
