@@ -31,6 +31,7 @@ from farframe.service.operations import Health, Metrics, health_routes
 from farframe.service.routes_extensions import link_routes, relay_routes, upload_routes
 from farframe.service.routes_operator import OPERATOR_PREFIX, operator_routes
 from farframe.service.routes_sessions import key_routes, session_routes, token_routes
+from farframe.service.routes_regions import region_routes
 from farframe.service.routes_usage import operator_usage_routes, usage_routes
 from farframe.service.routes_web import WebBundle, web_routes
 from farframe.service.scheduler import Scheduler
@@ -127,6 +128,7 @@ class Service:
             *operator_usage_routes(self.access.operator, self.metering, OPERATOR_PREFIX),
             *key_routes(self.keyring),
             *health_routes(self.health),
+            *region_routes(config.region, config.regions, self.addresses),
             *description_routes(),
             *web_routes(bundle or WebBundle()),
         ]

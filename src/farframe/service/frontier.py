@@ -42,6 +42,8 @@ _FIXED_SEGMENTS = frozenset(
         "redeem",
         "usage",
         "health",
+        "regions",
+        "latency",
         "live",
         "ready",
     }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,11 @@ class Database:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        # SQLite has one writer at a time, and whoever finds it busy sleeps and tries again: waiting here, in a queue,
+        # is fair and wakes at once. Other processes are still waited for in SQLite's own way.
+        self._turn: AbstractAsyncContextManager[None] = (
+            asyncio.Semaphore(1) if engine.dialect.name == "sqlite" else contextlib.nullcontext()
+        )
         self._writer = engine.execution_options(**{_WRITES: True})
 
     @classmethod
@@ -130,7 +137,7 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that writes; committed at the end, undone by an exception."""
-        async with self._writer.connect() as connection, connection.begin():
+        async with self._turn, self._writer.connect() as connection, connection.begin():
             yield connection
 
     async def close(self) -> None:
