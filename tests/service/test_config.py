@@ -105,18 +105,23 @@ def test_every_key_is_documented_with_its_variable() -> None:
     assert sorted(documented) == sorted((key, environment_name(key)) for key in CONFIG_KEYS)
 
 
-def test_the_documented_example_is_valid(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-    file = tmp_path / "farframe.toml"
-    file.write_text(example)
-    assert load_config({}, file=file) != ServiceConfig()
+def test_the_documented_examples_are_valid(tmp_path: Path) -> None:
+    examples = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    assert examples
+    for example in examples:
+        file = tmp_path / "farframe.toml"
+        file.write_text(example)
+        assert load_config({}, file=file) != ServiceConfig()
 
 
 def test_secrets_are_masked() -> None:
     token = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln"
-    text = mask_text(f"key ffk_{'a' * 43} link ffl_{'b' * 43} Bearer abc:def {token} https://x/y?sv=1&sig=s3cret&x=1")
+    text = mask_text(
+        f"key ffk_{'a' * 43} link ffl_{'b' * 43} operator ffo_{'c' * 43} Bearer abc:def {token} https://x/y?sv=1&sig=s3cret&x=1"
+    )
     assert "aaa" not in text
     assert "bbb" not in text
+    assert "ccc" not in text
     assert "abc:def" not in text
     assert token not in text
     assert "s3cret" not in text

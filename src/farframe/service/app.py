@@ -23,6 +23,7 @@ from farframe.service.frontier import Frontier
 from farframe.service.keyring import Keyring
 from farframe.service.links import Links
 from farframe.service.metering import Metering
+from farframe.service.oidc import OidcExchange
 from farframe.service.quotas import Quotas
 from farframe.service.rates import RateLimits
 from farframe.service.revocation import Revocations
@@ -116,8 +117,9 @@ class Service:
         self.health = Health(store, fleet, self.scheduler)
         self.metrics = Metrics(store, self.health, config.servers, config.region)
         self._relay_client = relay_client(ca_file, relay_transport, RELAY_TIMEOUT_SECONDS)
+        exchange = OidcExchange(config.oidc, lambda: seconds(self.clock)) if config.oidc else None
         handlers = [
-            *token_routes(store.accounts, self.issuer, self.limits),
+            *token_routes(store.accounts, self.issuer, self.limits, exchange),
             *session_routes(self.access, self.sessions, self.addresses),
             *conversion_routes(self.access, self.conversions, self.addresses),
             *upload_routes(self.access, self.uploads, self.addresses, self.scheduler.wake),

@@ -38,10 +38,40 @@ _OTHER_VARIABLES = frozenset(
     {"FARFRAME_CONFIG", "FARFRAME_CONNECTION", "FARFRAME_OPERATOR", "FARFRAME_DEBUG", "FARFRAME_TEST_MODELS"}
 )
 _ENVIRONMENT_SIMILARITY = 0.85
+_UUID = re.compile(r"(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+_ISSUER = re.compile(r"https://[^\s/?#@]+(/[^\s?#]*)?|http://(localhost|127\.0\.0\.1)(:\d+)?(/[^\s?#]*)?")
+
+OIDC_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
+"""How tokens of identity providers may be signed. Neither ``none`` nor the symmetric ``HS`` family is ever taken."""
 
 
 class ConfigError(Exception):
     """The configuration cannot be used; the message names the key and says what it may hold."""
+
+
+class OidcRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Lets those in whose token has all the claims of ``when``: into ``account``, or into the accounts that the claim
+    ``account_claim`` names, with ``role``.
+    """
+
+    when: dict[str, str] = {}
+    account: str = ""
+    account_claim: str = ""
+    role: Literal["Administrator", "Client", "Viewer"]
+
+
+class OidcProvider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An OpenID Connect provider whose tokens are taken in exchange for ours."""
+
+    name: str
+    issuer: str
+    audiences: tuple[str, ...]
+    rules: tuple[OidcRule, ...]
+    algorithms: tuple[str, ...] = ()
+    leeway_seconds: float = 60.0
+    token_minutes: int = 1440
+    ca_file: str = ""
 
 
 class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,6 +112,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     quota_conversions: int = 20
     rate_limits: dict[str, int] = msgspec.field(default_factory=dict)
     cors_origins: tuple[str, ...] = ()
+    oidc: tuple[OidcProvider, ...] = ()
     signing_key_days: float = 30.0
     token_issuer: str = "farframe"  # noqa: S105 - a name, not a secret
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -161,6 +192,11 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _parse_variable(name: str, text: str, hint: Any) -> object:
+    if hint == tuple[OidcProvider, ...]:
+        try:
+            return msgspec.json.decode(text or "[]")
+        except msgspec.DecodeError as error:
+            raise ConfigError(f"{name} must be a JSON list of providers: {error}.") from None
     kind = get_origin(hint)
     if kind is tuple:
         return [part.strip() for part in text.split(",") if part.strip()]
@@ -217,6 +253,7 @@ def _readable(error: msgspec.ValidationError) -> str:
 
 
 def _check(config: ServiceConfig) -> None:
+    _check_oidc(config.oidc)
     for key in ("port", "http_port"):
         _require(0 <= getattr(config, key) <= 65535, key, "must be from 0 (any free port) to 65535")
     in_range = PORT_RANGE_MIN <= config.port_min <= config.port_max <= PORT_RANGE_MAX
@@ -289,6 +326,29 @@ def _check(config: ServiceConfig) -> None:
         "token_issuer",
         "must be letters, digits and .:/_-",
     )
+
+
+def _check_oidc(providers: tuple[OidcProvider, ...]) -> None:
+    names = [provider.name for provider in providers]
+    _require(len(set(names)) == len(names), "oidc", "must not hold two providers of the same name")
+    for provider in providers:
+        key = f"oidc, provider {provider.name!r},"
+        _require(bool(re.fullmatch(r"[A-Za-z0-9._-]{1,64}", provider.name)), "oidc", "needs names of A-Z a-z 0-9 . _ -")
+        # Plain http is for a provider on this machine only: who can change its keys can let anybody in.
+        _require(
+            bool(_ISSUER.fullmatch(provider.issuer)), key, "needs an issuer like https://login.example.net/realms/main"
+        )
+        _require(bool(provider.audiences) and all(provider.audiences), key, "needs audiences, at least one")
+        _require(bool(provider.rules), key, "needs rules, at least one")
+        unknown = sorted(set(provider.algorithms) - set(OIDC_ALGORITHMS))
+        _require(not unknown, key, f"allows {', '.join(unknown)}; the algorithms are {', '.join(OIDC_ALGORITHMS)}")
+        _require(0 <= provider.leeway_seconds <= 600, key, "needs leeway_seconds from 0 to 600")
+        _require(5 <= provider.token_minutes <= 1440, key, "needs token_minutes from 5 to 1440")
+        _require(not provider.ca_file or Path(provider.ca_file).is_file(), key, "needs a ca_file that exists")
+        for rule in provider.rules:
+            either = bool(rule.account) != bool(rule.account_claim)
+            _require(either, key, "needs account or account_claim in each rule, and not both")
+            _require(not rule.account or bool(_UUID.fullmatch(rule.account)), key, "needs accounts that are UUIDs")
 
 
 def _require(condition: bool, key: str, problem: str) -> None:

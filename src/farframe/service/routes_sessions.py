@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from urllib.parse import quote
 
 from litestar import Response, get, patch, post, put
@@ -11,7 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from farframe.auth.roles import Permission
 from farframe.auth.secrets import DECOY, account_key_matches
-from farframe.auth.tokens import TOKEN_LIFETIME_SECONDS, Origin, Role, TokenIssuer
+from farframe.auth.tokens import Origin, Role, TokenIssuer
 from farframe.service.access import Access, bearer, credentials_of, query_value, valid_id
 from farframe.service.addresses import Addresses
 from farframe.service.exchange import (
@@ -24,6 +22,7 @@ from farframe.service.exchange import (
     read_body,
 )
 from farframe.service.frontier import JSON_CONTENT_TYPE, decode_segment
+from farframe.service.grants import Exchange, Grant
 from farframe.service.keyring import JWKS_MAX_AGE_SECONDS, Keyring
 from farframe.service.rates import RateLimits
 from farframe.service.sessions import SessionEngine
@@ -32,19 +31,6 @@ from farframe.wire.errors import RateLimited, TokenRefused
 from farframe.wire.extensions import AccessToken
 from farframe.wire.ids import normalize_account_id
 from farframe.wire.sessions import SessionList, parse_create, parse_update
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What somebody's credentials are good for."""
-
-    role: Role
-    origin: Origin
-    lifetime_seconds: int = TOKEN_LIFETIME_SECONDS
-
-
-Exchange = Callable[[str, str], Awaitable[Grant | None]]
-"""What a token of an identity provider is good for in an account, if for anything."""
 
 
 def token_routes(
@@ -60,7 +46,7 @@ def token_routes(
         account_id = normalize_account_id(decode_segment(account))
         if account_id is not None and exchange is not None and ":" not in credential and credential.count(".") == 2:
             granted = await exchange(account_id, credential)
-            if granted is None:
+            if granted is not None and await accounts.get(account_id) is None:
                 raise TokenRefused
         else:
             granted = await _by_account_key(accounts, account_id, credential)
