@@ -349,19 +349,22 @@ async def test_a_next_link_leads_back_the_way_the_caller_came(make_world: Any) -
         assert bad.status_code == 400
 
 
-async def test_restart_leaves_no_session_without_a_server(make_world: Any) -> None:
-    async with make_world(FakeFleet(script=deque(["warm", "cold"]))) as first:
-        await first.create("ready")
-        await first.create("starting")
+async def test_restart_adopts_starts_again_or_fails(make_world: Any) -> None:
+    async with make_world(FakeFleet(script=deque(["warm", "warm", "cold"]))) as first:
+        for name in ("lives", "gone"):
+            await first.create(name)
+        await first.create("starting", size="Premium")
+        link = f"/fake/{first.fleet.key_of('lives')}.sock"
         # What kill -9 leaves behind: the books as they are, no word to anybody.
-        async with make_world(FakeFleet()) as second:
-            for name in ("ready", "starting"):
-                session = await second.show(name)
-                assert session["status"] == "Error"
-                assert session["error"]["code"] == "ServerLost"
-                assert session["error"]["message"]
-            assert (await second.call("GET")).json() == {"sessions": []}
-            assert (await second.create("new")).status_code == 201
+        async with make_world(FakeFleet(adoptable={link})) as second:
+            assert (await second.show("lives"))["status"] == "Ready"
+            assert (await second.show("starting"))["status"] == "Ready", "it was answered, so it gets a server"
+            gone = await second.show("gone")
+            assert gone["status"] == "Error"
+            assert gone["error"]["code"] == "ServerLost"
+            assert second.fleet.adopted == [(first.fleet.key_of("lives"), link)]
+            assert [item.session_id for item in second.fleet.assigned] == ["starting"]
+            assert link in second.fleet.kept
 
 
 async def test_shutdown_stops_every_session(make_world: Any) -> None:

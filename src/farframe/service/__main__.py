@@ -97,7 +97,7 @@ async def serving(config: ServiceConfig, clock: Clock | None = None) -> AsyncIte
             folder / CERTIFICATES_FOLDER, certificate_names(config), given_certificate(config)
         )
         files = certificates.files
-        store = await Store.open(folder / DATABASE_NAME)
+        store = await Store.open(config.database_url or folder / DATABASE_NAME)
         stack.push_async_callback(store.close)
         account_id, account_key = await ensure_account(store, folder, clock)
         operator_token = await ensure_operator_token(store, folder, clock)
@@ -221,6 +221,7 @@ def fleet_config(config: ServiceConfig, files: CertificateFiles, token_keys: str
             ca_file=config.download_ca_file,
         ),
         max_bitrate=config.max_bitrate,
+        orphan_timeout_seconds=config.orphan_timeout_seconds,
         log_level=config.log_level,
     )
 

@@ -24,17 +24,19 @@ from farframe.service.keyring import Keyring
 from farframe.service.links import Links
 from farframe.service.metering import Metering
 from farframe.service.oidc import OidcExchange
+from farframe.service.operations import Health, Metrics, health_routes
 from farframe.service.quotas import Quotas
 from farframe.service.rates import RateLimits
+from farframe.service.replicas import Supervision, ensure_replica_id
 from farframe.service.revocation import Revocations
 from farframe.service.routes_conversions import conversion_routes
-from farframe.service.operations import Health, Metrics, health_routes
 from farframe.service.routes_extensions import link_routes, relay_routes, upload_routes
 from farframe.service.routes_operator import OPERATOR_PREFIX, operator_routes
-from farframe.service.routes_sessions import key_routes, session_routes, token_routes
+from farframe.service.routes_quotas import quota_routes
 from farframe.service.routes_regions import region_routes
+from farframe.service.routes_sessions import key_routes, session_routes, token_routes
 from farframe.service.routes_usage import operator_usage_routes, usage_routes
-from farframe.service.routes_web import WebBundle, web_routes
+from farframe.service.routes_web import PAGE_HEADERS, WebBundle, web_routes
 from farframe.service.scheduler import Scheduler
 from farframe.service.sessions import SessionEngine
 from farframe.service.tls import relay_client
@@ -93,6 +95,16 @@ class Service:
             self.clock,
             uploads_folder=uploads_folder,
             wake_scheduler=self.scheduler.wake,
+            replica_id=ensure_replica_id(config.data_path),
+        )
+        self.supervision = Supervision(
+            config,
+            store,
+            fleet,
+            self.sessions,
+            self.clock,
+            url=lambda: self.addresses.endpoint,
+            wake_scheduler=self.scheduler.wake,
         )
         self.uploads = Uploads(config, uploads_folder, store.uploads, self.quotas, self.clock)
         store.conversions.region = config.region
@@ -111,6 +123,7 @@ class Service:
         self.scheduler.add(self.accounts.sweep, periodic=True)
         self.scheduler.add(self.sessions.expire)
         self.scheduler.add(self.uploads.expire)
+        self.scheduler.add(self.supervision.tend, periodic=True)
         self.scheduler.add(self.links.expire, periodic=True)
         self.scheduler.add(self.conversions.tend, periodic=True)
         self.scheduler.add(self._forget_sessions, periodic=True)
@@ -131,7 +144,8 @@ class Service:
             *key_routes(self.keyring),
             *health_routes(self.health),
             *region_routes(config.region, config.regions, self.addresses),
-            *description_routes(),
+            *description_routes(PAGE_HEADERS),
+            *quota_routes(self.access, self.quotas, self.accounts),
             *web_routes(bundle or WebBundle()),
         ]
         litestar = Litestar(
@@ -151,14 +165,18 @@ class Service:
         self.audit.start()
         await self.uploads.prepare()
         await self.fleet.start(self.sessions)
-        await self.sessions.recover()
+        await self.supervision.recover()
         self.scheduler.start()
 
     async def stop(self) -> None:
-        """End every session and the fleet."""
+        """End this service's sessions and its fleet. With ``keep_sessions`` they live on for the next run to adopt."""
         await self.scheduler.stop()
-        await self.sessions.stop_all()
-        await self.fleet.stop()
+        if self.config.keep_sessions:
+            await self.fleet.stop(keep_sessions=True)
+        else:
+            await self.sessions.stop_all()
+            await self.fleet.stop()
+            await self.supervision.end()
         await self.sessions.settle()
         await self.conversions.stop()
         await self.audit.stop()

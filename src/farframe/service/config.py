@@ -112,6 +112,10 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     quota_conversions: int = 20
     rate_limits: dict[str, int] = msgspec.field(default_factory=dict)
     cors_origins: tuple[str, ...] = ()
+    database_url: str = ""
+    orphan_timeout_seconds: float = 30.0
+    replica_timeout_seconds: float = 10.0
+    keep_sessions: bool = False
     oidc: tuple[OidcProvider, ...] = ()
     signing_key_days: float = 30.0
     token_issuer: str = "farframe"  # noqa: S105 - a name, not a secret
@@ -281,6 +285,11 @@ def _check(config: ServiceConfig) -> None:
     for entry in config.linked_storage:
         is_entry = bool(re.fullmatch(r"([0-9A-Fa-f-]{36}/)?[A-Za-z0-9-]{1,63}", entry))
         _require(is_entry, "linked_storage", f"must hold STORAGE or ACCOUNT-ID/STORAGE, which {entry!r} is not")
+    for key in ("orphan_timeout_seconds", "replica_timeout_seconds"):
+        _require(1 <= getattr(config, key) <= 3600, key, "must be from 1 to 3600")
+    if config.database_url:
+        is_url = bool(re.fullmatch(r"postgres(ql)?://[^\s/]*/[^\s?]+(\?\S*)?", config.database_url))
+        _require(is_url, "database_url", "must look like postgresql://user:password@host:port/name")
     for folder in config.allowed_folders:
         _require(Path(folder).is_absolute(), "allowed_folders", f"must hold absolute paths, which {folder!r} is not")
     if config.download_ca_file:

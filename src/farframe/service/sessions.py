@@ -10,6 +10,7 @@ import asyncio
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from farframe.fleet.base import Assignment, EndReason, Fleet, ServerFacts
 from farframe.protocol.link import TokenRules
 from farframe.service.clock import Clock
 from farframe.service.config import ServiceConfig
+from farframe.service.quotas import Quotas, session_refusal
+from farframe.store.quotas import QuotaReached
 from farframe.store.sessions import NewSession, Position, Refusal, ServerColumns, SessionRow
 from farframe.store.store import Store
 from farframe.wire.errors import BadRequest, Conflict, ErrorDetail, ResourceMissing, UnprocessableEntity
@@ -28,6 +31,9 @@ from farframe.wire.times import format_session_time, whole_minutes
 log = structlog.get_logger("farframe.service")
 
 _POSITION = re.compile(r"1-([0-9]{1,18})-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\Z")
+
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class SessionEngine:
@@ -42,14 +48,19 @@ class SessionEngine:
         *,
         uploads_folder: Path,
         wake_scheduler: Callable[[], None],
+        replica_id: str,
     ) -> None:
+        self.replica_id = replica_id
+        """This service, as the store knows it."""
         self._config = config
         self._store = store
         self._fleet = fleet
         self._clock = clock
+        self._quotas = Quotas(config, store.quotas)
         self._uploads_folder = uploads_folder
         self._wake_scheduler = wake_scheduler
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._assigning: set[str] = set()
         self.token_rules: Callable[[str], Awaitable[TokenRules]] | None = None
         """Which tokens of an account are good, for its render servers."""
 
@@ -59,7 +70,8 @@ class SessionEngine:
         """A new session, or the one that has the id already if it was created with the same settings.
 
         Returns it and whether it is new. A new one always says ``Starting``, also when a warm server took it at once or
-        none is left. Raises :class:`Conflict` if the id is taken by other settings.
+        none is left. Raises :class:`Conflict` if the id is taken by other settings, :class:`QuotaExceeded` if the
+        account's limits do not allow another session.
         """
         now = self._clock.now()
         new = NewSession(
@@ -69,9 +81,16 @@ class SessionEngine:
             size=settings.size.value,
             lease_minutes=settings.lease_minutes,
             created_at=now,
+            replica_id=self.replica_id,
         )
         limit = self._config.limit(settings.size)
-        creation = await self._store.sessions.create(new, limit=limit, refusal=self._refusal(settings.size, limit))
+        quota = await self._quotas.for_sessions(account_id, settings.size, now)
+        try:
+            creation = await self._store.sessions.create(
+                new, limit=limit, refusal=self._refusal(settings.size, limit), quota=quota
+            )
+        except QuotaReached as reached:
+            raise session_refusal(reached, settings.size) from None
         row = creation.session
         if not creation.created:
             same_lease = settings.lease_minutes in (row.created_lease_minutes, row.lease_minutes)
@@ -117,9 +136,18 @@ class SessionEngine:
         return [self.describe(row) for row in page], f"1-{page[-1].created_at}-{page[-1].key}" if more else None
 
     async def extend(self, account_id: str, session_id: str, lease_minutes: int) -> Session:
-        """Set a longer total lease. Raises :class:`ResourceMissing`, :class:`UnprocessableEntity`."""
+        """Set a longer total lease.
+
+        Raises :class:`ResourceMissing`, :class:`UnprocessableEntity`, :class:`QuotaExceeded`.
+        """
         row = await self.row(account_id, session_id)
-        if not await self._store.sessions.extend(row.key, lease_minutes, self._clock.now()):
+        now = self._clock.now()
+        quota = await self._quotas.for_sessions(account_id, row.size, now)
+        try:
+            extended = await self._store.sessions.extend(row.key, lease_minutes, now, quota)
+        except QuotaReached as reached:
+            raise session_refusal(reached, row.size) from None
+        if not extended:
             row = await self.row(account_id, session_id)
             if SessionStatus(row.status).final:
                 raise UnprocessableEntity(f"The session has ended ({row.status}); its lease cannot be changed.")
@@ -134,11 +162,27 @@ class SessionEngine:
         row = await self.row(account_id, session_id)
         if await self._store.sessions.mark_stopped(row.key, self._clock.now()):
             log.info("session.stopped", session=session_id, key=row.key)
-            self._spawn(self._release(row.key, "SessionStopped"))
+            self._spawn(self.release(row.key, "SessionStopped"))
 
     def server_of(self, row: SessionRow) -> ServerFacts | None:
-        """The living server of a session in Ready."""
-        return self._fleet.facts(row.key) if row.status == SessionStatus.READY else None
+        """The living server of a session in Ready, also if another replica supervises it."""
+        if row.status != SessionStatus.READY:
+            return None
+        facts = self._fleet.facts(row.key)
+        if facts is not None or row.replica_id == self.replica_id or row.relay_url is None:
+            return facts
+        return ServerFacts(
+            server_id=row.server_id or "",
+            pid=row.pid or 0,
+            hostname=row.hostname or "",
+            handshake_port=row.handshake_port or 0,
+            inspector_port=row.inspector_port or 0,
+            teraflops=row.teraflops or 0.0,
+            adapter="",
+            adapter_kind="",
+            encoder="",
+            relay_url=row.relay_url,
+        )
 
     def describe(self, row: SessionRow) -> Session:
         """The session as it goes on the wire."""
@@ -180,16 +224,20 @@ class SessionEngine:
             handshake_port=facts.handshake_port,
             inspector_port=facts.inspector_port,
             teraflops=facts.teraflops,
+            relay_url=self._relay_url(facts),
+            link_path=facts.link_path or None,
         )
-        if await self._store.sessions.mark_ready(session_key, server, self._clock.now()):
+        now = self._clock.now()
+        if await self._store.sessions.mark_ready(session_key, server, now, owner=self.replica_id):
             log.info("session.ready", key=session_key, server=facts.server_id, pid=facts.pid)
             self._wake_scheduler()
         else:
-            self._spawn(self._release(session_key, "SessionStopped"))
+            self._spawn(self.release(session_key, "SessionStopped"))
 
     async def server_lost(self, session_key: str, code: str, message: str) -> None:
         """The session's server could not start or is gone: the session fails, unless it has ended."""
-        if await self._store.sessions.mark_error(session_key, code, message, self._clock.now()):
+        now = self._clock.now()
+        if await self._store.sessions.mark_error(session_key, code, message, now, owner=self.replica_id):
             log.error("session.failed", key=session_key, error=code, message=message)
 
     # Time ---------------------------------------------------------------------------------------------------------
@@ -198,28 +246,43 @@ class SessionEngine:
         """End the sessions whose lease has run out; returns when the next one will."""
         for row in await self._store.sessions.expire_due(now):
             log.info("session.expired", session=row.id, key=row.key)
-            self._spawn(self._release(row.key, "SessionExpired"))
+            self._spawn(self.release(row.key, "SessionExpired"))
         return await self._store.sessions.next_expiry()
 
     # Begin and end ------------------------------------------------------------------------------------------------
 
-    async def recover(self) -> None:
-        """After a start: a session that is active in the books and has no living server has failed."""
-        for row in await self._store.sessions.all_active():
-            if self._fleet.facts(row.key) is None:
-                await self.server_lost(
-                    row.key,
-                    "ServerLost",
-                    "The service was restarted and the session's render server is gone. Create another session.",
-                )
+    async def resume(self, row: SessionRow) -> None:
+        """Go on with an active session that an earlier run or another replica had, and that is this replica's now."""
+        if row.status == SessionStatus.STARTING:
+            log.info("session.started_again", session=row.id, key=row.key)
+            await self._assign(row)
+            return
+        facts = None
+        if row.link_path:
+            try:
+                facts = await self._fleet.adopt(self._assignment(row), row.link_path)
+            except Exception:
+                log.exception("session.adopt_failed", key=row.key)
+        if facts is not None:
+            log.info("session.adopted", session=row.id, key=row.key, server=facts.server_id, pid=facts.pid)
+        else:
+            await self.server_lost(
+                row.key,
+                "ServerLost",
+                "The service was restarted and the session's render server is gone. Create another session.",
+            )
+
+    def busy_keys(self) -> set[str]:
+        """Sessions that are just being given a server."""
+        return set(self._assigning)
 
     async def stop_all(self) -> None:
-        """End every session, before the service ends."""
+        """End every session of this replica, before the service ends."""
         now = self._clock.now()
-        for row in await self._store.sessions.all_active():
+        for row in await self._store.replicas.active_of(self.replica_id):
             if await self._store.sessions.mark_stopped(row.key, now):
                 log.info("session.stopped", session=row.id, key=row.key, why="shutdown")
-                self._spawn(self._release(row.key, "SessionStopped"))
+                self._spawn(self.release(row.key, "SessionStopped"))
         await self.settle()
 
     async def settle(self) -> None:
@@ -229,16 +292,34 @@ class SessionEngine:
 
     # Within -------------------------------------------------------------------------------------------------------
 
-    async def _assign(self, row: SessionRow) -> None:
-        assignment = Assignment(
+    def _assignment(self, row: SessionRow) -> Assignment:
+        return Assignment(
             session_key=row.key,
             session_id=row.id,
             account_id=row.account_id,
             size=row.size,
             uploads_folder=str(self._uploads_folder / row.account_id),
-            token_rules=await self.token_rules(row.account_id) if self.token_rules is not None else None,
         )
+
+    def _relay_url(self, facts: ServerFacts) -> str:
+        """Where other replicas reach the handshake: by the public name, unless servers are for this machine only."""
+        if self._config.host in _LOOPBACK:
+            return facts.relay_url
+        host = f"[{facts.hostname}]" if ":" in facts.hostname else facts.hostname
+        return f"https://{host}:{facts.handshake_port}"
+
+    async def _assign(self, row: SessionRow) -> None:
+        self._assigning.add(row.key)
         try:
+            await self._assign_now(row)
+        finally:
+            self._assigning.discard(row.key)
+
+    async def _assign_now(self, row: SessionRow) -> None:
+        try:
+            assignment = self._assignment(row)
+            if self.token_rules is not None:
+                assignment = replace(assignment, token_rules=await self.token_rules(row.account_id))
             facts = await self._fleet.assign(assignment)
         except Exception:
             log.exception("session.assign_failed", key=row.key)
@@ -251,7 +332,8 @@ class SessionEngine:
         if facts is not None:
             await self.server_ready(row.key, facts)
 
-    async def _release(self, session_key: str, reason: EndReason) -> None:
+    async def release(self, session_key: str, reason: EndReason) -> None:
+        """Let the session's server end, if it has one here."""
         try:
             await self._fleet.release(session_key, reason)
         except Exception:

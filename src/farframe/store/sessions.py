@@ -18,7 +18,8 @@ from sqlalchemy.exc import IntegrityError
 
 from farframe.store.database import Database
 from farframe.store.lookup import Lookup, Reader
-from farframe.store.schema import sessions
+from farframe.store.quotas import SessionQuota, check_active, check_time, lock_account
+from farframe.store.schema import replicas, sessions
 from farframe.store.usage import record_sessions
 
 STARTING, READY, STOPPED, ERROR, EXPIRED = "Starting", "Ready", "Stopped", "Error", "Expired"
@@ -71,6 +72,7 @@ class NewSession:
     size: str
     lease_minutes: int
     created_at: int
+    replica_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,8 @@ class ServerColumns:
     handshake_port: int
     inspector_port: int
     teraflops: float
+    relay_url: str | None = None
+    link_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,14 +124,17 @@ class SessionStore:
         self.region = "local"
         """What usage records name as their region."""
 
-    async def create(self, new: NewSession, *, limit: int, refusal: Refusal) -> Creation:
+    async def create(
+        self, new: NewSession, *, limit: int, refusal: Refusal, quota: SessionQuota | None = None
+    ) -> Creation:
         """Add a session, unless its id is taken in the account: then the present one is returned.
 
-        No more than ``limit`` sessions of one size are active at a time. One beyond that is added as well, and fails
-        in the same transaction with ``refusal``.
+        No more than ``limit`` sessions of one size are active at a time on one replica. One beyond that is added as
+        well, and fails in the same transaction with ``refusal``. Raises :class:`QuotaReached`, without a trace, if the
+        account's ``quota`` does not allow another session.
         """
         try:
-            return await self._create(new, limit, refusal)
+            return await self._create(new, limit, refusal, quota)
         except IntegrityError:
             # Another process took the id between our look and our insert.
             present = await self.get(new.account_id, new.id)
@@ -135,15 +142,28 @@ class SessionStore:
                 raise
             return Creation(session=present, created=False, admitted=True)
 
-    async def _create(self, new: NewSession, limit: int, refusal: Refusal) -> Creation:
+    async def _create(self, new: NewSession, limit: int, refusal: Refusal, quota: SessionQuota | None) -> Creation:
         async with self._database.write() as connection:
             present = (await connection.execute(select(sessions).where(_named(new.account_id, new.id)))).first()
             if present is not None:
                 return Creation(session=_row(present), created=False, admitted=True)
+            if quota is not None:
+                await lock_account(connection, new.account_id)
+                if quota.active is not None:
+                    await check_active(connection, new.account_id, new.size, quota.active)
+                await check_time(connection, new.account_id, quota, new.lease_minutes * _MINUTE)
+            if new.replica_id is not None:
+                # Creations on one replica wait for each other, so that together they keep to the limit.
+                mine = select(replicas.c.id).where(replicas.c.id == new.replica_id)
+                await connection.execute(mine.with_for_update())
             busy = await connection.scalar(
                 select(func.count())
                 .select_from(sessions)
-                .where(sessions.c.status.in_(ACTIVE), sessions.c.size == new.size)
+                .where(
+                    sessions.c.replica_id == new.replica_id,
+                    sessions.c.status.in_(ACTIVE),
+                    sessions.c.size == new.size,
+                )
             )
             await connection.execute(
                 insert(sessions).values(
@@ -155,6 +175,7 @@ class SessionStore:
                     created_lease_minutes=new.lease_minutes,
                     lease_minutes=new.lease_minutes,
                     created_at=new.created_at,
+                    replica_id=new.replica_id,
                 )
             )
             row = (await connection.execute(select(sessions).where(sessions.c.key == new.key))).one()
@@ -205,11 +226,12 @@ class SessionStore:
             result = await connection.execute(select(sessions).where(sessions.c.status.in_(ACTIVE)))
             return [_row(row) for row in result]
 
-    async def mark_ready(self, key: str, server: ServerColumns, now: int) -> bool:
-        """Starting to Ready; the lease begins. False if the session is not in Starting."""
+    async def mark_ready(self, key: str, server: ServerColumns, now: int, *, owner: str | None = None) -> bool:
+        """Starting to Ready; the lease begins. False if the session is not in Starting, or not that replica's."""
         return await self._change(
             key,
             (STARTING,),
+            owner,
             status=READY,
             ready_at=now,
             expires_at=now + cast(sessions.c.lease_minutes, BigInteger) * literal(_MINUTE, BigInteger),
@@ -219,21 +241,27 @@ class SessionStore:
             handshake_port=server.handshake_port,
             inspector_port=server.inspector_port,
             teraflops=server.teraflops,
+            relay_url=server.relay_url,
+            link_path=server.link_path,
         )
 
     async def mark_stopped(self, key: str, now: int) -> bool:
         """Starting or Ready to Stopped. False if the session has ended already."""
         return await self._change(key, ACTIVE, status=STOPPED, ended_at=now)
 
-    async def mark_error(self, key: str, code: str, message: str, now: int) -> bool:
-        """Starting or Ready to Error. False if the session has ended already."""
-        return await self._change(key, ACTIVE, status=ERROR, ended_at=now, error_code=code, error_message=message)
+    async def mark_error(self, key: str, code: str, message: str, now: int, *, owner: str | None = None) -> bool:
+        """Starting or Ready to Error. False if the session has ended already, or is not that replica's."""
+        return await self._change(
+            key, ACTIVE, owner, status=ERROR, ended_at=now, error_code=code, error_message=message
+        )
 
     async def expire_due(self, now: int) -> list[SessionRow]:
         """Ready to Expired, for each session whose lease has run out. Returns those that this call changed."""
         due = and_(sessions.c.status == READY, sessions.c.expires_at <= now)
         async with self._database.write() as connection:
-            rows = [_row(row) for row in await connection.execute(select(sessions).where(due))]
+            # What another replica has in hand is left to it.
+            look = select(sessions).where(due).with_for_update(skip_locked=True)
+            rows = [_row(row) for row in await connection.execute(look)]
             expired = []
             for row in rows:
                 result = await connection.execute(
@@ -264,8 +292,11 @@ class SessionStore:
             )
         return value
 
-    async def extend(self, key: str, lease_minutes: int, now: int) -> bool:
-        """Set a longer total lease. False if the session has ended, its lease is over or the new one is not longer."""
+    async def extend(self, key: str, lease_minutes: int, now: int, quota: SessionQuota | None = None) -> bool:
+        """Set a longer total lease. False if the session has ended, its lease is over or the new one is not longer.
+
+        Raises :class:`QuotaReached` if the account's ``quota`` does not allow it.
+        """
         condition = and_(
             sessions.c.key == key,
             sessions.c.status.in_(ACTIVE),
@@ -278,6 +309,12 @@ class SessionStore:
                 .where(condition)
                 .values(lease_minutes=lease_minutes, expires_at=sessions.c.ready_at + lease_minutes * _MINUTE)
             )
+            if result.rowcount == 1 and quota is not None and quota.microseconds is not None:
+                account_id = (
+                    await connection.execute(select(sessions.c.account_id).where(sessions.c.key == key))
+                ).scalar_one()
+                await lock_account(connection, account_id)
+                await check_time(connection, account_id, quota, 0)  # the new lease is among those that run by now
         return result.rowcount == 1
 
     async def forget_ended(self, before: int) -> int:
@@ -295,11 +332,12 @@ class SessionStore:
             row = (await connection.execute(select(sessions).where(condition))).first()
         return _row(row) if row is not None else None
 
-    async def _change(self, key: str, expected: Sequence[str], **values: object) -> bool:
+    async def _change(self, key: str, expected: Sequence[str], owner: str | None = None, **values: object) -> bool:
+        condition = and_(sessions.c.key == key, sessions.c.status.in_(expected))
+        if owner is not None:
+            condition = and_(condition, sessions.c.replica_id == owner)
         async with self._database.write() as connection:
-            result = await connection.execute(
-                update(sessions).where(sessions.c.key == key, sessions.c.status.in_(expected)).values(**values)
-            )
+            result = await connection.execute(update(sessions).where(condition).values(**values))
             if result.rowcount == 1 and "ended_at" in values:
                 # The end and its record are one: neither can be lost without the other.
                 await record_sessions(connection, [key], self.region)

@@ -12,6 +12,7 @@ from farframe.store.conversions import ConversionStore
 from farframe.store.database import Database
 from farframe.store.links import LinkStore
 from farframe.store.quotas import QuotaStore
+from farframe.store.replicas import ReplicaStore
 from farframe.store.schema import one_time_links
 from farframe.store.sessions import SessionStore
 from farframe.store.uploads import UploadStore
@@ -30,6 +31,7 @@ class Store:
         self.sessions = SessionStore(database)
         self.uploads = UploadStore(database)
         self.links = LinkStore(database)
+        self.replicas = ReplicaStore(database)
         self.conversions = ConversionStore(database)
         self.quotas = QuotaStore(database)
         self.usage = UsageStore(database)
@@ -43,6 +45,11 @@ class Store:
         """Raise unless the database takes writes: it is there, not read-only, and the lock can be had."""
         async with self._database.write() as connection:
             await connection.execute(delete(one_time_links).where(false()))
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the store is a file that one service has to itself, else a database that several may share."""
+        return self._database.is_sqlite
 
     async def close(self) -> None:
         """Close all connections."""
