@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -18,6 +19,12 @@ log = structlog.get_logger("farframe.service")
 AnyRequest = Request[Any, Any, Any]
 
 MAX_JSON_BYTES = 64 * 1024
+BODY_SECONDS = 30.0
+"""What a small body may take in all."""
+
+BODY_IDLE_SECONDS = 60.0
+"""How long an upload may pause."""
+
 NO_STORE: Mapping[str, str] = {"cache-control": "no-store,no-cache", "pragma": "no-cache"}
 
 
@@ -38,7 +45,11 @@ def path_segments(request: AnyRequest) -> list[str]:
 async def body_chunks(request: AnyRequest) -> AsyncIterator[bytes]:
     """The request's body as it arrives. Raises :class:`ClientGone` if it ends early."""
     while True:
-        message = await request.receive()
+        try:
+            async with asyncio.timeout(BODY_IDLE_SECONDS):
+                message = await request.receive()
+        except TimeoutError:
+            raise BadRequest("The request's body did not arrive in time.") from None
         if message["type"] == "http.disconnect":
             raise ClientGone
         if message["type"] != "http.request":
@@ -55,10 +66,14 @@ async def read_body(request: AnyRequest, limit: int = MAX_JSON_BYTES) -> bytes:
     if announced is not None and announced > limit:
         raise _too_large(limit)
     body = bytearray()
-    async for chunk in body_chunks(request):
-        body += chunk
-        if len(body) > limit:
-            raise _too_large(limit)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in body_chunks(request):
+                body += chunk
+                if len(body) > limit:
+                    raise _too_large(limit)
+    except TimeoutError:
+        raise BadRequest("The request's body did not arrive in time.") from None
     return bytes(body)
 
 
