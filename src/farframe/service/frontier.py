@@ -39,6 +39,7 @@ _FIXED_SEGMENTS = frozenset(
         "inspector-link",
         "uploads",
         "viewer-links",
+        "quotas",
         "redeem",
         "usage",
         "health",

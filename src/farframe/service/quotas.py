@@ -59,12 +59,20 @@ class Quotas:
             begin=month_begin(now),
         )
 
-    async def set(self, account_id: str, name: str, value: int | None) -> None:
-        """Set a limit of one account: -1 for none, ``None`` for the default. Raises ``ValueError`` for another name."""
+    async def own(self, account_id: str) -> set[str]:
+        """Which limits an operator has set for the account."""
+        return set(await self._store.of(account_id))
+
+    def check(self, name: str, value: int | None) -> None:
+        """Raises ``ValueError`` for a limit that :meth:`set` would not take."""
         if name not in QUOTA_NAMES:
-            raise ValueError(f"there is no quota {name}; there are {', '.join(QUOTA_NAMES)}")
+            raise ValueError(f"there is no quota {name[:64]}; there are {', '.join(QUOTA_NAMES)}")
         if value is not None and value < NO_LIMIT:
             raise ValueError("a quota is a number, or -1 for no limit")
+
+    async def set(self, account_id: str, name: str, value: int | None) -> None:
+        """Set a limit of one account: -1 for none, ``None`` for the default. Raises ``ValueError`` as :meth:`check`."""
+        self.check(name, value)
         await self._store.set(account_id, name, value)
 
 

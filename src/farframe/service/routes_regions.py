@@ -46,7 +46,8 @@ def region_routes(region: str, others: Mapping[str, str], addresses: Addresses) 
         text = query_value(request, "bytes")
         if text is None:
             return empty_response(204, _ANYBODY)
-        if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:10]) <= MAX_PAYLOAD_BYTES:
+        # Seven digits at most: zeros in front must not hide a large number from the comparison.
+        if not (text.isascii() and text.isdigit() and len(text) <= 7) or not 1 <= int(text) <= MAX_PAYLOAD_BYTES:
             raise BadRequest(f"The bytes value must be a whole number from 1 to {MAX_PAYLOAD_BYTES}.")
         count = int(text)
         content = (_BLOCK * (count // len(_BLOCK) + 1))[:count]

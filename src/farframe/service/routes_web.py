@@ -36,13 +36,14 @@ CONTENT_SECURITY_POLICY = "; ".join(
 )
 """No inline code or style, nothing from elsewhere: everything goes through this one origin."""
 
-_PAGE_HEADERS = {
+PAGE_HEADERS = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=(), xr-spatial-tracking=(self)",
 }
+"""What every page carries."""
 
 _CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -120,7 +121,7 @@ def web_routes(bundle: WebBundle) -> list[HTTPRouteHandler]:
             segments.pop()
         if not await asyncio.to_thread(lambda: bundle.exists):
             if segments in ([], ["viewer"]):
-                headers = {**_PAGE_HEADERS, "cache-control": "no-store"}
+                headers = {**PAGE_HEADERS, "cache-control": "no-store"}
                 return content_response(_MISSING.encode(), _CONTENT_TYPES[".html"], 503, headers)
             raise NotFound("There is nothing at this address.")
         file = await asyncio.to_thread(bundle.find, segments)
@@ -132,7 +133,7 @@ def web_routes(bundle: WebBundle) -> list[HTTPRouteHandler]:
             return empty_response(308, {"location": "/" + "/".join(segments) + "/"})
         immutable = segments[:1] == ["assets"]
         headers = {
-            **_PAGE_HEADERS,
+            **PAGE_HEADERS,
             "etag": file.etag,
             "cache-control": "public, max-age=31536000, immutable" if immutable else "no-cache",
         }
