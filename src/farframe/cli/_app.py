@@ -303,6 +303,19 @@ def check_config(
 
 
 @app.command
+def latency() -> None:
+    """Measure round trip and throughput to every region from here, and name the best.
+
+    For example:
+
+        farframe latency
+    """
+    from farframe.cli import _operations
+
+    _operations.latency()
+
+
+@app.command
 def usage(
     *,
     from_: Annotated[

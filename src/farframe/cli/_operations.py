@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from farframe.cli._context import CommandError, context, emit, run_async, table
+from farframe.client.regions import RegionLatency, best
 from farframe.wire.usage import UsageReport
 
 CHECKER = "farframe.service.check_config"
@@ -22,6 +23,40 @@ def check_config(file: Path | None) -> None:
     sys.stderr.flush()
     words = [] if file is None else [str(file)]
     os.execve(sys.executable, [sys.executable, "-m", CHECKER, *words], os.environ)  # noqa: S606
+
+
+def latency() -> None:
+    """Measure all regions and name the nearest."""
+
+    async def work() -> list[RegionLatency]:
+        async with context.client() as client:
+            return await client.latency()
+
+    measured = run_async(work())
+    nearest = best(measured)
+    rows = [["REGION", "ROUND TRIP", "THROUGHPUT", ""]]
+    for region in measured:
+        if region.round_trip is None:
+            rows.append([region.name, "-", "-", region.error])
+            continue
+        speed = "-" if region.throughput is None else f"{region.throughput / 1e6:.0f} Mbit/s"
+        rows.append([region.name, f"{region.round_trip * 1000:.1f} ms", speed, "best" if region is nearest else ""])
+    emit(
+        [
+            {
+                "region": region.name,
+                "endpoint": region.endpoint,
+                "roundTripSeconds": region.round_trip,
+                "bitsPerSecond": region.throughput,
+                "error": region.error or None,
+                "best": region is nearest,
+            }
+            for region in measured
+        ],
+        table(rows),
+    )
+    if nearest is None:
+        raise CommandError("No region answers. Check the network, then try again.")
 
 
 def usage(begin: str | None, end: str | None, by: str, *, as_csv: bool) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -17,11 +17,18 @@ from urllib.parse import quote, urljoin, urlsplit
 import httpx
 import msgspec
 
-from farframe.client import _uploads
+from farframe.client import _uploads, regions
 from farframe.client._http import ServiceHttp
 from farframe.client._uploads import UploadCallback
 from farframe.client.connection_file import ConnectionInfo
-from farframe.client.errors import FarframeClientError, LocalFileError, ServiceError
+from farframe.client.errors import (
+    FarframeClientError,
+    LocalFileError,
+    NotFoundError,
+    ServiceError,
+    ServiceUnreachableError,
+)
+from farframe.client.regions import RegionLatency
 from farframe.client.session import Session, SessionProperties, properties_of
 from farframe.wire import sessions as wire
 from farframe.wire.extensions import CreateViewerLink, Link
@@ -243,6 +250,47 @@ class RemoteRenderingClient:
         )
         link = decode(response, Link)
         return ViewerLink(link.url, datetime.fromisoformat(link.expires_at))
+
+    async def latency(self, *, throughput: bool = True) -> list[RegionLatency]:
+        """Round trip and throughput from here to every region that the service knows, its own first."""
+        return await regions.measure_all(self._http.http, self.connection.endpoint, throughput=throughput)
+
+    async def nearest_region(self) -> RegionLatency:
+        """The region with the shortest round trip from here. Raises ServiceUnreachableError if none answers."""
+        nearest = regions.best(await self.latency(throughput=False))
+        if nearest is None:
+            raise ServiceUnreachableError("No region answers.", next_step="Check the network, then try again.")
+        return nearest
+
+    async def in_region(self, region: str) -> Self:
+        """A client of the service of a region, with the same account and key; ``auto`` is the nearest region.
+
+        Regions that share accounts can take each other's place; where the account is unknown, calls raise
+        AuthenticationError. Close it like this one. Raises NotFoundError for a region that does not exist.
+        """
+        if region == "auto":
+            endpoint = (await self.nearest_region()).endpoint
+        else:
+            known = await regions.fetch_regions(self._http.http, self.connection.endpoint)
+            urls = {entry.name: entry.endpoint for entry in known.regions} | {known.region: self.connection.endpoint}
+            if region not in urls:
+                raise NotFoundError(
+                    f"There is no region {region}.", status=404, next_step=f"There are {', '.join(sorted(urls))}."
+                )
+            endpoint = urls[region]
+        if endpoint == self.connection.endpoint:
+            return type(self)(self.connection)
+        # The other service's certificate comes from elsewhere than ours; the machine's trust decides.
+        return type(self)(
+            replace(
+                self.connection,
+                endpoint=endpoint,
+                sts_endpoint=endpoint,
+                http_url=None,
+                console_url=None,
+                region=region,
+            )
+        )
 
     async def usage(self, begin: str | None = None, end: str | None = None, by: str = "day,size") -> UsageReport:
         """What this account used from ``begin`` up to ``end``: days like ``2026-11-01`` or times with a zone.
