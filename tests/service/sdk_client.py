@@ -14,6 +14,7 @@ from typing import Any
 ENDPOINT = os.environ["SDK_ENDPOINT"]
 ACCOUNT = os.environ["SDK_ACCOUNT"]
 KEY = os.environ["SDK_KEY"]
+CONVERT = os.environ.get("SDK_CONVERT") == "1"
 
 
 def report(**facts: Any) -> None:
@@ -32,6 +33,84 @@ def describe(session: Any) -> dict[str, Any]:
     }
 
 
+def show(conversion: Any) -> dict[str, Any]:
+    return {
+        "id": conversion.id,
+        "status": str(conversion.status),
+        "input": conversion.settings.input_settings.blob_prefix,
+        "name": conversion.settings.output_settings.output_asset_filename,
+        "sas": conversion.settings.input_settings.storage_container_read_list_sas,
+        "uri": conversion.output.asset_uri if conversion.output else None,
+    }
+
+
+def locations(name: str = "box.fbx", sas: str | None = "sv=1&sig=s") -> tuple[Any, Any]:
+    from azure.mixedreality.remoterendering import AssetConversionInputSettings, AssetConversionOutputSettings
+
+    source = AssetConversionInputSettings(
+        storage_container_uri="https://acct.blob.example.net/in",
+        storage_container_read_list_sas=sas,
+        blob_prefix="Input",
+        relative_input_asset_path=name,
+    )
+    target = AssetConversionOutputSettings(
+        storage_container_uri="https://acct.blob.example.net/out", storage_container_write_sas=sas
+    )
+    return source, target
+
+
+def sync_conversions(client: Any) -> None:
+    from azure.core.exceptions import HttpResponseError
+
+    def begin(name: str, *where: Any) -> Any:
+        return client.begin_asset_conversion(name, input_settings=where[0], output_settings=where[1])
+
+    report(step="converted", **show(begin("good-1", *locations()).result()))
+    report(step="got", **show(client.get_asset_conversion("good-1")))
+    report(step="again", **show(begin("good-1", *locations(sas="?sv=2&sig=other")).result()))
+    for name, call in {
+        "failed": lambda: begin("bad-1", *locations()).result(),
+        "conflict": lambda: begin("good-1", *locations("other.fbx")),
+        "no access": lambda: begin("none-1", *locations(sas=None)),
+        "bad id": lambda: begin("a b/c", *locations()),
+        "missing": lambda: client.get_asset_conversion("nobody"),
+    }.items():
+        try:
+            call()
+        except HttpResponseError as error:
+            code = error.error.code if error.error is not None else None
+            report(step=name, kind=type(error).__name__, status=error.status_code, code=code)
+        else:
+            report(step=name, kind="none")
+    for i in range(60):
+        begin(f"bad-many-{i:02d}", *locations())
+    report(step="list", ids=[conversion.id for conversion in client.list_asset_conversions()])
+
+
+async def aio_conversions(client: Any) -> None:
+    from azure.core.exceptions import HttpResponseError
+
+    async def begin(name: str, *where: Any) -> Any:
+        return await client.begin_asset_conversion(name, input_settings=where[0], output_settings=where[1])
+
+    report(step="converted", **show(await (await begin("good-1", *locations())).result()))
+    report(step="got", **show(await client.get_asset_conversion("good-1")))
+    for name, call in {
+        "failed": lambda: begin("bad-1", *locations()),
+        "no access": lambda: begin("none-1", *locations(sas=None)),
+    }.items():
+        try:
+            await (await call()).result()
+        except HttpResponseError as error:
+            code = error.error.code if error.error is not None else None
+            report(step=name, kind=type(error).__name__, status=error.status_code, code=code)
+        else:
+            report(step=name, kind="none")
+    for i in range(60):
+        await begin(f"bad-many-{i:02d}", *locations())
+    report(step="list", ids=[conversion.id async for conversion in await client.list_asset_conversions()])
+
+
 def sync() -> None:
     from azure.core.credentials import AzureKeyCredential
     from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
@@ -48,6 +127,9 @@ def sync() -> None:
         )
 
     client = make(KEY)
+    if CONVERT:
+        sync_conversions(client)
+        return
     poller = client.begin_rendering_session("sdk-1", size=RenderingSessionSize.STANDARD, lease_time_minutes=15)
     report(step="ready", **describe(poller.result()))
     report(step="list", ids=[session.id for session in client.list_rendering_sessions()])
@@ -94,6 +176,9 @@ async def aio() -> None:
         polling_interval=0.05,
     )
     async with client:
+        if CONVERT:
+            await aio_conversions(client)
+            return
         poller = await client.begin_rendering_session("aio-1", size="Standard", lease_time_minutes=15)
         report(step="ready", **describe(await poller.result()))
         ids = [session.id async for session in await client.list_rendering_sessions()]

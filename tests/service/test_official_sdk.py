@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 
+from farframe.service.clock import SystemClock
+from farframe.service.conversions import ConversionBook, ConversionJob
+from farframe.wire.conversions import output_asset_uri
+
 CLIENT = Path(__file__).parent / "sdk_client.py"
 
 
-async def run_sdk(world: Any, flavour: str, many: int = 0) -> list[dict[str, Any]]:
+async def run_sdk(world: Any, flavour: str, many: int = 0, *, convert: bool = False) -> list[dict[str, Any]]:
     environment = {
         **os.environ,
         "REQUESTS_CA_BUNDLE": str(world.ca),
@@ -23,6 +27,7 @@ async def run_sdk(world: Any, flavour: str, many: int = 0) -> list[dict[str, Any
         "SDK_ACCOUNT": world.account,
         "SDK_KEY": world.key,
         "SDK_MANY": str(many),
+        "SDK_CONVERT": "1" if convert else "0",
         "NO_PROXY": "localhost,127.0.0.1",
     }
     process = await asyncio.create_subprocess_exec(
@@ -72,3 +77,51 @@ async def test_aio(make_world: Any) -> None:
     assert extended["lease"] == 20
     assert stopped["status"] == "Stopped"
     assert sorted(many["ids"]) == [f"many-{i:03d}" for i in range(60)]
+
+
+class PromptQueue:
+    """Does conversions at once, or fails those whose id begins with ``bad``, as the hosted service did."""
+
+    async def submit(self, job: ConversionJob, book: ConversionBook) -> None:
+        await book.started(job.key)
+        if job.conversion_id.startswith("bad"):
+            message = "Invalid input provided. Check logs in output container for details."
+            await book.failed(job.key, "ConversionProcessFailed", message)
+        else:
+            await book.succeeded(job.key, output_asset_uri(job.request.settings), 1)
+
+    async def tend(self, now: int, book: ConversionBook) -> int | None:
+        return None
+
+    async def stop(self) -> None:
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flavour", ["sync", "aio"])
+async def test_conversions(make_world: Any, flavour: str) -> None:
+    async with make_world(conversion_queue=PromptQueue(), clock=SystemClock()) as world:
+        steps = {step["step"]: step for step in await run_sdk(world, flavour, convert=True)}
+    done = {
+        "id": "good-1",
+        "status": "Succeeded",
+        "input": "Input/",
+        "name": "box.arrAsset",
+        "sas": None,
+        "uri": "https://acct.blob.example.net/out/box.arrAsset",
+    }
+    for step in ("converted", "got", "again")[: 3 if flavour == "sync" else 2]:
+        assert steps[step] == {"step": step, **done}
+    errors = {name: (step["kind"], step["status"], step["code"]) for name, step in steps.items() if "kind" in step}
+    expected = {
+        "failed": ("HttpResponseError", None, "ConversionProcessFailed"),
+        "no access": ("HttpResponseError", 403, "DelegatedResourceAccessError"),
+    }
+    if flavour == "sync":
+        expected |= {
+            "conflict": ("ResourceExistsError", 409, "Conflict"),
+            "bad id": ("HttpResponseError", 400, "BadRequest"),
+            "missing": ("ResourceNotFoundError", 404, None),
+        }
+    assert errors == expected
+    assert steps["list"]["ids"] == ["good-1", "bad-1", *(f"bad-many-{i:02d}" for i in range(60))]
