@@ -106,6 +106,7 @@ class QuotaStore:
         """Set one limit of an account; ``None`` goes back to the service's default."""
         present = and_(account_quotas.c.account_id == account_id, account_quotas.c.name == name)
         async with self._database.write() as connection:
+            await lock_account(connection, account_id)
             await connection.execute(delete(account_quotas).where(present))
             if value is not None:
                 await connection.execute(insert(account_quotas).values(account_id=account_id, name=name, value=value))

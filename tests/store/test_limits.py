@@ -1,0 +1,116 @@
+"""Conversions and quotas in the store, on both databases, also when many ask at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farframe.store.conversions import NewConversion
+from farframe.store.quotas import QuotaReached, SessionQuota
+from farframe.store.sessions import NewSession, Refusal, ServerColumns
+from farframe.store.store import Store
+
+MINUTE = 60_000_000
+REFUSAL = Refusal(code="Full", message="full")
+SERVER = ServerColumns(server_id="s", pid=1, hostname="h", handshake_port=50000, inspector_port=50001, teraflops=1.0)
+
+
+@pytest.fixture
+async def store(database_source: Path | str) -> AsyncIterator[Store]:
+    store = await Store.open(database_source)
+    await store.accounts.create("a", "one", 1)
+    await store.accounts.create("b", "two", 2)
+    yield store
+    await store.close()
+
+
+async def session(store: Store, key: str, quota: SessionQuota, *, account: str = "a", lease: int = 10) -> Any:
+    new = NewSession(key=key, account_id=account, id=f"id-{key}", size="Standard", lease_minutes=lease, created_at=0)
+    return await store.sessions.create(new, limit=1000, refusal=REFUSAL, quota=quota)
+
+
+async def conversion(store: Store, key: str, *, limit: int | None = None, account: str = "a", at: int = 0) -> Any:
+    new = NewConversion(key=key, account_id=account, id=f"id-{key}", created_at=at, settings_json="{}")
+    return await store.conversions.create(new, limit=limit)
+
+
+async def test_many_at_a_time_never_pass_a_quota(store: Store) -> None:
+    quota = SessionQuota(active=3)
+    made = await asyncio.gather(*(session(store, f"s{i}", quota) for i in range(12)), return_exceptions=True)
+    assert sum(not isinstance(one, BaseException) for one in made) == 3
+    assert all(isinstance(one, QuotaReached) for one in made if isinstance(one, BaseException))
+    made = await asyncio.gather(*(conversion(store, f"c{i}", limit=3) for i in range(12)), return_exceptions=True)
+    assert sum(not isinstance(one, BaseException) for one in made) == 3
+    minutes = SessionQuota(microseconds=35 * MINUTE)
+    made = await asyncio.gather(
+        *(session(store, f"b{i}", minutes, account="b") for i in range(12)), return_exceptions=True
+    )
+    assert sum(not isinstance(one, BaseException) for one in made) == 3, "three leases of ten minutes fit into 35"
+
+
+async def test_session_time_counts_records_of_the_month_and_leases_that_run(store: Store) -> None:
+    month = 1_000_000 * MINUTE
+    quota = SessionQuota(microseconds=30 * MINUTE, begin=month)
+    # Ended: four minutes in Ready, one of them before the month began.
+    await session(store, "old", quota)
+    await store.sessions.mark_ready("old", SERVER, month - MINUTE)
+    await store.sessions.mark_stopped("old", month + 3 * MINUTE)
+    # Runs: a lease of 12 minutes, two of them before the month began.
+    await session(store, "runs", quota, lease=12)
+    await store.sessions.mark_ready("runs", SERVER, month - 2 * MINUTE)
+    with pytest.raises(QuotaReached) as caught:
+        await session(store, "new", quota, lease=18)
+    assert (caught.value.used, caught.value.limit) == (13 * MINUTE, 30 * MINUTE)
+    assert (await session(store, "new", quota, lease=17)).created
+    assert not (await session(store, "new", quota, lease=17)).created, "what exists is not counted again"
+    with pytest.raises(QuotaReached):
+        await store.sessions.extend("runs", 13, month, quota)
+    row = await store.sessions.by_key("runs")
+    assert row is not None
+    assert (row.lease_minutes, row.expires_at) == (12, month + 10 * MINUTE), "a refused extension leaves no trace"
+    await store.sessions.mark_stopped("new", month)
+    assert await store.sessions.extend("runs", 13, month, quota)
+
+
+async def test_conversions_change_their_status_once(store: Store) -> None:
+    row, created = await conversion(store, "c")
+    assert (row.status, created) == ("NotStarted", True)
+    assert not (await conversion(store, "c"))[1]
+    assert not await store.conversions.mark_succeeded("c", "uri", 1, 5), "it has not begun"
+    assert await store.conversions.mark_running("c", 5)
+    assert not await store.conversions.mark_running("c", 6)
+    outcomes = await asyncio.gather(
+        *(store.conversions.mark_failed("c", "X", "x", 9) for _ in range(4)),
+        *(store.conversions.mark_succeeded("c", "uri", 1, 9) for _ in range(4)),
+    )
+    assert sum(outcomes) == 1
+    records = [one async for batch in store.usage.records("a", 0, 100) for one in batch]
+    assert [(one.kind, one.started_at, one.ended_at) for one in records] == [("conversion", 5, 9)]
+    assert await store.conversions.unfinished() == []
+
+
+async def test_pages_of_conversions(store: Store) -> None:
+    for index in range(7):
+        await conversion(store, f"c{index}", at=index // 2)
+    await conversion(store, "other", account="b")
+    keys: list[str] = []
+    after = None
+    while page := await store.conversions.page("a", after=after, count=3):
+        keys += [row.key for row in page]
+        after = (page[-1].created_at, page[-1].key)
+    assert keys == [f"c{index}" for index in range(7)]
+    assert len(await store.conversions.unfinished()) == 8
+
+
+async def test_quotas_of_accounts(store: Store) -> None:
+    await store.quotas.set("a", "conversions", 3)
+    await store.quotas.set("a", "conversions", 4)
+    await store.quotas.set("a", "stored_bytes", 5_000_000_000_000)
+    assert await store.quotas.of("a") == {"conversions": 4, "stored_bytes": 5_000_000_000_000}
+    assert await store.quotas.of("b") == {}
+    await store.quotas.set("a", "conversions", None)
+    assert await store.quotas.of("a") == {"stored_bytes": 5_000_000_000_000}
