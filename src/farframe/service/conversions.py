@@ -88,7 +88,11 @@ class ConversionQueue(Protocol):
 
 
 class NoConversionWorkers:
-    """The queue of a service without conversion workers: it takes jobs and fails them, with a word on why."""
+    """The queue of a service without conversion workers: it takes jobs and fails them, with a word on why.
+
+    It settles every unfinished conversion that it finds in the book, also those of other replicas: replicas on one
+    database either all have workers or none has.
+    """
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
