@@ -54,6 +54,19 @@ For example:
     help_format="plaintext",
 )
 app.command(session_app)
+account_app = App(
+    name="account",
+    help="""Manage the accounts of a service, as its operator.
+
+For example:
+
+    farframe account create acme
+    farframe account list
+    farframe account regenerate-key 3f0c6a52-7d0e-4a3b-9f0e-6d1f1a5b7c21 1
+""",
+    help_format="plaintext",
+)
+app.command(account_app)
 config_app = App(name="config", help="Look after the service's configuration.", help_format="plaintext")
 app.command(config_app)
 
@@ -324,6 +337,9 @@ def usage(
     to: Annotated[str | None, Parameter(help="Up to, not including, this day or time; now by default.")] = None,
     by: Annotated[str, Parameter(help="What to tell apart: day, size, or day,size.")] = "day,size",
     csv: Annotated[bool, Parameter(negative="", show_default=False, help="Print CSV.")] = False,
+    all_accounts: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Of all accounts, as the service's operator.")
+    ] = False,
 ) -> None:
     """Show what the account has used: minutes of sessions by size, and conversions.
 
@@ -336,7 +352,135 @@ def usage(
     """
     from farframe.cli import _operations
 
-    _operations.usage(from_, to, by, as_csv=csv)
+    _operations.usage(from_, to, by, as_csv=csv, all_accounts=all_accounts)
+
+
+prices_app = App(
+    name="prices",
+    help="""Price lists, which value usage. A price never changes what was used before it.
+
+For example:
+
+    farframe prices list
+    farframe prices add session 0.05 EUR --size standard --from 2026-12-01
+""",
+    help_format="plaintext",
+)
+app.command(prices_app)
+
+
+@prices_app.command(name="list")
+def list_prices() -> None:
+    """List every price that was ever valid."""
+    from farframe.cli import _operations
+
+    _operations.prices()
+
+
+@prices_app.command(name="add")
+def add_price(
+    kind: Annotated[Literal["session", "conversion"], Parameter(help="What it is for.")],
+    per_minute: Annotated[str, Parameter(help="Price of a minute, like 0.05.")],
+    currency: Annotated[str, Parameter(help="Three letters, like EUR.")],
+    /,
+    *,
+    from_: Annotated[str, Parameter(name="--from", help="Valid from this day or time on.")],
+    size: Annotated[str | None, Parameter(help="Size of the sessions: standard or premium.")] = None,
+) -> None:
+    """Add a price; the one before it ends where it begins."""
+    from farframe.cli import _operations
+
+    _operations.add_price(kind, per_minute, currency, begin=from_, size=size)
+
+
+AccountArgument = Annotated[str, Parameter(help="Id of the account.")]
+
+
+@account_app.command(name="create")
+def create_account(
+    name: Annotated[str, Parameter(help="A name for people.")],
+    /,
+    *,
+    id_: Annotated[str | None, Parameter(name="--id", help="A UUID of your choice.")] = None,
+) -> None:
+    """Make an account and print its two keys, this once."""
+    from farframe.cli import _operators
+
+    _operators.create(name, id_)
+
+
+@account_app.command(name="list")
+def list_accounts() -> None:
+    """List all accounts."""
+    from farframe.cli import _operators
+
+    _operators.list_all()
+
+
+@account_app.command(name="show")
+def show_account(account: AccountArgument, /) -> None:
+    """Show an account and when its keys were set."""
+    from farframe.cli import _operators
+
+    _operators.show(account)
+
+
+@account_app.command(name="delete")
+def delete_account(
+    account: AccountArgument,
+    /,
+    *,
+    yes: Annotated[bool, Parameter(negative="", show_default=False, help="Do not ask back.")] = False,
+) -> None:
+    """Delete an account: its keys and tokens are void, its sessions end, its uploads go."""
+    from farframe.cli import _operators
+
+    _operators.delete(account, sure=yes)
+
+
+@account_app.command(name="regenerate-key")
+def regenerate_key(
+    account: AccountArgument,
+    key: Annotated[Literal["1", "2"], Parameter(help="Which key: 1 (primary) or 2 (secondary).")],
+    /,
+) -> None:
+    """Give an account a new key and print it. The former one and its tokens are void, the other key is untouched.
+
+    To change keys without an outage, regenerate the one that nobody uses, hand it
+    out, then regenerate the other.
+    """
+    from farframe.cli import _operators
+
+    _operators.regenerate_key(account, int(key))
+
+
+@account_app.command(name="revoke-tokens")
+def revoke_tokens(account: AccountArgument, /) -> None:
+    """Make all tokens of an account void, those from an identity provider too. Its keys stay."""
+    from farframe.cli import _operators
+
+    _operators.revoke_tokens(account)
+
+
+@app.command
+def audit(
+    *,
+    account: Annotated[str | None, Parameter(help="Only what was done to this account.")] = None,
+    action: Annotated[str | None, Parameter(help="Only this action, such as session.create.")] = None,
+    from_: Annotated[str | None, Parameter(name="--from", help="Not before this date or time.")] = None,
+    to: Annotated[str | None, Parameter(help="Before this date or time.")] = None,
+    limit: Annotated[int, Parameter(help="At most so many entries, the newest.")] = 100,
+) -> None:
+    """Print who did what, as the service's operator.
+
+    For example:
+
+        farframe audit --limit 20
+        farframe audit --account 3f0c6a52-7d0e-4a3b-9f0e-6d1f1a5b7c21 --from 2026-10-01 --json
+    """
+    from farframe.cli import _operators
+
+    _operators.audit(account, action, from_, to, limit)
 
 
 @app.command

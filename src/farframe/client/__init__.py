@@ -28,7 +28,8 @@ from farframe.client.errors import (
     TooManyRequestsError,
 )
 from farframe.client.frame import Frame, FrameStream, FrameTimings
-from farframe.client.management import InspectorLink, RemoteRenderingClient, ViewerLink
+from farframe.client.management import InspectorLink, RemoteRenderingClient, SessionToken, ViewerLink
+from farframe.client.operators import OperatorClient, OperatorInfo
 from farframe.client.runtime import ConnectionStatistics, LoadedModel, LoadProgress, RuntimeConnection
 from farframe.client.session import Session, SessionFailure, SessionProperties
 from farframe.protocol.errors import Result
@@ -55,6 +56,8 @@ __all__ = [
     "LoadedModel",
     "LocalFileError",
     "NotFoundError",
+    "OperatorClient",
+    "OperatorInfo",
     "PermissionDeniedError",
     "RemoteRenderingClient",
     "RequestError",
@@ -69,6 +72,7 @@ __all__ = [
     "SessionFailedError",
     "SessionFailure",
     "SessionProperties",
+    "SessionToken",
     "TooManyRequestsError",
     "UploadProgress",
     "View",

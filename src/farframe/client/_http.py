@@ -176,6 +176,8 @@ class ServiceHttp:
 
     async def token(self) -> str:
         """A token with some time left; fetched at most once at a time. Raises AuthenticationError and the like."""
+        if self.connection.access_token:
+            return self.connection.access_token
         async with self._token_lock:
             if self._token and self.clock() < self._token_expires - TOKEN_MARGIN_SECONDS:
                 return self._token
@@ -232,7 +234,7 @@ class ServiceHttp:
             response = await self._attempt(
                 method, url, headers=sent, content=content, body=body, idempotent=idempotent, timeout=timeout
             )
-            if response.status_code != 401 or last:
+            if response.status_code != 401 or last or self.connection.access_token:
                 break
             self.forget_token(token)
         if response.status_code >= 400 and not accept_errors:

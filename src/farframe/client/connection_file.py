@@ -30,7 +30,8 @@ class _File(msgspec.Struct, rename="camel"):
     endpoint: str
     sts_endpoint: str
     account_id: str
-    account_key: str
+    account_key: str = ""
+    access_token: str = ""
     account_domain: str = ""
     http_url: str | None = None
     console_url: str | None = None
@@ -40,7 +41,10 @@ class _File(msgspec.Struct, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionInfo:
-    """Where a service is and who is calling. The account key never shows in ``repr``.
+    """Where a service is and who is calling. Neither the account key nor the token shows in ``repr``.
+
+    Whoever has an ``access_token`` needs no account key: the token is sent as it is, and it is not replaced when it has
+    expired. A device with a session token calls that way.
 
     ``endpoint`` and ``sts_endpoint`` are base URLs without a trailing slash; ``ca_bundle`` is a PEM file with the only
     certificate authority to trust, or ``None`` for those that the system trusts.
@@ -49,12 +53,13 @@ class ConnectionInfo:
     endpoint: str
     sts_endpoint: str
     account_id: str
-    account_key: str = field(repr=False)
+    account_key: str = field(default="", repr=False)
     account_domain: str = ""
     http_url: str | None = None
     console_url: str | None = None
     ca_bundle: Path | None = None
     region: str = ""
+    access_token: str = field(default="", repr=False)
 
     def ssl_context(self) -> ssl.SSLContext:
         """A TLS context that trusts ``ca_bundle``, or what the system trusts. Raises ConnectionFileError."""
@@ -95,6 +100,8 @@ class ConnectionInfo:
         except (msgspec.DecodeError, UnicodeError) as error:
             # The decoder's text names members and types, never values: no key can leak through it.
             raise ConnectionFileError(f"{wrong}: {error}.", next_step=step) from None
+        if not content.account_key and not content.access_token:
+            raise ConnectionFileError(f"{wrong}: it holds neither accountKey nor accessToken.", next_step=step)
         for name, url in (("endpoint", content.endpoint), ("stsEndpoint", content.sts_endpoint)):
             _check_url(name, url, wrong, step)
         return cls(
@@ -107,6 +114,7 @@ class ConnectionInfo:
             console_url=content.console_url or None,
             ca_bundle=(file.parent / content.ca_bundle) if content.ca_bundle else None,
             region=content.region,
+            access_token=content.access_token,
         )
 
     @classmethod

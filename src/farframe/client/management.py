@@ -7,7 +7,7 @@ import contextlib
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +31,8 @@ from farframe.client.errors import (
 from farframe.client.regions import RegionLatency
 from farframe.client.session import Session, SessionProperties, properties_of
 from farframe.wire import sessions as wire
-from farframe.wire.extensions import CreateViewerLink, Link
+from farframe.wire.extensions import CreateSessionToken, CreateViewerLink, Link
+from farframe.wire.extensions import SessionToken as WireSessionToken
 from farframe.wire.usage import UsageReport
 
 T = TypeVar("T")
@@ -64,6 +65,16 @@ class InspectorLink:
 
     def __repr__(self) -> str:
         return f"InspectorLink(url='***', expires_at={self.expires_at!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionToken:
+    """A token that opens one session until ``expires_at``, for a device that holds nothing else. It is a secret."""
+
+    token: str = field(repr=False)
+    session_id: str
+    role: str
+    expires_at: datetime
 
 
 class RemoteRenderingClient:
@@ -301,6 +312,21 @@ class RemoteRenderingClient:
         query = {"by": by} | ({"from": begin} if begin else {}) | ({"to": end} if end else {})
         response = await self._http.request("GET", self._http.account_url("usage", **query), what="The usage")
         return decode(response, UsageReport)
+
+    async def _session_token(self, session_id: str, role: str | None, minutes: int) -> SessionToken:
+        response = await self._http.request(
+            "POST",
+            self._http.account_url(f"sessions/{quote(session_id, safe='')}/token"),
+            what=f"The session {session_id}",
+            json=CreateSessionToken(role=role, minutes=minutes),
+        )
+        token = decode(response, WireSessionToken)
+        return SessionToken(
+            token=token.access_token,
+            session_id=token.session_id,
+            role=token.role,
+            expires_at=datetime.fromisoformat(token.expires_at),
+        )
 
     async def _inspector_link(self, session_id: str) -> InspectorLink:
         response = await self._http.request(

@@ -13,7 +13,7 @@ from farframe.client.errors import FarframeClientError, SessionFailedError
 from farframe.wire import sessions as wire
 
 if TYPE_CHECKING:
-    from farframe.client.management import InspectorLink, RemoteRenderingClient
+    from farframe.client.management import InspectorLink, RemoteRenderingClient, SessionToken
     from farframe.client.runtime import RuntimeConnection
 
 Relayed = bool | Literal["auto"]
@@ -162,6 +162,15 @@ class Session:
         # The stop has been answered; a failing look at the result would only hide that.
         with contextlib.suppress(FarframeClientError):
             await self.refresh()
+
+    async def create_token(self, role: Literal["Client", "Viewer"] | None = None, minutes: int = 60) -> SessionToken:
+        """A token that opens this session only, for ``minutes`` (1 to 1440) but no longer than one's own token lives.
+
+        ``role`` is what its holder may do: Client (drive the session; the default for those who may themselves) or
+        Viewer (look only). A device that has it needs no account key: see :class:`ConnectionInfo`. Raises
+        ConflictError when the session has ended, PermissionDeniedError for a role beyond one's own.
+        """
+        return await self._client._session_token(self.id, role, minutes)
 
     async def create_inspector_link(self) -> InspectorLink:
         """A link to the inspector of this session's render server: its frames as they are made, and its log.

@@ -74,15 +74,16 @@ class AuditStore:
         is not; both in microseconds since 1970 UTC."""
         columns = audit_log.c
         query = select(audit_log).order_by(columns.id.desc()).limit(count)
-        for value, condition in (
-            (before_id, columns.id < before_id),
-            (account_id, columns.account_id == account_id),
-            (action, columns.action == action),
-            (since, columns.at >= since),
-            (until, columns.at < until),
-        ):
-            if value is not None:
-                query = query.where(condition)
+        if before_id is not None:
+            query = query.where(columns.id < before_id)
+        if account_id is not None:
+            query = query.where(columns.account_id == account_id)
+        if action is not None:
+            query = query.where(columns.action == action)
+        if since is not None:
+            query = query.where(columns.at >= since)
+        if until is not None:
+            query = query.where(columns.at < until)
         async with self._database.read() as connection:
             return [AuditRow(**row._mapping) for row in await connection.execute(query)]
 

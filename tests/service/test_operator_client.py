@@ -1,0 +1,152 @@
+"""Operators' client and commands, and devices with a session token, against a running service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farframe.auth.secrets import hash_account_key, new_operator_token
+from farframe.cli._app import run
+from farframe.client import (
+    AuthenticationError,
+    ConflictError,
+    ConnectionFileError,
+    ConnectionInfo,
+    InvalidRequestError,
+    NotFoundError,
+    OperatorClient,
+    OperatorInfo,
+    PermissionDeniedError,
+    RemoteRenderingClient,
+)
+from farframe.service.identity import OperatorFile, write_operator_file
+
+
+@pytest.fixture
+async def operator_file(world: Any) -> Path:
+    token = new_operator_token()
+    await world.store.operators.set_token("here", hash_account_key(token), 1)
+    write_operator_file(
+        world.folder, OperatorFile(endpoint=world.endpoint, operator_token=token, ca_bundle=str(world.ca))
+    )
+    path: Path = world.folder / "operator.json"
+    return path
+
+
+def connection(world: Any, **more: str) -> ConnectionInfo:
+    return ConnectionInfo(
+        endpoint=world.endpoint, sts_endpoint=world.endpoint, account_id=world.account, ca_bundle=world.ca, **more
+    )
+
+
+async def test_the_life_of_an_account(world: Any, operator_file: Path) -> None:
+    async with OperatorClient(OperatorInfo.from_file(operator_file)) as client:
+        made = await client.create_account("acme")
+        assert [account.name async for account in client.list_accounts()] == ["default", "acme"]
+        info = ConnectionInfo(
+            endpoint=world.endpoint,
+            sts_endpoint=world.endpoint,
+            account_id=made.account_id,
+            account_key=made.keys[0].key or "",
+            ca_bundle=world.ca,
+        )
+        async with RemoteRenderingClient(info) as user:
+            assert [session async for session in user.list_sessions()] == []
+            key = await client.regenerate_key(made.account_id, 1)
+            assert key.generation == 2
+            with pytest.raises(AuthenticationError):
+                [session async for session in user.list_sessions()]
+        await client.revoke_tokens(made.account_id)
+        with pytest.raises(ConflictError):
+            await client.create_account("twice", made.account_id)
+        with pytest.raises(InvalidRequestError):
+            await client.create_account("")
+        await client.delete_account(made.account_id)
+        with pytest.raises(NotFoundError):
+            await client.get_account(made.account_id)
+        actions = [record.action async for record in client.audit(account_id=made.account_id)]
+        assert actions[0] == "account.delete"
+        assert actions[-1] == "account.create"
+        assert made.keys[0].key not in repr(made)
+
+
+async def test_a_wrong_operator_s_token(world: Any, operator_file: Path) -> None:
+    info = OperatorInfo(world.endpoint, new_operator_token(), world.ca)
+    async with OperatorClient(info) as client:
+        with pytest.raises(AuthenticationError, match="operator"):
+            await client.create_account("x")
+    assert "ffo_" not in repr(info)
+
+
+def test_where_the_operator_file_is(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionFileError, match="FARFRAME_OPERATOR"):
+        OperatorInfo.find(tmp_path / "connection.json", {})
+    file = tmp_path / "operator.json"
+    file.write_text('{"endpoint":"http://x","operatorToken":"t"}')
+    with pytest.raises(ConnectionFileError, match="https"):
+        OperatorInfo.from_file(file)
+    file.write_text("{")
+    with pytest.raises(ConnectionFileError):
+        OperatorInfo.from_file(file)
+    file.write_text('{"endpoint":"https://x/","operatorToken":"t","caBundle":"ca.pem"}')
+    for environment in ({"FARFRAME_OPERATOR": str(file)}, {"FARFRAME_CONNECTION": str(tmp_path / "connection.json")}):
+        info = OperatorInfo.find(None, environment)
+        assert (info.endpoint, info.ca_bundle) == ("https://x", tmp_path / "ca.pem")
+
+
+async def test_the_commands(world: Any, operator_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def farframe(*words: str) -> tuple[int, str]:
+        code = await asyncio.to_thread(run, ["--connection", str(world.folder / "connection.json"), *words])
+        return code, capsys.readouterr().out
+
+    code, out = await farframe("account", "create", "acme", "--json")
+    assert code == 0
+    made = json.loads(out[out.index("{") :])
+    account = made["accountId"]
+    assert all(key["key"].startswith("ffk_") for key in made["keys"])
+    code, out = await farframe("account", "show", account, "--json")
+    assert code == 0
+    assert "ffk_" not in out
+    code, out = await farframe("account", "regenerate-key", account, "2")
+    assert code == 0
+    assert "ffk_" in out
+    assert (await farframe("account", "regenerate-key", account, "3"))[0] == 2
+    assert (await farframe("account", "revoke-tokens", account))[0] == 0
+    assert (await farframe("account", "delete", account))[0] == 1
+    assert (await world.store.accounts.get(account)) is not None
+    assert (await farframe("account", "delete", account, "--yes"))[0] == 0
+    assert (await world.store.accounts.get(account)) is None
+    code, out = await farframe("account", "list")
+    assert account not in out
+    code, out = await farframe("audit", "--account", account)
+    assert code == 0
+    for action in ("account.create", "account.regenerate-key", "account.revoke-tokens", "account.delete"):
+        assert action in out
+
+
+async def test_a_device_needs_no_account_key(world: Any) -> None:
+    async with RemoteRenderingClient(connection(world, account_key=world.key)) as client:
+        session = await client.create_session("Standard", 5, "s")
+        other = await client.create_session("Standard", 5, "other")
+        token = await session.create_token(minutes=5)
+        viewer = await session.create_token("Viewer")
+        assert token.token not in repr(token)
+        assert (token.session_id, token.role, viewer.role) == ("s", "Client", "Viewer")
+    async with RemoteRenderingClient(connection(world, access_token=token.token)) as device:
+        mine = await device.get_session("s")
+        await mine.extend(30)
+        with pytest.raises(PermissionDeniedError):
+            await device.get_session(other.id)
+        with pytest.raises(PermissionDeniedError):
+            await device.create_session()
+        world.clock.advance(minutes=6)
+        with pytest.raises(AuthenticationError):
+            await mine.refresh()
+    async with RemoteRenderingClient(connection(world, access_token=viewer.token)) as watcher:
+        seen = await watcher.get_session("s")
+        with pytest.raises(PermissionDeniedError):
+            await seen.stop()
