@@ -44,6 +44,7 @@ from farframe.service.listeners import Listener, ListenError, bind
 from farframe.service.logs import configure_logging
 from farframe.service.operations import metrics_app
 from farframe.service.tls import ServedCertificates
+from farframe.service.tracing import Tracing, TracingError
 from farframe.store.database import StoreError
 from farframe.store.store import Store
 
@@ -67,7 +68,7 @@ def main() -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(config))
-    except (StartError, ListenError, CertificateError, StoreError) as error:
+    except (StartError, TracingError, ListenError, CertificateError, StoreError) as error:
         print(f"farframe: {error}", file=sys.stderr)
         return 1
     return 0
@@ -123,6 +124,10 @@ async def serving(config: ServiceConfig, clock: Clock | None = None) -> AsyncIte
         http = Listener(service.app, http_socket, None)
         service.addresses.endpoint = endpoint_url(config, https.port)
         service.addresses.http_url = f"http://{HTTP_HOST}:{http.port}"
+        tracing = Tracing.from_environment(os.environ, config.region)
+        if tracing is not None:
+            service.app.trace_with(tracing.request)
+            stack.push_async_callback(asyncio.to_thread, tracing.close)
         # Registered first: a start that fails half-way must not leave servers behind.
         stack.push_async_callback(service.stop)
         await service.start()

@@ -114,14 +114,17 @@ class Frontier:
         *,
         cors_origins: Iterable[str] = (),
         observe: RequestObserver | None = None,
-        tracing: RequestTracing | None = None,
         audit: RequestAudit | None = None,
     ) -> None:
         self._app = app
         self._observe = observe
-        self._tracing = tracing
+        self._tracing: RequestTracing | None = None
         self._audit = audit
         self._cors_origins = frozenset(origin.encode("ascii") for origin in cors_origins)
+
+    def trace_with(self, tracing: RequestTracing) -> None:
+        """Let each request from now on run inside such a context."""
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
