@@ -131,27 +131,78 @@ async def test_a_killed_render_server_turns_the_session_into_error(service: Runn
             await session.wait_until_ready()
 
 
-async def test_no_session_claims_ready_after_the_service_was_killed(tmp_path: Path) -> None:
+async def test_after_the_service_was_killed_living_servers_are_adopted(tmp_path: Path) -> None:
     service = start_service(tmp_path / "data")
+    async with RemoteRenderingClient.from_connection_file(service.connection_path) as client:
+        lives = await client.create_session(lease_minutes=60)
+        gone = await client.create_session(lease_minutes=60)
+        for session in (lives, gone):
+            await session.wait_until_ready()
+        victim = service.server_of(gone.properties.handshake_port)
+        survivor = service.server_of(lives.properties.handshake_port)
+        async with lives.connect(width=320, height=180) as connection:
+            await connection.wait_for_still()
+            left = service.kill()
+            victim.kill()
+            service = start_service(tmp_path / "data")
+            try:
+                # The device has not noticed anything.
+                await connection.wait_for_still()
+                assert (await how_they_stand(service, lives.id, gone.id)) == ("Ready", "Error")
+            except BaseException:
+                service.stop()
+                raise
+    try:
+        async with RemoteRenderingClient.from_connection_file(service.connection_path) as client:
+            assert [item.id async for item in client.list_sessions()] == [lives.id]
+            session = await client.get_session(lives.id)
+            async with session.connect(width=320, height=180) as connection:
+                await connection.wait_for_still()
+            await session.stop()
+            survivor.wait(20)
+            async with client.leased() as another:
+                assert another.status == "Ready"
+        _, alive = psutil.wait_procs(left, timeout=20)
+        assert not alive, "servers that were left behind are ended"
+    finally:
+        service.stop()
+
+
+async def how_they_stand(service: RunningService, *ids: str) -> tuple[str, ...]:
+    async with RemoteRenderingClient.from_connection_file(service.connection_path) as client:
+        found = [await client.get_session(identifier) for identifier in ids]
+        for session in found:
+            if session.status == "Error":
+                assert session.properties.error is not None
+                assert session.properties.error.code == "ServerLost"
+        return tuple(session.status for session in found)
+
+
+async def test_servers_of_a_killed_service_that_does_not_return_end_themselves(tmp_path: Path) -> None:
+    service = start_service(tmp_path / "data", settings={"FARFRAME_ORPHAN_TIMEOUT_SECONDS": "2"})
     async with RemoteRenderingClient.from_connection_file(service.connection_path) as client:
         session = await client.create_session(lease_minutes=60)
         await session.wait_until_ready()
-        identifier = session.id
     left = service.kill()
     _, alive = psutil.wait_procs(left, timeout=15)
     assert not alive, "render servers outlive a killed service"
+
+
+async def test_sessions_can_be_kept_while_the_service_is_replaced(tmp_path: Path) -> None:
+    service = start_service(tmp_path / "data", settings={"FARFRAME_KEEP_SESSIONS": "true"})
+    async with RemoteRenderingClient.from_connection_file(service.connection_path) as client:
+        session = await client.create_session(lease_minutes=60)
+        await session.wait_until_ready()
+        server = service.server_of(session.properties.handshake_port)
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(20) == 0, service.log()
+    assert server.is_running()
     service = start_service(tmp_path / "data")
     try:
-        async with RemoteRenderingClient.from_connection_file(service.connection_path) as client:
-            session = await client.get_session(identifier)
-            assert session.status == "Error"
-            assert session.properties.error is not None
-            assert session.properties.error.code == "ServerLost"
-            assert not [item.id async for item in client.list_sessions()]
-            async with client.leased() as another:
-                assert another.status == "Ready"
+        assert (await how_they_stand(service, session.id)) == ("Ready",)
     finally:
         service.stop()
+    server.wait(10)
 
 
 async def test_the_inspector_shows_frames_and_log_to_whoever_has_a_token(service: RunningService) -> None:
