@@ -17,7 +17,11 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from farframe.auth.certificates import CertificateFiles
+from farframe.auth.secrets import hash_account_key, new_operator_token
 from farframe.auth.tokens import Role, SigningKey
+from farframe.cli._operations import csv_of
+from farframe.client.errors import ConflictError
+from farframe.client.operators import OperatorClient, OperatorInfo
 from farframe.fleet.fake import FakeFleet
 from farframe.service.app import Service
 from farframe.service.clock import ManualClock
@@ -386,3 +390,34 @@ async def test_the_records_outlive_the_session(world: Any) -> None:
     world.clock.advance(minutes=1)
     now = world.clock.now()
     assert await world.store.usage.session_microseconds(world.account, 0, now, now) == 3 * MINUTE
+
+
+async def test_operators_see_all_accounts_and_set_prices(world: Any, tmp_path: Path) -> None:
+    token = new_operator_token()
+    await world.store.operators.set_token("test", hash_account_key(token), 1)
+    info = OperatorInfo(world.endpoint, token, world.ca)
+    for path in ("/operator/usage", "/operator/prices"):
+        assert (await world.http.get(path)).status_code == 401
+        assert (await world.http.get(path, headers=world.headers)).status_code == 401
+    async with OperatorClient(info) as operator:
+        added = await operator.add_price(
+            NewPrice(kind="session", size="standard", currency="EUR", price_per_minute="0.25", valid_from="2020-01-01")
+        )
+        assert (added.size, added.price_per_minute) == ("Standard", "0.250000")
+        await world.create()
+        world.clock.advance(minutes=2)
+        await world.call("POST", "/s/:stop")
+        world.clock.advance(minutes=1)
+        report = await operator.usage()
+        assert [(line.account_id, line.minutes) for line in report.usage] == [(world.account, 2)]
+        assert [total.amount for total in report.totals] == ["0.500000"]
+        with pytest.raises(ConflictError, match="total must not change"):
+            await operator.add_price(
+                NewPrice(kind="session", size="Standard", currency="USD", price_per_minute="1", valid_from="2020-01-01")
+            )
+        assert [price.currency for price in await operator.prices()] == ["EUR"]
+    text = csv_of(report)
+    assert text.splitlines()[1].endswith(",2.000,,EUR,0.500000")
+    for body in (b"", b"{}", b'{"kind":"session","currency":"eur","pricePerMinute":"1","validFrom":"2030-01-01"}'):
+        headers = {"Authorization": f"Bearer {token}"}
+        assert (await world.http.post("/operator/prices", content=body, headers=headers)).status_code == 400

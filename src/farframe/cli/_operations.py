@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 from farframe.cli._context import CommandError, context, emit, run_async, table
+from farframe.client.operators import OperatorClient, OperatorInfo
 from farframe.client.regions import RegionLatency, best
-from farframe.wire.usage import UsageReport
+from farframe.wire.usage import NewPrice, Price, UsageReport
 
 CHECKER = "farframe.service.check_config"
 
@@ -59,10 +60,67 @@ def latency() -> None:
         raise CommandError("No region answers. Check the network, then try again.")
 
 
-def usage(begin: str | None, end: str | None, by: str, *, as_csv: bool) -> None:
-    """Print what the account used."""
+def _operator() -> OperatorClient:
+    return OperatorClient(OperatorInfo.find(context.connection))
+
+
+def prices() -> None:
+    """Print the price lists."""
+
+    async def work() -> list[Price]:
+        async with _operator() as client:
+            return await client.prices()
+
+    _print_prices(run_async(work()))
+
+
+def add_price(kind: str, per_minute: str, currency: str, *, begin: str, size: str | None) -> None:
+    """Add a price and print it."""
+    new = NewPrice(kind=kind, size=size or "", currency=currency.upper(), price_per_minute=per_minute, valid_from=begin)
+
+    async def work() -> Price:
+        async with _operator() as client:
+            return await client.add_price(new)
+
+    _print_prices([run_async(work())])
+
+
+def _print_prices(listed: list[Price]) -> None:
+    rows = [["KIND", "SIZE", "A MINUTE", "CURRENCY", "FROM", "UNTIL"]]
+    rows += [
+        [
+            price.kind,
+            price.size or "-",
+            price.price_per_minute,
+            price.currency,
+            price.valid_from,
+            price.valid_until or "-",
+        ]
+        for price in listed
+    ]
+    emit(
+        [
+            {
+                "kind": price.kind,
+                "size": price.size,
+                "pricePerMinute": price.price_per_minute,
+                "currency": price.currency,
+                "validFrom": price.valid_from,
+                "validUntil": price.valid_until,
+            }
+            for price in listed
+        ],
+        table(rows) if listed else "No prices. `farframe prices add` adds one.",
+    )
+
+
+def usage(begin: str | None, end: str | None, by: str, *, as_csv: bool, all_accounts: bool) -> None:
+    """Print what the account, or with an operator's rights all accounts used."""
 
     async def work() -> UsageReport:
+        if all_accounts:
+            async with _operator() as operator:
+                return await operator.usage(begin, end, by)
         async with context.client() as client:
             return await client.usage(begin, end, by)
 
