@@ -182,7 +182,6 @@ def csv_of(report: UsageReport) -> str:
     )
     for line in report.usage:
         facts = [line.day or "", line.account_id, line.kind, line.size or "", line.intervals, line.microseconds]
-        for amount in line.amounts or [None]:
-            money = ["", ""] if amount is None else [amount.currency, amount.amount]
+        for money in [[amount.currency, amount.amount] for amount in line.amounts] or [["", ""]]:
             writer.writerow([*facts, f"{line.minutes:.3f}", "" if line.bytes is None else line.bytes, *money])
     return out.getvalue()
