@@ -100,7 +100,10 @@ async def ensure_account(store: Store, folder: Path, clock: Clock) -> tuple[str,
     former = await asyncio.to_thread(read_connection_file, folder)
     account = await store.accounts.get(former.account_id) if former is not None else None
     # Never an account that operators have made: its owner's key would be lost.
-    account = account or await store.accounts.first(DEFAULT_ACCOUNT_NAME)
+    if account is None and (former is not None or store.is_sqlite):
+        account = await store.accounts.first(DEFAULT_ACCOUNT_NAME)
+    # A further service on a shared database gets an account of its own: a new key for the first one's would lock that
+    # out. To share an account, copy the connection file before the first start.
     if account is None:
         account_id = new_account_id()
         await store.accounts.create(account_id, DEFAULT_ACCOUNT_NAME, clock.now())
