@@ -16,6 +16,7 @@ import pytest
 from farframe.fleet import local
 from farframe.fleet.base import Assignment, ServerFacts
 from farframe.fleet.local import LocalFleet, LocalFleetConfig
+from farframe.protocol.link import Assign, NewTokenRules, TokenRules, ToServer
 
 FAKE = Path(__file__).with_name("fake_server.py")
 
@@ -286,3 +287,46 @@ async def test_a_server_that_nobody_takes_over_ends_itself(tmp_path: Path) -> No
         await fleet.stop(keep_sessions=True)
         await until(lambda: not alive(facts.pid))
         Path(facts.link_path).unlink()
+
+
+async def test_servers_are_told_once_which_tokens_are_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[object] = []
+    send = local._Server.send
+
+    def recorded(self: local._Server, message: ToServer) -> None:
+        sent.append(message)
+        send(self, message)
+
+    monkeypatch.setattr(local._Server, "send", recorded)
+    first, second = TokenRules(key_generations={1: 1}), TokenRules(key_generations={1: 2})
+    async with running(tmp_path) as (fleet, _):
+        await until(lambda: fleet.warm_count == 1)
+        await fleet.assign(replace(assignment(), token_rules=first))
+        assert fleet.account_ids() == {"account"}
+        fleet.set_token_rules("account", first)
+        fleet.set_token_rules("another", second)
+        fleet.set_token_rules("account", second)
+        fleet.set_token_rules("account", second)
+    rules = [getattr(message, "token_rules", None) for message in sent if isinstance(message, Assign | NewTokenRules)]
+    assert rules == [first, second]
+
+
+async def test_a_server_that_is_not_warm_yet_starts_with_the_newest_rules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[object] = []
+    send = local._Server.send
+
+    def recorded(self: local._Server, message: ToServer) -> None:
+        sent.append(message)
+        send(self, message)
+
+    monkeypatch.setattr(local._Server, "send", recorded)
+    first, second = TokenRules(key_generations={1: 1}), TokenRules(key_generations={1: 2})
+    async with running(tmp_path, warm_servers=0) as (fleet, listener):
+        await fleet.assign(replace(assignment(), token_rules=first))
+        await until(lambda: bool(fleet.account_ids()))
+        fleet.set_token_rules("account", second)
+        await asyncio.wait_for(listener.ready.get(), 20)
+    rules = [getattr(message, "token_rules", None) for message in sent if isinstance(message, Assign | NewTokenRules)]
+    assert rules == [second] or rules == [first, second]
