@@ -286,10 +286,8 @@ class SessionStore:
 
     async def next_expiry(self) -> int | None:
         """When the next lease runs out, if any runs."""
-        async with self._database.read() as connection:
-            value: int | None = await connection.scalar(
-                select(func.min(sessions.c.expires_at)).where(sessions.c.status == READY)
-            )
+        found = await self._reader.first(_NEXT_EXPIRY, status=READY)
+        value: int | None = None if found is None else found["expires_at"]
         return value
 
     async def extend(self, key: str, lease_minutes: int, now: int, quota: SessionQuota | None = None) -> bool:
@@ -344,6 +342,9 @@ class SessionStore:
         return result.rowcount == 1
 
 
+_NEXT_EXPIRY = Lookup(
+    select(func.min(sessions.c.expires_at).label("expires_at")).where(sessions.c.status == bindparam("status"))
+)
 _BY_NAME = Lookup(
     select(sessions).where(
         sessions.c.account_id == bindparam("account_id"), sessions.c.id == bindparam("session_id")
