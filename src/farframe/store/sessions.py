@@ -346,9 +346,7 @@ _NEXT_EXPIRY = Lookup(
     select(func.min(sessions.c.expires_at).label("expires_at")).where(sessions.c.status == bindparam("status"))
 )
 _BY_NAME = Lookup(
-    select(sessions).where(
-        sessions.c.account_id == bindparam("account_id"), sessions.c.id == bindparam("session_id")
-    )
+    select(sessions).where(sessions.c.account_id == bindparam("account_id"), sessions.c.id == bindparam("session_id"))
 )
 
 
