@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
@@ -12,7 +14,8 @@ from sqlalchemy.exc import DBAPIError
 
 from farframe.auth.secrets import hash_account_key, new_operator_token
 from farframe.auth.tokens import Role
-from farframe.service.audit import MAX_STRANGERS_A_MINUTE, printable
+from farframe.service.audit import MAX_STRANGERS_A_MINUTE
+from farframe.service.logs import configure_logging, one_line
 from farframe.store.audit import AuditEntry
 from farframe.store.store import Store
 
@@ -119,7 +122,7 @@ async def test_no_entry_looks_like_two(world: Any, name: str) -> None:
 
 @given(st.text())
 def test_what_is_written_is_printable(value: str) -> None:
-    assert printable(value).isprintable()
+    assert one_line(value).isprintable()
 
 
 async def test_rows_are_never_changed(database_source: Any) -> None:
@@ -190,3 +193,18 @@ async def test_a_log_that_cannot_be_written_is_tried_again(world: Any, monkeypat
         return bool(await store.page(count=1))
 
     await world.until(written)
+
+
+@pytest.mark.parametrize("style", ["console", "json"])
+def test_no_log_line_looks_like_two(style: str, capsys: pytest.CaptureFixture[str]) -> None:
+    kept, level = logging.getLogger().handlers[:], logging.getLogger().level
+    configure_logging("info", style)
+    try:
+        structlog.get_logger("farframe.service").info("x", sent="a\n2026 [error] forged\r\x1b[2J\u2028b")
+    finally:
+        logging.getLogger().handlers[:] = kept
+        logging.getLogger().setLevel(level)
+        structlog.reset_defaults()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "forged" in line
+    assert "\x1b[2J" not in line

@@ -22,6 +22,7 @@ from litestar.types import HTTPScope
 from farframe.service.access import Credentials, credentials_of
 from farframe.service.clock import Clock
 from farframe.service.frontier import decode_segment
+from farframe.service.logs import one_line
 from farframe.store.audit import AuditEntry, AuditStore
 from farframe.wire.ids import normalize_account_id
 
@@ -60,11 +61,6 @@ _OPERATOR_ACTIONS = {
     ("POST", "accounts", 6): "account.regenerate-key",
     ("POST", "prices", 2): "price.add",
 }
-
-
-def printable(text: str) -> str:
-    """The text with everything that is not printable written out, ``\\u000a`` for a line's end."""
-    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 
 def action_of(method: str, segments: Sequence[str]) -> tuple[str, bool]:
@@ -134,14 +130,14 @@ class Audit:
         await self.note(
             AuditEntry(
                 at=self._clock.now(),
-                actor=printable(_actor(credentials)),
+                actor=one_line(_actor(credentials)),
                 role=_role(credentials),
                 account_id=_account(segments, credentials),
                 action=action,
-                target=printable("/" + "/".join(decode_segment(segment) for segment in segments)),
+                target=one_line("/" + "/".join(decode_segment(segment) for segment in segments)),
                 outcome=outcome,
                 correlation=vector,
-                address=printable(client[0]) if client else None,
+                address=one_line(client[0]) if client else None,
             ),
             now=segments[0] == "operator",
         )

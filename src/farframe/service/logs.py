@@ -12,6 +12,7 @@ import structlog
 
 MASK = "***"
 
+_MANY_LINES = frozenset({"exception", "stack", "last_words"})
 _SECRET_NAMES = re.compile(r"(?i)(authorization|token|secret|password|account_?key|private|^code$)")
 _SECRET_VALUES = re.compile(
     r"ff[klo]_[A-Za-z0-9_-]{8,}"  # account keys, codes of one-time links, tokens of operators
@@ -21,18 +22,28 @@ _SECRET_VALUES = re.compile(
 )
 
 
+def one_line(text: str) -> str:
+    """The text with everything that is not printable written out, ``\\u000a`` for a line's end."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
+
+
 def mask_text(text: str) -> str:
     """The text with everything that looks like a secret replaced."""
     return _SECRET_VALUES.sub(MASK, text)
 
 
 def mask_secrets(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor that masks secrets by name and by shape."""
+    """A structlog processor that masks secrets by name and by shape, and writes control characters out: what a caller
+    sent must not look like a line of its own. Tracebacks keep their lines.
+    """
     for name, value in event.items():
         if name != "event" and _SECRET_NAMES.search(name):
             event[name] = MASK
         elif isinstance(value, str):
-            event[name] = mask_text(value)
+            text = mask_text(value)
+            event[name] = text if name in _MANY_LINES else one_line(text)
     return event
 
 
