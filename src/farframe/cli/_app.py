@@ -109,6 +109,12 @@ def up(
         list[Path] | None, Parameter(negative="", help="Folder that file:// models may be read from; may be repeated.")
     ] = None,
     adapter: Annotated[Literal["auto", "gpu", "cpu"] | None, Parameter(help="Which graphics adapter draws.")] = None,
+    keep_sessions: Annotated[
+        bool,
+        Parameter(
+            negative="", show_default=False, help="Leave sessions running when asked to end, for the next start."
+        ),
+    ] = False,
     log_json: Annotated[bool, Parameter(negative="", show_default=False, help="Log as JSON lines.")] = False,
 ) -> None:
     """Run everything on this machine: control plane, render servers and storage, until Ctrl-C.
@@ -137,6 +143,7 @@ def up(
         config=config,
         allow_folders=allow_folder or [],
         adapter=adapter,
+        keep_sessions=keep_sessions,
         log_json=log_json,
         debug=debugging(),
     )
@@ -313,6 +320,44 @@ def check_config(
     from farframe.cli import _operations
 
     _operations.check_config(file)
+
+
+@app.command
+def backup(
+    file: Path,
+    /,
+    *,
+    data: Annotated[Path | None, Parameter(help="The service's data folder.")] = None,
+    config: Annotated[Path | None, Parameter(help="The service's TOML file.")] = None,
+) -> None:
+    """Write the whole store into one file, also while services run.
+
+    For example:
+
+        farframe backup monday.farframe
+    """
+    from farframe.cli import _operations
+
+    _operations.archive("backup", file, data, config)
+
+
+@app.command
+def restore(
+    file: Path,
+    /,
+    *,
+    data: Annotated[Path | None, Parameter(help="The service's data folder.")] = None,
+    config: Annotated[Path | None, Parameter(help="The service's TOML file.")] = None,
+) -> None:
+    """Fill an empty store from a file that farframe backup wrote, be it SQLite or PostgreSQL.
+
+    For example:
+
+        farframe restore monday.farframe --data /srv/farframe
+    """
+    from farframe.cli import _operations
+
+    _operations.archive("restore", file, data, config)
 
 
 @app.command

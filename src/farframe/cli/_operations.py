@@ -11,9 +11,11 @@ from pathlib import Path
 from farframe.cli._context import CommandError, context, emit, run_async, table
 from farframe.client.operators import OperatorClient, OperatorInfo
 from farframe.client.regions import RegionLatency, best
+from farframe.paths import DATA_VARIABLE
 from farframe.wire.usage import NewPrice, Price, UsageReport
 
 CHECKER = "farframe.service.check_config"
+ARCHIVER = "farframe.service.archive"
 
 
 def check_config(file: Path | None) -> None:
@@ -24,6 +26,20 @@ def check_config(file: Path | None) -> None:
     sys.stderr.flush()
     words = [] if file is None else [str(file)]
     os.execve(sys.executable, [sys.executable, "-m", CHECKER, *words], os.environ)  # noqa: S606
+
+
+def archive(direction: str, file: Path, data: Path | None, config: Path | None) -> None:
+    """Become the service's own archiver. Does not return."""
+    if config is not None and not config.is_file():
+        raise CommandError(f"There is no config file {config}. Name a TOML file with --config.")
+    environment = dict(os.environ)
+    if data is not None:
+        environment[DATA_VARIABLE] = str(data.expanduser().resolve())
+    if config is not None:
+        environment["FARFRAME_CONFIG"] = str(config.resolve())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.executable, "-m", ARCHIVER, direction, str(file)], environment)  # noqa: S606
 
 
 def latency() -> None:

@@ -26,6 +26,7 @@ def environment_of(
     config: Path | None = None,
     allow_folders: Sequence[Path] = (),
     adapter: str | None = None,
+    keep_sessions: bool = False,
     log_json: bool = False,
     debug: bool = False,
 ) -> dict[str, str]:
@@ -50,6 +51,7 @@ def environment_of(
         "FARFRAME_CONFIG": None if config is None else str(config.resolve()),
         "FARFRAME_ALLOWED_FOLDERS": ",".join(str(folder.resolve()) for folder in allow_folders) or None,
         "FARFRAME_ADAPTER": adapter,
+        "FARFRAME_KEEP_SESSIONS": "true" if keep_sessions else None,
         "FARFRAME_LOG_FORMAT": "json" if log_json else None,
         "FARFRAME_LOG_LEVEL": "debug" if debug else None,
     }
@@ -69,6 +71,7 @@ def exec_service(
     config: Path | None,
     allow_folders: Sequence[Path],
     adapter: str | None,
+    keep_sessions: bool,
     log_json: bool,
     debug: bool,
 ) -> None:
@@ -85,6 +88,7 @@ def exec_service(
         config=config,
         allow_folders=allow_folders,
         adapter=adapter,
+        keep_sessions=keep_sessions,
         log_json=log_json,
         debug=debug,
     )

@@ -28,6 +28,7 @@ from farframe.service.app import Service
 from farframe.service.clock import Clock, SystemClock
 from farframe.service.config import ConfigError, ServiceConfig, load_config, parse_address
 from farframe.service.identity import (
+    DATABASE_NAME,
     ConnectionFile,
     ConnectionKeeper,
     DataFolderLock,
@@ -50,7 +51,6 @@ from farframe.store.store import Store
 
 log = structlog.get_logger("farframe.service")
 
-DATABASE_NAME = "farframe.db"
 CERTIFICATES_FOLDER = "certificates"
 HTTP_HOST = "127.0.0.1"
 _UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to

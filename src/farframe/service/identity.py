@@ -21,6 +21,7 @@ from farframe.store.store import Store
 from farframe.wire.ids import new_account_id
 
 LOCK_FILE_NAME = "service.lock"
+DATABASE_NAME = "farframe.db"
 DEFAULT_ACCOUNT_NAME = "default"
 """The account that a service makes for itself; operators cannot give this name."""
 
