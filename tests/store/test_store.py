@@ -260,3 +260,50 @@ async def test_uploads(store: Store) -> None:
     assert await store.uploads.delete("a", "u1")
     assert not await store.uploads.delete("a", "u1")
     assert (await store.uploads.usage("a")).bytes == 5
+
+
+async def test_services_that_share_a_database_expire_each_session_once(postgres_url: str) -> None:
+    first, second = await Store.open(postgres_url), await Store.open(postgres_url)
+    try:
+        await first.accounts.create("a", "one", 1)
+        for i in range(60):
+            await add(first, f"k{i}", lease=0)
+            await first.sessions.mark_ready(f"k{i}", SERVER, 10)
+        rounds = await asyncio.gather(*(store.sessions.expire_due(20) for store in (first, second) * 4))
+        expired = [row.key for rows in rounds for row in rows]
+        assert sorted(expired) == sorted(f"k{i}" for i in range(60))
+    finally:
+        await first.close()
+        await second.close()
+
+
+async def test_creations_at_the_same_time_keep_to_the_limit_of_their_replica(store: Store) -> None:
+    await store.replicas.announce("r", "", 1)
+
+    async def create(i: int) -> bool:
+        new = NewSession(
+            key=f"k{i}", account_id="a", id=f"s{i}", size="Standard", lease_minutes=1, created_at=0, replica_id="r"
+        )
+        return (await store.sessions.create(new, limit=5, refusal=REFUSAL)).admitted
+
+    assert sum(await asyncio.gather(*(create(i) for i in range(20)))) == 5
+    other = NewSession(key="o", account_id="a", id="o", size="Standard", lease_minutes=1, created_at=0, replica_id="q")
+    assert (await store.sessions.create(other, limit=5, refusal=REFUSAL)).admitted, "another replica has its own"
+
+
+async def test_only_one_takes_over_from_a_replica_and_only_if_it_is_silent(store: Store) -> None:
+    await store.replicas.announce("dead", "", 1)
+    new = NewSession(key="k", account_id="a", id="k", size="Standard", lease_minutes=9, created_at=0, replica_id="dead")
+    await store.sessions.create(new, limit=5, refusal=REFUSAL)
+    assert await store.replicas.beat("dead", 2)
+    assert await store.replicas.take_over("dead", 1, "heir", ["k"]) == [], "it was heard of since"
+    won = await asyncio.gather(*(store.replicas.take_over("dead", 2, f"heir-{i}", ["k"]) for i in range(6)))
+    assert sum(len(keys) for keys in won) == 1
+    heir = f"heir-{[bool(keys) for keys in won].index(True)}"
+    assert not await store.sessions.mark_ready("k", SERVER, 5, owner="dead"), "it is no longer its own"
+    assert not await store.sessions.mark_error("k", "c", "m", 5, owner="dead")
+    assert await store.sessions.mark_ready("k", SERVER, 5, owner=heir)
+    assert await store.replicas.strays() == [heir]
+    assert not await store.replicas.give_up("dead", 1)
+    assert await store.replicas.give_up("dead", 2)
+    assert not await store.replicas.beat("dead", 3)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import and_, delete, func, insert, select, tuple_, update
 
 from farframe.store.database import Database
+from farframe.store.quotas import lock_account
 from farframe.store.schema import upload_files, uploads
 
 
@@ -57,6 +58,7 @@ class UploadStore:
         """Note a stored file; the whole upload now lives until ``expires_at``."""
         upload = and_(uploads.c.account_id == account_id, uploads.c.id == upload_id)
         async with self._database.write() as connection:
+            await lock_account(connection, account_id)  # two first files of one upload must not both make it
             changed = await connection.execute(update(uploads).where(upload).values(expires_at=expires_at))
             if changed.rowcount == 0:
                 await connection.execute(
