@@ -142,6 +142,7 @@ async def test_too_many_requests(make_world: Any) -> None:
         assert "content-type" not in limited.headers
         # Each operation and each account has a bucket of its own.
         assert (await world.call("GET")).status_code == 200
+        await world.store.accounts.create(OTHER, "other", 1)
         path = world.path("/s").replace(world.account, OTHER)
         assert (await world.http.get(path, headers=world.bearer(account=OTHER))).status_code == 404
         world.clock.advance(seconds=19.5)

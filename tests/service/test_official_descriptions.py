@@ -79,7 +79,9 @@ def operations(name: str) -> dict[str, Any]:
 
 MANAGED = operations("mr-arr-2021-01-01")
 TOKENS = operations("mr-sts")
-IDS = st.sampled_from(["known", "other", "third", "a%20b%2Fc", "x" * 257, "%25", "%C3%BC", "a:stop"])
+_BAD_IDS = ["a%20b%2Fc", "x" * 257, "%25", "%C3%BC", "a:stop"]
+IDS = st.sampled_from(["known", "other", "third", *_BAD_IDS])
+NEW_IDS = st.sampled_from(["fresh-1", "fresh-2", "fresh-3", "known", *_BAD_IDS])
 
 
 def improve(case: Any, account: str, data: st.DataObject) -> None:
@@ -94,7 +96,7 @@ def improve(case: Any, account: str, data: st.DataObject) -> None:
             path[parameter] = account
     for parameter in ("session_id", "conversion_id"):
         if parameter in path and mostly():
-            path[parameter] = data.draw(IDS)
+            path[parameter] = data.draw(NEW_IDS if case.method.upper() == "PUT" else IDS)
     if case.operation in MANAGED.values() and mostly():
         case.query = {**(case.query or {}), "api-version": "2021-01-01"}
     if isinstance(case.headers, Mapping):
