@@ -124,11 +124,14 @@ async def test_a_killed_server_is_reported_and_its_children_end(tmp_path: Path) 
         assert facts is not None
         children = Path(f"/proc/{facts.pid}/task/{facts.pid}/children").read_text().split()
         assert children
+        work = Path(facts.link_path).with_suffix(".work")
+        (work / "download").write_bytes(b"half a model")
         os.kill(facts.pid, signal.SIGKILL)
         key, code, message = await asyncio.wait_for(listener.lost.get(), 5)
         assert (key, code) == ("key-1", "ServerDied")
         assert "signal 9" in message
         await until(lambda: not any(alive(int(child)) for child in children))
+        await until(lambda: not work.exists())
 
 
 async def test_a_server_that_dies_of_its_session_is_reported(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 import signal
 import socket
 import stat
@@ -467,6 +468,7 @@ class LocalFleet:
             adapter=config.adapter,
             max_bitrate=config.max_bitrate,
             cache_folder=str(config.data_dir / "cache"),
+            work_folder=str(_work_folder(link_path)),
             fetch=config.fetch,
             load=config.load,
             log_level=config.log_level,
@@ -481,6 +483,7 @@ class LocalFleet:
             process = _Process.of_child(child)
             # Before it gets its configuration: without that it ends by itself, so there is never a server that runs and
             # is not written down.
+            _work_folder(link_path).mkdir(mode=0o700)
             _pid_path(link_path).write_text(f"{child.pid} {_start_time(child.pid)}", "ascii")
         except BaseException:
             _unlink(link_path)
@@ -750,7 +753,14 @@ def _pid_path(link_path: Path) -> Path:
     return link_path.with_suffix(".pid")
 
 
+def _work_folder(link_path: Path) -> Path:
+    """The folder of a server's temporary files."""
+    return link_path.with_suffix(".work")
+
+
 def _unlink(link_path: Path) -> None:
+    """Remove what a server that is gone leaves in the file system."""
+    shutil.rmtree(_work_folder(link_path), ignore_errors=True)
     _pid_path(link_path).unlink(missing_ok=True)
     link_path.unlink(missing_ok=True)
 

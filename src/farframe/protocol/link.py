@@ -74,6 +74,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_height: int = 2160
     max_bitrate: int = 12_000_000
     cache_folder: str = ""
+    work_folder: str = ""
+    """For temporary files; the supervisor removes it when the server is gone, however it went."""
     fetch: FetchPolicy = FetchPolicy()
     load: LoadLimits = LoadLimits()
     log_level: str = "info"

@@ -178,7 +178,10 @@ class RenderServer:
         frames = FrameLoop(make_engine, still_delay=config.still_delay_seconds, keep_alive=config.keep_alive_seconds)
         stack.push_async_callback(frames.stop)
         frames.on_failure = lambda error: self._fail("DeviceLost", f"The renderer failed: {error}")
-        workspace = stack.enter_context(tempfile.TemporaryDirectory(prefix="farframe-server-"))
+        workspace = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="farframe-server-", dir=config.work_folder or None)
+        )
+        tempfile.tempdir = workspace  # downloads, too, lie where the supervisor clears up after a crash
         loader = ModelLoader(Path(workspace), cache_folder=Path(config.cache_folder) if config.cache_folder else None)
         stack.push_async_callback(loader.close)
         try:
