@@ -56,8 +56,8 @@ NORMAL_WEIGHT = 0.1
 closer and makes the errors, and so the triangles drawn, grow."""
 
 FITTING_COSINE = 0.906
-"""A corner takes a vertex whose normal is within 25 degrees of its triangle's. Fifteen look no better and need a fifth
-more vertices."""
+"""A corner takes a vertex whose normal is within 25 degrees of its triangle's. Fifteen look no better and add half
+as many vertices again."""
 
 CREASE_COSINE = 0.819
 """Triangles that meet at more than 35 degrees are not shaded as one surface."""
