@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import struct
 import tracemalloc
@@ -93,7 +94,7 @@ def mutated_json(quad_glb, tmp_path, data):
         for step in path[:-1]:
             target = target[step]
         if data.draw(st.booleans()):
-            target[path[-1]] = data.draw(ODD_VALUES)
+            target[path[-1]] = copy.deepcopy(data.draw(ODD_VALUES))  # later steps change it in place
         elif isinstance(target, dict):
             del target[path[-1]]
         else:

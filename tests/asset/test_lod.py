@@ -1,4 +1,4 @@
-"""Levels of detail: fewer triangles, honest and rising errors, the same vertices."""
+"""Levels of detail: fewer triangles, honest and rising errors, the part's own vertices first, fitting normals."""
 
 from __future__ import annotations
 
@@ -54,6 +54,52 @@ def one_part(places, indices, *, flat=False, material=None, textures=(), colors=
     )
 
 
+def chamfered_disc(segments: int, radius=1.0, height=0.2, chamfer=0.02, inner=0.0):
+    """A disc (or a ring) of flat faces with a chamfered edge: each band has normals, and so vertices, of its own."""
+    profile = [(inner, height), (radius - chamfer, height), (radius, height - chamfer), (radius, chamfer)]
+    profile += [(radius - chamfer, 0.0), (inner, 0.0)]
+    if inner:
+        profile.append((inner, height))
+    angle = np.linspace(0, 2 * np.pi, segments + 1)
+    angle[-1] = 0.0
+    around = np.stack([np.sin(angle), np.cos(angle)], axis=1)
+    places, normals, indices = [], [], []
+    for (r0, y0), (r1, y1) in itertools.pairwise(profile):
+        across = np.array([y0 - y1, r1 - r0]) / np.hypot(r1 - r0, y1 - y0)
+        first = sum(len(each) for each in places)
+        for radius_here, y in ((r0, y0), (r1, y1)):
+            places.append(np.stack([around[:, 0] * radius_here, np.full(len(angle), y), around[:, 1] * radius_here], 1))
+            outward = np.stack([around[:, 0] * across[0], np.full(len(angle), across[1]), around[:, 1] * across[0]], 1)
+            normals.append(outward)
+        a = first + np.arange(segments)
+        b = a + len(angle)
+        bands = np.stack([a, b, b + 1, a, b + 1, a + 1], axis=1).reshape(-1, 3)
+        indices.append(bands)
+    found = np.concatenate(places).astype(np.float32)
+    corners = np.concatenate(indices)
+    distinct = found[corners]
+    flat = (distinct[:, 0] == distinct[:, 1]).all(1) | (distinct[:, 1] == distinct[:, 2]).all(1)
+    flat |= (distinct[:, 2] == distinct[:, 0]).all(1)
+    model = one_part(found, corners[~flat].ravel().astype(np.uint32))
+    model.vertices["normal"] = geometry.pack_directions(np.concatenate(normals).astype(np.float32))
+    return model
+
+
+def misfit(model, level, part=0):
+    """The share of a level's area, a third of it for each corner, whose normal is over 30 degrees off its triangle."""
+    vertices = vertices_of(model, model.parts[part])
+    corners = level_triangles(model, level, part)
+    faces = geometry.face_normals(vertices["position"], corners.ravel().astype(np.uint32))
+    normals = vertices["normal"][corners][..., :3].astype(np.float64) / 127
+    fit = np.einsum("tki,ti->tk", normals, geometry.normalized_rows(faces))
+    area = np.linalg.norm(faces, axis=1)
+    return float((area[:, None] * (fit < np.cos(np.radians(30)))).sum() / (3 * area.sum()))
+
+
+def vertices_of(model, part):
+    return model.vertices[part.first_vertex : part.first_vertex + part.vertex_count]
+
+
 def level_triangles(model, level, part=0):
     """(triangles, 3) vertex numbers of a part's level, each triangle turned so that its least number is first."""
     found = model.indices[level.first_index : level.first_index + level.index_count].reshape(-1, 3)
@@ -85,7 +131,16 @@ def test_a_real_model(models_folder):
     check_levels(built)
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
-    assert built.vertices is model.vertices
+    first_vertex = 0
+    for before, part in zip(model.parts, built.parts, strict=True):
+        assert part.first_vertex == first_vertex
+        first_vertex += part.vertex_count
+        own = slice(part.first_vertex, part.first_vertex + before.vertex_count)
+        assert (built.vertices[own] == vertices_of(model, before)).all()
+        full = part.levels[0]
+        indices = built.indices[full.first_index : full.first_index + full.index_count]
+        assert int(indices.max()) < before.vertex_count
+    assert first_vertex == len(built.vertices)
     assert built.triangle_count == model.triangle_count
     for part in built.parts:
         if part.levels[0].index_count >= 1_000 * 3:
@@ -129,6 +184,65 @@ def test_flat_parts_keep_fitting_normals():
     )
     normals = built.vertices["normal"][corners][..., :3].astype(np.float64) / 127
     assert (np.einsum("tki,ti->tk", normals, faces) > 0.7).mean() > 0.98
+
+
+def test_a_flat_face_stays_flat_when_its_chamfer_is_gone():
+    built = lod.build_levels(chamfered_disc(200))
+    check_levels(built)
+    assert misfit(built, built.parts[0].levels[0]) == 0.0
+    assert len(built.parts[0].levels) >= 3
+    for level in built.parts[0].levels[1:]:
+        assert misfit(built, level) < 0.01
+    added = built.vertices[len(chamfered_disc(200).vertices) :]
+    assert 0 < len(added) < built.parts[0].levels[1].index_count
+    assert (np.abs(np.linalg.norm(added["normal"][:, :3] / 127.0, axis=1) - 1.0) < 0.02).all()
+
+
+def test_normals_stay_on_their_side_of_triangles_that_face_inwards():
+    model = chamfered_disc(200)
+    model.indices = np.ascontiguousarray(model.indices.reshape(-1, 3)[:, ::-1]).reshape(-1)
+    built = lod.build_levels(model)
+    assert len(built.vertices) > len(model.vertices)
+    level = built.parts[0].levels[2]
+    assert misfit(built, level) > 0.99
+    built.indices = np.ascontiguousarray(built.indices.reshape(-1, 3)[:, ::-1]).reshape(-1)
+    assert misfit(built, level) < 0.01
+
+
+def test_normals_that_do_not_follow_the_surface_are_left_alone():
+    model = one_part(*sphere(40))
+    model.vertices["normal"] = (0, 127, 0, 0)
+    built = lod.build_levels(model)
+    assert len(built.parts[0].levels) > 3
+    assert (built.vertices == model.vertices).all()
+
+
+def test_a_place_where_very_many_triangles_meet():
+    model = chamfered_disc(3_000, inner=0.0)
+    # A steep cone: its tip is one place with a normal for each triangle, none of which fits another.
+    tip = np.linalg.norm(model.vertices["position"][:, ::2], axis=1) == 0.0
+    model.vertices["position"][tip, 1] *= 20
+    corners = model.indices.reshape(-1, 3)
+    faces = geometry.normalized_rows(geometry.face_normals(model.vertices["position"], model.indices))
+    model.vertices["normal"][corners] = geometry.pack_directions(faces)[:, None]
+    built = lod.build_levels(model)
+    check_levels(built)
+    assert misfit(built, built.parts[0].levels[1]) < 0.02
+
+
+def test_thin_parts_stay_in_full_until_they_are_small_as_a_whole():
+    thin = chamfered_disc(80, height=0.02, chamfer=0.002, inner=0.9)
+    assert thin.parts[0].levels[0].index_count <= lod.THIN_TRIANGLES * 3
+    levels = lod.build_levels(thin).parts[0].levels
+    assert len(levels) > 1
+    assert levels[1].error >= 2.0 * lod.THIN_EXTENT_ERROR
+    check_levels(lod.build_levels(thin))
+
+    for other in (
+        chamfered_disc(80, height=0.2, chamfer=0.002, inner=0.5),  # thick
+        chamfered_disc(400, height=0.02, chamfer=0.002, inner=0.9),  # worth simplifying
+    ):
+        assert lod.build_levels(other).parts[0].levels[1].error < 0.5 * lod.THIN_EXTENT_ERROR
 
 
 def test_textures_and_colors_are_not_torn_by_welding():

@@ -60,26 +60,42 @@ def test_impossible_views_are_refused(values: dict[str, object]) -> None:
         camera.look_at(**values, aspect=1)
 
 
-@pytest.mark.parametrize("aspect", [0.5, 1.0, 16 / 9])
-@pytest.mark.parametrize("azimuth", [0, 35, 200])
-def test_a_fitted_model_fills_the_picture_and_no_corner_is_cut(aspect: float, azimuth: float) -> None:
-    bounds = Bounds(min=(1.0, 0.0, -4.0), max=(3.0, 0.5, 2.0))
-    eye, target = camera.fit(bounds, aspect=aspect, azimuth_degrees=azimuth)
-    view = camera.look_at(eye, target, aspect=aspect, bounds=bounds)
-    back = camera.look_rotation(eye, target)
-    corners = [
-        np.array([x, y, z])
-        for x in (bounds.min[0], bounds.max[0])
-        for y in (bounds.min[1], bounds.max[1])
-        for z in (bounds.min[2], bounds.max[2])
-    ]
+def corner_projections(bounds: Bounds, eye: camera.Vector3, target: camera.Vector3, aspect: float) -> np.ndarray:
+    """(8, 3): where a fitted picture shows the corners, -1 to 1 across and upwards, and their depths in metres."""
+    low, high = np.array(bounds.min), np.array(bounds.max)
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * (high - low) + low
+    x, y, z = ((corners - np.array(eye)) @ camera.look_rotation(eye, target)).T
     tangent = math.tan(math.radians(camera.DEFAULT_VERTICAL_FOV_DEGREES) / 2)
-    reach = 0.0
-    for corner in corners:
-        x, y, z = (corner - np.array(eye)) @ back
-        assert view.near < -z < view.far
-        reach = max(reach, abs(x) / (-z * tangent * aspect), abs(y) / (-z * tangent))
-    assert reach == pytest.approx(1 / camera.MARGIN, abs=1e-6)
+    return np.stack([x / (-z * tangent * aspect), y / (-z * tangent), -z], axis=1)
+
+
+@pytest.mark.parametrize("aspect", [0.4, 1.0, 16 / 9, 3.5])
+@pytest.mark.parametrize("azimuth", [0, 36, 90, 200, -75])
+@pytest.mark.parametrize("elevation", [-40, 0, 20, 85])
+@pytest.mark.parametrize("size", [(2.0, 0.5, 6.0), (1.0, 1.0, 1.0), (0.2, 9.0, 0.3), (4.0, 3.0, 0.0)])
+def test_a_fitted_model_fills_the_picture_and_no_corner_is_cut(
+    aspect: float, azimuth: float, elevation: float, size: tuple[float, float, float]
+) -> None:
+    bounds = Bounds(min=(1.0, 0.0, -4.0), max=(1.0 + size[0], size[1], -4.0 + size[2]))
+    eye, target = camera.fit(bounds, aspect=aspect, azimuth_degrees=azimuth, elevation_degrees=elevation)
+    seen = corner_projections(bounds, eye, target, aspect)
+    view = camera.look_at(eye, target, aspect=aspect, bounds=bounds)
+    assert ((view.near < seen[:, 2]) & (seen[:, 2] < view.far)).all()
+    reach = float(np.abs(seen[:, :2]).max())
+    assert reach <= 1 / camera.MARGIN + 1e-6
+    assert np.allclose(target, np.add(bounds.min, bounds.max) / 2)
+    radius = math.dist(bounds.min, bounds.max) / 2
+    at_least_distance = math.dist(eye, target) == pytest.approx(camera.MIN_FIT_DISTANCE * radius, rel=1e-3)
+    assert reach > 0.85 or at_least_distance
+
+
+def test_the_fit_is_the_typescript_clients() -> None:
+    # Yaw 36 and pitch 20 degrees, a vertical field of view of 45: what its camera's frame() gives for the same box.
+    bounds = Bounds(min=(-1.0, 0.0, -2.0), max=(3.0, 2.0, 2.0))
+    for aspect, distance in ((0.4, 19.642001810), (1.0, 8.311480613), (16 / 9, 7.407473284)):
+        eye, target = camera.fit(bounds, aspect=aspect)
+        assert target == (1.0, 1.0, 0.0)
+        assert math.dist(eye, target) == pytest.approx(distance, abs=1e-6)
 
 
 def test_clip_distances_hold_the_model_from_near_and_far() -> None:

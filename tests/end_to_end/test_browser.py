@@ -17,22 +17,11 @@ from PIL import Image
 from playwright.async_api import Browser, Page, async_playwright
 
 from farframe.client import RemoteRenderingClient, Session
+from tests.chromium import CHROMIUM, FLAGS
 from tests.end_to_end.harness import RunningService, difference, spread
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
-CHROMIUM = os.environ.get("FARFRAME_CHROMIUM", "/usr/bin/chromium")
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-]
 PATIENCE_MS = 60_000
 
 

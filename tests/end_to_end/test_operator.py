@@ -19,7 +19,7 @@ import pytest
 from cryptography import x509
 
 from farframe.auth.certificates import ensure_certificates, server_ssl_context
-from farframe.client import RemoteRenderingClient, RequestError
+from farframe.client import RemoteRenderingClient, RequestError, SessionFailedError
 from farframe.protocol.errors import Result
 from farframe.stream.receiver import ReceiverTransport
 from tests.end_to_end.harness import start_service
@@ -145,3 +145,25 @@ async def answered_with_public_candidates(client: RemoteRenderingClient, session
     finally:
         await receiver.close()
         await asyncio.sleep(0)
+
+
+async def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    """With a GPU asked for on a machine without one; on a machine with one the session is simply ready."""
+    service = start_service(tmp_path / "data", "--adapter", "gpu")
+    try:
+        async with RemoteRenderingClient.from_connection_file(service.connection_path) as client:
+            session = await client.create_session()
+            try:
+                await session.wait_until_ready()
+            except SessionFailedError as error:
+                properties = await session.refresh()
+                assert properties.status == "Error"
+                assert properties.error is not None
+                assert properties.error.code == "DeviceLost"
+                assert "adapter" in properties.error.message
+                assert properties.error.message in str(error)
+            else:
+                assert session.status == "Ready"
+                await session.stop()
+    finally:
+        service.stop()

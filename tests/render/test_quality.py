@@ -36,9 +36,9 @@ def test_the_ladder_gives_up_samples_then_detail_then_resolution() -> None:
     first_small = next(i for i, q in enumerate(LADDER) if q.scale < 1)
     assert LADDER[first_coarse].samples == 1
     assert first_small > first_coarse
-    assert LADDER[first_small - 1].pixel_error == 1.5
+    assert LADDER[first_small - 1].pixel_error == 1.0
     assert max(q.pixel_error for q in LADDER) == 2.0
-    assert [q.scale for q in LADDER if q.scale < 1] == [0.85, 0.7, 0.6, 0.5]
+    assert [q.scale for q in LADDER if q.scale < 1] == [0.85, 0.7, 0.6, 0.5, 0.5]
 
 
 def test_a_gpu_draws_everything_always() -> None:

@@ -14,12 +14,9 @@ from playwright.async_api import Page, async_playwright
 from farframe.protocol.errors import FarframeError, Result
 from farframe.stream.device import DeviceTransport, TransportConfig
 from farframe.stream.encoder import H264Encoder
+from tests.chromium import CHROMIUM, FLAGS
 
 pytestmark = pytest.mark.browser
-
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"]
 
 TOLERANCE = 10
 """Levels. Without a GPU Chromium converts by libyuv, whose blue coefficient for BT.709 saturates at 2.0, not 2.11."""

@@ -7,31 +7,19 @@ send, and what they say when something goes wrong.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
+from tests.chromium import CHROMIUM, FLAGS
 from tests.web.fake_service import BUNDLE, TOKEN, FakeService
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-CHROMIUM = Path(os.environ.get("FARFRAME_TEST_CHROMIUM", "/usr/bin/chromium"))
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    # Names in place of addresses are looked up by multicast, which test machines rarely have.
-    "--disable-features=WebRtcHideLocalIpsWithMdns",
-]
+# Names in place of addresses are looked up by multicast, which test machines rarely have.
+PAGE_FLAGS = [*FLAGS, "--disable-features=WebRtcHideLocalIpsWithMdns"]
 
 
 @pytest.fixture
@@ -46,7 +34,7 @@ async def browser() -> AsyncIterator[Browser]:
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} does not exist; name one with FARFRAME_TEST_CHROMIUM")
     async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=PAGE_FLAGS)
         yield chromium
         await chromium.close()
 

@@ -1,4 +1,4 @@
-"""Levels of detail: for each part, index ranges of fewer and fewer triangles over the same vertices.
+"""Levels of detail: for each part, index ranges of fewer and fewer triangles over its vertices and a few more.
 
 meshoptimizer simplifies (edge collapse by quadrics, Garland and Heckbert 1997, with attributes as in Hoppe 1999); this
 module decides how far, and orders triangles for the vertex cache. A level is made from the one before it, so its error
@@ -7,8 +7,13 @@ bound (single points may be off by one and a half times as much), which is fine 
 
     1. Where neither textures nor colours could be torn: simplify the welded surface, then give each corner the vertex
        there whose normal fits the new triangle best. CAD parts are full of creases, where several vertices meet in each
-       place; kept as seams they hold on to their triangles (on the built-in engine twice as many at one pixel).
+       place; kept as seams they hold on to their triangles (on the built-in engine twice as many at one pixel). Where
+       no vertex fits - a triangle now spans a flat face and the chamfer around it, say - the corner gets a vertex of
+       its own, with the mean normal of the triangles about it up to a crease, weighted by area.
     2. Elsewhere simplify with normals, along seams as meshoptimizer does it.
+
+Lettering, labels and other thin parts that lie on something would sink into it long before they are a pixel off, and a
+whole word missing shows more than anything. They stay in full until they are small as a whole.
 
 The library is called by ctypes directly: the ``meshoptimizer`` package's wrappers copy their arguments, and the one for
 attributes declares no argument types. Foreign calls release the interpreter lock, so parts are spread over threads.
@@ -21,7 +26,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +34,7 @@ from meshoptimizer import _loader
 from numpy.typing import NDArray
 
 from farframe.asset.budget import Progress, no_progress
-from farframe.asset.geometry import face_normals, normalized_rows
+from farframe.asset.geometry import normalized_rows, pack_directions
 from farframe.asset.model import Level, Material, Model, Part
 
 MIN_PART_TRIANGLES = 64
@@ -49,6 +54,32 @@ MAX_RELATIVE_ERROR = 0.25
 NORMAL_WEIGHT = 0.1
 """How much a normal that is off counts against a position that is off (in extents of the part). More keeps shading
 closer and makes the errors, and so the triangles drawn, grow."""
+
+FITTING_COSINE = 0.906
+"""A corner takes a vertex whose normal is within 25 degrees of its triangle's. Fifteen look no better and add half
+as many vertices again."""
+
+CREASE_COSINE = 0.819
+"""Triangles that meet at more than 35 degrees are not shaded as one surface."""
+
+MAX_AROUND = 64
+"""How many vertices, or triangles, of one place are compared with each other."""
+
+SAMPLED_TRIANGLES = 256
+"""How many triangles decide whether a part's normals follow its surface."""
+
+THIN_TRIANGLES = 1_000
+"""Raised lettering and labels have few triangles; thin parts with more (belts, sheet metal) are worth simplifying."""
+
+THIN = 1 / 40
+"""A part is thin if its thickness is below this share of its largest extent."""
+
+THIN_ERROR = 0.1
+"""The error up to which a thin part's level is as good as any, in parts of its thickness: surfaces that lie closely
+over one another stay in order. Single points may be off by several times the error."""
+
+THIN_EXTENT_ERROR = 1 / 16
+"""A thin part's further levels claim no less than this error, in parts of its largest extent."""
 
 _SPARSE = 1 << 1
 _ERROR_ABSOLUTE = 1 << 2
@@ -109,8 +140,15 @@ _generate_vertex_remap = _foreign(
 )
 
 _Indices = NDArray[np.uint32]
-_Made = list[tuple[_Indices, float]]
-"""Level 0 in a better order, then the further levels: indices and absolute errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """``levels``: level 0 in a better order, then the further ones, as indices and absolute errors. ``added``: the
+    vertices that follow the part's own, for these levels."""
+
+    levels: list[tuple[_Indices, float]]
+    added: NDArray[np.void]
 
 
 def build_levels(
@@ -120,10 +158,11 @@ def build_levels(
     max_seconds: float = float("inf"),
     clock: Callable[[], float] = time.monotonic,
 ) -> Model:
-    """A model with the same vertices and, for every part of :data:`MIN_PART_TRIANGLES` or more, levels of detail.
+    """The model with, for every part of :data:`MIN_PART_TRIANGLES` or more, levels of detail.
 
     Level 0 keeps its triangles but not their order. Levels that parts had before are made anew. Errors are in metres of
-    the part's space and rise from level to level. When ``max_seconds`` are over, the parts not reached stay without
+    the part's space and rise from level to level. Each part keeps its vertices; some that only further levels use may
+    follow them. When ``max_seconds`` are over, the parts not reached stay without
     levels and a warning says so: levels only make drawing cheaper.
     """
     report = progress or no_progress
@@ -169,9 +208,11 @@ def _with_levels(model: Model, made: dict[int, _Made]) -> Model:
     first = 0
     for index, part in enumerate(model.parts):
         source = part.levels[0]
-        ranges = made.get(index) or [
-            (model.indices[source.first_index : source.first_index + source.index_count], source.error)
-        ]
+        ranges = (
+            made[index].levels
+            if index in made
+            else [(model.indices[source.first_index : source.first_index + source.index_count], source.error)]
+        )
         levels = []
         for indices, error in ranges:
             chunks.append(indices)
@@ -179,7 +220,19 @@ def _with_levels(model: Model, made: dict[int, _Made]) -> Model:
             first += len(indices)
         parts.append(replace(part, levels=tuple(levels)))
     joined = np.concatenate(chunks) if chunks else np.empty(0, dtype=np.uint32)
-    return replace(model, indices=joined, parts=parts, warnings=list(model.warnings))
+    vertices = model.vertices
+    if any(len(each.added) for each in made.values()):
+        pieces: list[NDArray[np.void]] = []
+        first = 0
+        for index, part in enumerate(parts):
+            pieces.append(model.vertices[part.first_vertex : part.first_vertex + part.vertex_count])
+            if index in made:
+                pieces.append(made[index].added)
+                part.vertex_count += len(made[index].added)
+            part.first_vertex = first
+            first += part.vertex_count
+        vertices = np.concatenate(pieces)
+    return replace(model, vertices=vertices, indices=joined, parts=parts, warnings=list(model.warnings))
 
 
 def _part_levels(model: Model, part: Part, deadline: float, clock: Callable[[], float]) -> _Made:
@@ -187,28 +240,63 @@ def _part_levels(model: Model, part: Part, deadline: float, clock: Callable[[], 
     vertices = model.vertices[part.first_vertex : part.first_vertex + part.vertex_count]
     source = part.levels[0]
     indices = model.indices[source.first_index : source.first_index + source.index_count]
-    simplifier = _Simplifier(vertices, model.materials[part.material])
-    made: _Made = [(_cache_order(indices, part.vertex_count), 0.0)]
+    simplifier = _Simplifier(vertices, model.materials[part.material], indices)
+    chain, errors = [indices], [0.0]
     extent = float(np.max(np.array(part.bounds_max) - np.array(part.bounds_min)))
     if not 0.0 < extent < np.inf:
-        return made
+        return _Made([(_cache_order(indices, part.vertex_count), 0.0)], vertices[:0])
+    thin_error = np.inf
+    if len(indices) <= THIN_TRIANGLES * 3:
+        thickness = _thickness(vertices["position"], indices)
+        if 0.0 < thickness < THIN * extent:
+            thin_error = THIN_ERROR * thickness
     error = 0.0
-    while len(made) < MAX_LEVELS and len(indices) >= MIN_PART_TRIANGLES * 3 and clock() <= deadline:
+    while len(chain) < MAX_LEVELS and len(indices) >= MIN_PART_TRIANGLES * 3 and clock() <= deadline:
         target = max(int(len(indices) * STEP) // 3, MIN_LEVEL_TRIANGLES) * 3
-        simpler, own = simplifier.simplify(indices, target, extent * MAX_RELATIVE_ERROR - error, sparse=len(made) > 1)
+        simpler, own = simplifier.simplify(indices, target, extent * MAX_RELATIVE_ERROR - error, sparse=len(chain) > 1)
         if len(simpler) < 3 or len(simpler) > len(indices) * MIN_GAIN:
             break
+        error += own
+        least = extent * THIN_EXTENT_ERROR if error > thin_error else error
         # Two levels must never claim the same error: the coarser one could then be drawn in place of the finer.
-        error = max(error + own, float(np.nextafter(np.float32(error), np.float32(np.inf))))
+        errors.append(max(error, least, float(np.nextafter(np.float32(errors[-1]), np.float32(np.inf)))))
         indices = simpler
-        made.append((_cache_order(indices, part.vertex_count), error))
-    return made
+        chain.append(indices)
+    drawn, added = simplifier.drawn(chain[1:])
+    vertex_count = part.vertex_count + len(added)
+    ordered = [_cache_order(level, vertex_count) for level in (chain[0], *drawn)]
+    return _Made(list(zip(ordered, errors, strict=True)), added)
+
+
+def _thickness(positions: NDArray[np.float32], indices: _Indices) -> float:
+    """How thick a closed surface is that is much wider than thick, from its volume and area; 0 if it is open."""
+    faces, length = _face_normals(positions, indices)
+    twice_area = float(length.sum())
+    # The area vectors of a closed surface add up to nothing; so its volume is the same from any point.
+    if not 0.0 < twice_area < np.inf or float(np.linalg.norm(faces.sum(axis=0))) > 0.01 * twice_area:
+        return 0.0
+    apex = positions[indices[0]].astype(np.float64)
+    six_volumes = float(np.einsum("ij,ij->", positions[indices[::3]] - apex, faces))
+    return 2 * abs(six_volumes / 6) / (twice_area / 2)
+
+
+def _face_normals(positions: NDArray[np.float32], indices: _Indices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Each triangle's normal, as long as twice its area, and that length. Products of 32-bit numbers neither overflow
+    nor vanish in 64 bits."""
+    x, y, z = positions[indices].astype(np.float64).reshape(-1, 3, 3).transpose(2, 1, 0)
+    faces = np.empty((len(x[0]), 3))
+    (ux, vx), (uy, vy), (uz, vz) = x[1:] - x[0], y[1:] - y[0], z[1:] - z[0]
+    faces[:, 0] = uy * vz - uz * vy
+    faces[:, 1] = uz * vx - ux * vz
+    faces[:, 2] = ux * vy - uy * vx
+    return faces, np.sqrt(np.einsum("ij,ij->i", faces, faces))
 
 
 class _Simplifier:
     """One part's vertices in the form that the library wants."""
 
-    def __init__(self, vertices: NDArray[np.void], material: Material) -> None:
+    def __init__(self, vertices: NDArray[np.void], material: Material, indices: _Indices) -> None:
+        self._vertices = vertices
         self._positions = np.ascontiguousarray(vertices["position"])
         self._normals = np.ascontiguousarray(vertices["normal"][:, :3], dtype=np.float32) * np.float32(1 / 127)
         self._weights = np.full(3, NORMAL_WEIGHT, dtype=np.float32)
@@ -226,9 +314,13 @@ class _Simplifier:
         self._may_weld = not textured and bool((colors == colors[:1]).all())
         self._weld: _Indices | None = None
         self._wedges: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None
+        self._side, self._true_normals = self._normals_and_surface(indices)
 
     def simplify(self, indices: _Indices, target: int, max_error: float, *, sparse: bool) -> tuple[_Indices, float]:
-        """About ``target`` indices (more if ``max_error`` does not allow that) and their distance from ``indices``."""
+        """About ``target`` indices (more if ``max_error`` does not allow that) and their distance from ``indices``.
+
+        They are to go on with; :meth:`drawn` makes them ready to be drawn.
+        """
         if max_error <= 0.0:
             return indices, 0.0
         if not self._may_weld:
@@ -236,6 +328,33 @@ class _Simplifier:
         if self._weld is None:
             self._weld = self._weld_positions()
         return self._welded(indices, target, max_error)
+
+    def drawn(self, levels: list[_Indices]) -> tuple[list[_Indices], NDArray[np.void]]:
+        """What :meth:`simplify` gave, with a vertex for each corner whose normal fits there; and the vertices that had
+        to be added for that, numbered after the part's own."""
+        if self._weld is None or not levels:
+            return levels, self._vertices[:0]
+        # All levels at once: most parts are small, and what each call costs then counts more than what it does.
+        indices, added = self._fitting_wedges(
+            np.concatenate(levels), np.repeat(np.arange(len(levels)), [len(level) for level in levels])
+        )
+        ends = np.cumsum([len(level) for level in levels])
+        return np.split(indices, ends[:-1]), added
+
+    def _normals_and_surface(self, indices: _Indices) -> tuple[float, bool]:
+        """On which side of the part's triangles its normals are (1 or -1), and whether they follow its surface.
+
+        Of some models the triangles face inwards. Of others the normals are made up, all upwards on grass for example:
+        there nothing must be put right.
+        """
+        triangles = indices.reshape(-1, 3)
+        sample = triangles[:: len(triangles) // SAMPLED_TRIANGLES + 1].reshape(-1)
+        faces, length = _face_normals(self._positions, sample)
+        corners = self._normals[sample].reshape(-1, 3, 3)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            fit = np.einsum("tki,ti->t", corners, faces) / (3.0 * length)
+        agreeing, opposed = (int(np.count_nonzero(sign * fit > FITTING_COSINE)) for sign in (1, -1))
+        return -1.0 if opposed > agreeing else 1.0, 2 * max(agreeing, opposed) > int(np.count_nonzero(length))
 
     def _along_seams(self, indices: _Indices, target: int, max_error: float, sparse: bool) -> tuple[_Indices, float]:
         indices = np.ascontiguousarray(indices)
@@ -277,7 +396,7 @@ class _Simplifier:
             _ERROR_ABSOLUTE | _PRUNE | _SPARSE,
             ctypes.byref(error),
         )
-        return self._fitting_wedges(destination[:count]), float(error.value)
+        return destination[:count].copy(), float(error.value)
 
     def _weld_positions(self) -> _Indices:
         """For each vertex the first one in the same place."""
@@ -292,22 +411,62 @@ class _Simplifier:
         self._wedges = (by_place, np.stack([starts[:-1], starts[1:]], axis=1)[remap])
         return first[remap]
 
-    def _fitting_wedges(self, indices: _Indices) -> _Indices:
-        """For each corner the vertex in its place whose normal fits the corner's triangle best."""
+    def _fitting_wedges(self, indices: _Indices, level: NDArray[np.intp]) -> tuple[_Indices, NDArray[np.void]]:
+        """For each corner the vertex in its place whose normal fits the corner's triangle best, or a new one."""
         assert self._wedges is not None
         by_place, ranges = self._wedges
-        faces = np.repeat(normalized_rows(face_normals(self._positions, indices)), 3, axis=0)
+        faces, length = _face_normals(self._positions, indices)
+        faces *= self._side
+        unit = (faces / np.where(length > 0.0, length, 1.0)[:, None]).astype(np.float32)
+        at_corner = np.repeat(unit, 3, axis=0)
         begin, end = ranges[indices].T
-        best = indices.copy()
-        best_fit = np.full(len(indices), -np.inf, dtype=np.float32)
-        for step in range(int((end - begin).max(initial=0))):
+        best = by_place[begin].astype(np.uint32)
+        best_fit = np.einsum("ij,ij->i", self._normals[best], at_corner)
+        for step in range(1, min(int((end - begin).max(initial=0)), MAX_AROUND)):
             open_corners = np.flatnonzero(begin + step < end)
             candidates = by_place[begin[open_corners] + step]
-            fit = np.einsum("ij,ij->i", self._normals[candidates], faces[open_corners])
+            fit = np.einsum("ij,ij->i", self._normals[candidates], at_corner[open_corners])
             better = fit > best_fit[open_corners]
             best[open_corners[better]] = candidates[better]
             best_fit[open_corners[better]] = fit[better]
-        return best
+        misfits = np.flatnonzero((best_fit < FITTING_COSINE) & np.repeat(length > 0.0, 3))
+        if not len(misfits) or not self._true_normals:
+            return best, self._vertices[:0]
+        place = level * len(self._positions) + indices
+        normals = pack_directions(_creased_normals(place, misfits, faces, unit))
+        x, y, z = normals[:, :3].T.astype(np.int64) + 128
+        key = (indices[misfits].astype(np.int64) << 24) + (x << 16) + (y << 8) + z
+        _, first, which = np.unique(key, return_index=True, return_inverse=True)
+        added = self._vertices[indices[misfits[first]]]
+        added["normal"] = normals[first]
+        best[misfits] = which.reshape(-1) + len(self._vertices)
+        return best, added
+
+
+def _creased_normals(
+    place: NDArray[np.intp], corners: NDArray[np.intp], faces: NDArray[np.float64], unit: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """For each of ``corners`` (numbers of corners) the mean normal of the triangles in its place, up to a crease.
+
+    ``place`` says for every corner where it is; three corners in a row are a triangle. ``faces`` are the triangles'
+    normals, as long as twice their area, ``unit`` the same with length 1.
+    """
+    # All pairs of such a corner and a triangle that touches its place.
+    order = np.argsort(place, kind="stable")
+    begin, end = np.searchsorted(place[order], np.stack([place[corners], place[corners] + 1]))
+    # At the tip of a cone of a million triangles all pairs would be too many: each keeps its own normal there.
+    crowded = end - begin > MAX_AROUND
+    rank = np.empty(len(order), dtype=np.intp)
+    rank[order] = np.arange(len(order))
+    begin = np.where(crowded, rank[corners], begin)
+    touching = np.where(crowded, 1, end - begin)
+    pair = np.repeat(np.arange(len(corners)), touching)
+    start = np.repeat(begin - (np.cumsum(touching) - touching), touching)
+    other = order[start + np.arange(len(pair))] // 3
+    smooth = np.einsum("ij,ij->i", unit[other], unit[corners // 3][pair]) > CREASE_COSINE
+    pair, other = pair[smooth], other[smooth]
+    # Weighted by area, a face keeps its shade where slivers adjoin it.
+    return normalized_rows(np.stack([np.bincount(pair, faces[other, axis], len(corners)) for axis in range(3)], axis=1))
 
 
 def _cache_order(indices: _Indices, vertex_count: int) -> _Indices:

@@ -88,7 +88,8 @@ class Level:
 
 @dataclass(slots=True)
 class Part:
-    """Triangles with one material: a glTF primitive. Indices count from ``first_vertex``; all levels share vertices."""
+    """Triangles with one material: a glTF primitive. Indices count from ``first_vertex``; all levels share vertices,
+    but the last of them may be there for coarser levels only, with normals of their own."""
 
     first_vertex: int
     vertex_count: int

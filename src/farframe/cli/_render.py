@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import tempfile
@@ -13,11 +14,14 @@ from farframe.cli._context import CommandError, context, emit, error_console, ru
 from farframe.cli._values import Size, Vector
 
 if TYPE_CHECKING:
-    from farframe.client import Frame, LoadedModel, RemoteRenderingClient, Session
+    from farframe.client import Frame, LoadedModel, RemoteRenderingClient, RuntimeConnection, Session
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 LEASE_MINUTES = 15
 """Longer than a render may take; the session is stopped as soon as the picture is there."""
+
+SHARPEN_SECONDS = 2.0
+"""How long the picture may get sharper before it is taken as it is; the next keep-alive frame comes within a second."""
 
 
 def render(
@@ -112,9 +116,23 @@ async def _frame(
                         middle = tuple((a + b) / 2 for a, b in zip(low, high, strict=True))
                         connection.look_at(eye, target or (middle[0], middle[1], middle[2]), vertical_fov_degrees=fov)
                     drawing = progress.add_task("Drawing", total=None)
-                    frame = await connection.wait_for_still(timeout)
+                    frame = await _sharpest(connection, await connection.wait_for_still(timeout))
                     progress.update(drawing, total=1.0, completed=1.0)
                     return frame, loaded
+
+
+async def _sharpest(connection: RuntimeConnection, still: Frame) -> Frame:
+    """The last of the frames that sharpen the full-quality picture; the server sends a few, then keep-alives."""
+    from farframe.protocol.records import FrameFlags
+
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SHARPEN_SECONDS):
+            async for frame in connection.frames():
+                if FrameFlags.KEEP_ALIVE in frame.flags:
+                    break
+                if frame.is_still and frame.pose_id == still.pose_id:
+                    still = frame
+    return still
 
 
 def _save(frame: Frame, out: Path) -> None:

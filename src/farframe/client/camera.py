@@ -16,12 +16,16 @@ from farframe.protocol.records import MAX_CLIP_METERS, FieldOfView, View
 Vector3 = tuple[float, float, float]
 
 DEFAULT_VERTICAL_FOV_DEGREES = 45.0
-THREE_QUARTER_AZIMUTH_DEGREES = 35.0
-THREE_QUARTER_ELEVATION_DEGREES = 22.0
+THREE_QUARTER_AZIMUTH_DEGREES = 36.0
+THREE_QUARTER_ELEVATION_DEGREES = 20.0
 DEFAULT_NEAR_METERS = 0.05
 DEFAULT_FAR_METERS = 1000.0
-MARGIN = 1.06
-"""How much larger than a fitted model the picture is."""
+MARGIN = 1.12
+"""How much larger than a fitted model the picture is. This, the least distance and the three-quarter view are those of
+the TypeScript client's camera: both give the same picture."""
+
+MIN_FIT_DISTANCE = 1.05
+"""Even a box without width is looked at from outside its sphere: the least distance, in radii."""
 
 NEAREST_FRACTION = 1.0 / 2000.0
 """The near clip distance is never closer than this part of the far one: depth has finite precision."""
@@ -139,11 +143,13 @@ def fit(
     signs = np.array([[i, j, k] for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)], dtype=np.float64)
     rotation = look_rotation(_vector(direction), (0.0, 0.0, 0.0))
     corners = (signs * half) @ rotation
-    # The middle stays in the middle, although perspective makes the near corners reach further: few models fill their
-    # near corners, and what is looked at sits better in the picture than the tightest fit of its box does.
+    # A corner lies on the edge of the picture where its offset is the tangent times its depth. The middle stays in the
+    # middle, although perspective makes the near corners reach further: few models fill their near corners, and what
+    # is looked at sits better in the picture, and turns better, than the tightest fit of its box does.
     tangent = math.tan(math.radians(vertical_fov_degrees) / 2) / MARGIN
     needed = corners[:, 2] + np.maximum(np.abs(corners[:, 0]) / (tangent * aspect), np.abs(corners[:, 1]) / tangent)
-    return _vector(center + direction * float(needed.max())), _vector(center)
+    distance = max(float(needed.max()), MIN_FIT_DISTANCE * float(np.linalg.norm(half)))
+    return _vector(center + direction * distance), _vector(center)
 
 
 def union(boxes: list[Bounds]) -> Bounds | None:

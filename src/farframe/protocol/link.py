@@ -38,6 +38,8 @@ class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What reading one model may cost."""
 
     max_memory_bytes: int = 8 * 1024**3
+    max_scene_bytes: int = 16 * 1024**3
+    """What all models of a scene may hold together once they are loaded."""
     max_seconds: float = 600.0
     max_texture_pixels: int = 16_384 * 16_384
     max_total_texture_pixels: int = 512 * 1024**2

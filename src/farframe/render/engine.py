@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -136,7 +136,7 @@ class Engine:
         """FP32 operations per second, in 10^12, of a short compute kernel of fused multiply-adds; measured anew."""
         return flops.measure_teraflops(self._device, self.pipelines)
 
-    def upload_steps(self, model: Model) -> Iterator[float | ModelResource]:
+    def upload_steps(self, model: Model) -> Generator[float | ModelResource, None, None]:
         """Upload in steps of a few milliseconds each: yields the share done, at last the resource itself.
 
         Frames may be drawn between steps. Closing the iterator early frees what was uploaded. Raises

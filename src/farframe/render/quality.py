@@ -1,20 +1,20 @@
 """How well the next frame may be drawn: pure logic, no GPU, no clock of its own.
 
 A GPU draws everything always. A CPU draws the still picture in full, and in motion gives up what is missed least
-until frames take no longer than the target: first multisampling, then detail of parts that is smaller than a pixel
-or two, at last resolution. The rungs of that ladder:
+until frames take no longer than the target: first multisampling, then detail of parts that is smaller than a pixel,
+then resolution, at last both. The rungs of that ladder:
 
     rung   samples   pixel_error   scale
     0      4         0             1
     1      1         0             1
     2      1         0.5           1
     3      1         1             1
-    4      1         1.5           1
-    5, 6   1         1.5           0.85, 0.7
-    7, 8   1         2             0.6, 0.5
+    4 - 6  1         1             0.85, 0.7, 0.6
+    7      1         1.5           0.5
+    8      1         2             0.5
 
-Errors are in drawn pixels. At 2 of them thin raised lettering begins to sink into what it stands on, which shows more
-than a smaller picture does: so that much comes last.
+Errors are in drawn pixels, so parts get coarser with the resolution. Beyond an error of one pixel a smaller picture
+costs less than coarser parts do and is closer to the full one: docs/rendering.md has the figures.
 
 The governor steps down as soon as a smoothed frame time is over the target, and by as many rungs as it is over; it
 steps up one rung only when frames have been well under the target for a while, and waits longer each time that this
@@ -31,10 +31,10 @@ LADDER: tuple[Quality, ...] = (
     Quality(samples=1, scale=1.0, pixel_error=0.0),
     Quality(samples=1, scale=1.0, pixel_error=0.5),
     Quality(samples=1, scale=1.0, pixel_error=1.0),
-    Quality(samples=1, scale=1.0, pixel_error=1.5),
-    Quality(samples=1, scale=0.85, pixel_error=1.5),
-    Quality(samples=1, scale=0.7, pixel_error=1.5),
-    Quality(samples=1, scale=0.6, pixel_error=2.0),
+    Quality(samples=1, scale=0.85, pixel_error=1.0),
+    Quality(samples=1, scale=0.7, pixel_error=1.0),
+    Quality(samples=1, scale=0.6, pixel_error=1.0),
+    Quality(samples=1, scale=0.5, pixel_error=1.5),
     Quality(samples=1, scale=0.5, pixel_error=2.0),
 )
 """From the best to the least; see the table above."""

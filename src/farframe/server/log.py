@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import Callable, MutableMapping
 from typing import Any
@@ -11,27 +10,14 @@ from typing import Any
 import msgspec
 import structlog
 
+from farframe.auth.masking import mask_secrets
+
 KEPT_LINES = 200
 """As many as the inspector of Azure Remote Rendering showed."""
 
 LogEvent = dict[str, Any]
 
-_SECRETS = re.compile(
-    r"(sig|token|key|secret|password|code)=[^&\s\"']+|eyJ[\w-]{10,}\.[\w-]+\.[\w-]+|Bearer\s+\S+", re.I
-)
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-
-
-def mask(text: str) -> str:
-    """``text`` with signatures, tokens and keys replaced."""
-    return _SECRETS.sub(lambda match: f"{match.group(1)}=***" if match.group(1) else "***", text)
-
-
-def _mask_event(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name, value in event.items():
-        if isinstance(value, str):
-            event[name] = mask(value)
-    return event
 
 
 def configure(level: str, tell: Callable[[LogEvent], None], **context: str) -> None:
@@ -46,7 +32,7 @@ def configure(level: str, tell: Callable[[LogEvent], None], **context: str) -> N
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        _mask_event,
+        mask_secrets,
         tee,
     ]
     structlog.configure(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +37,10 @@ STAGES = {
     "uploading": ("upload", 0.85, 1.0),
 }
 """The steps of a load: their name in the protocol, and which share of the whole each takes."""
+
+
+MAX_CONCURRENT_LOADS = 2
+"""One is fetched while another is read; more would only fill the disk."""
 
 
 class _Stages:
@@ -97,49 +100,55 @@ class ModelStore:
         self._frames = frames
         self._loader = loader
         self.encoder_name = encoder_name
+        self._loads = asyncio.Semaphore(MAX_CONCURRENT_LOADS)
 
     async def load(self, uri: str, assignment: Assign, progress: Progress) -> LoadedModel:
         """Load a model into the renderer's scene, whole or not at all. Raises :class:`FarframeError`."""
 
-        staged = _Stages(progress)
+        async with self._loads:
+            return await self._load(uri, assignment, _Stages(progress))
+
+    async def _load(self, uri: str, assignment: Assign, staged: Progress) -> LoadedModel:
         model = await self._read(uri, assignment, staged)
-        steps = await self._frames.run(lambda engine: engine.upload_steps(model))
-        resource: ModelResource | None = None
+        await self._check_room(model)
+        stopped = asyncio.Event()
+        upload = asyncio.create_task(self._upload(model, staged, stopped))
         try:
-            # A few milliseconds at a time, so that frames are drawn in between.
-            while resource is None:
-                step = await asyncio.shield(self._step(steps))
-                if isinstance(step, float):
-                    staged("uploading", step)
-                else:
-                    resource = step
-            loaded = await self._place(model, resource)
-        except BaseException:
-            await asyncio.shield(self._give_up(steps, resource))
+            loaded = await asyncio.shield(upload)
+        except asyncio.CancelledError:
+            # What the render thread is doing cannot be broken off; let it come to the next step, and undo it.
+            stopped.set()
+            await asyncio.wait([upload])
+            if upload.exception() is None and (finished := upload.result()) is not None:
+                await self.remove([finished])
             raise
+        assert loaded is not None
         staged("uploading", 1.0)
         return loaded
 
-    def _step(self, steps: Iterator[float | ModelResource]) -> asyncio.Task[float | ModelResource]:
-        async def step() -> float | ModelResource:
-            return await self._frames.run(lambda engine: next(steps))
+    async def _check_room(self, model: Model) -> None:
+        """Refuse a model that does not fit beside those that are loaded."""
+        textures = sum(texture.pixels.nbytes for texture in model.textures)
+        size = model.vertices.nbytes + model.indices.nbytes + textures * 4 // 3  # with mipmaps
+        held = await self._frames.run(lambda engine: engine.model_bytes)
+        limit = self._config.load.max_scene_bytes
+        if held + size > limit:
+            raise FarframeError(
+                Result.EXCEEDS_MEMORY_LIMIT,
+                f"The model needs {size:,} bytes, and the scene already holds {held:,} of the {limit:,} it may.",
+                next_step="Unload a model first, or load a smaller one.",
+            )
 
-        return asyncio.create_task(step())
-
-    def _give_up(self, steps: Iterator[float | ModelResource], resource: ModelResource | None) -> asyncio.Task[None]:
-        """Free what a load that failed or was cancelled has uploaded so far."""
-
-        def work(engine: Engine) -> None:
-            if resource is not None:
-                engine.release(resource)
-            elif isinstance(steps, Generator):
-                steps.close()
-
-        async def give_up() -> None:
-            with contextlib.suppress(RuntimeError):  # the frame loop has ended, and the engine with it
-                await self._frames.run(work)
-
-        return asyncio.create_task(give_up())
+    async def _upload(self, model: Model, staged: Progress, stopped: asyncio.Event) -> LoadedModel | None:
+        """Upload a few milliseconds at a time, so that frames are drawn in between. ``None`` when it was stopped."""
+        steps = await self._frames.run(lambda engine: engine.upload_steps(model))
+        while not stopped.is_set():
+            step = await self._frames.run(lambda engine: next(steps))
+            if not isinstance(step, float):
+                return await self._place(model, step)
+            staged("uploading", step)
+        await self._frames.run(lambda engine: steps.close())
+        return None
 
     async def _place(self, model: Model, resource: ModelResource) -> LoadedModel:
         handle = await self._frames.run(lambda engine: self._frames.scene.add(resource, np.eye(4)))

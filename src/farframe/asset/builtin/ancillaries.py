@@ -30,8 +30,8 @@ def _oil_filter(engine: Assembly, group: int) -> None:
     flutes = extrude(gear_outline(14, 33.0, 34.6, 0.3, 0.22), 70.0, 88.0, bevel=3.0)
     end = lathe([(0, 86), (30, 86), (29, 90), (13, 92), (12, 89), (0, 89)], 36)
     engine.add("Can", group, (join([lathe([*can, (0, 79)], 52), flutes, end]), "Black enamel"))
-    engine.add("Label", group, (ring(37.9, 36.0, 34.0, 56.0, 52, "y", 0.2), "Red enamel"))
-    engine.add("Label line", group, (ring(38.1, 36.0, 29.0, 31.5, 52, "y", 0.2), "White print"))
+    engine.add("Label", group, (ring(38.5, 36.0, 34.0, 56.0, 52, "y", 0.2), "Red enamel"))
+    engine.add("Label line", group, (ring(38.7, 36.0, 29.0, 31.5, 52, "y", 0.2), "White print"))
 
 
 def _dipstick(engine: Assembly, group: int) -> None:

@@ -1,0 +1,78 @@
+"""What README, docs and examples show in Python, run as it stands there."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from farframe.client import RemoteRenderingClient
+from tests.end_to_end.harness import RunningService, spread
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+SHOWN = [
+    pytest.param(block, id=f"{path.relative_to(ROOT).as_posix()}:{number}")
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", path.read_text(), re.M | re.S))
+]
+
+
+@pytest.fixture(autouse=True)
+def default_connection(service: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examples name no connection file: theirs is the default one."""
+    monkeypatch.setenv("FARFRAME_CONNECTION", str(service.connection_path))
+
+
+async def live_sessions(service: RunningService) -> set[str]:
+    async with RemoteRenderingClient.from_connection_file(service.connection_path) as client:
+        return {session.id async for session in client.list_sessions()}
+
+
+@pytest.mark.parametrize("source", SHOWN)
+def test_python_in_the_documents_runs(service: RunningService, source: str) -> None:
+    before = asyncio.run(live_sessions(service))
+    code = compile(source, "example", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    names: dict[str, object] = {"__name__": "__main__"}
+    if code.co_flags & inspect.CO_COROUTINE:
+        asyncio.run(eval(code, names))
+        # Its last line says what the frame is.
+        frame = names["frame"]
+        assert frame.image.shape == (720, 1280, 3)
+        assert frame.is_still
+        assert spread(frame.image) > 15
+    else:
+        exec(code, names)
+    assert asyncio.run(live_sessions(service)) == before
+
+
+def test_the_example_that_saves_a_picture(tmp_path: Path) -> None:
+    out = tmp_path / "engine.png"
+    words = [sys.executable, ROOT / "examples" / "render_picture.py"]
+    done = subprocess.run(
+        [*words, "builtin://Engine", out], check=False, capture_output=True, text=True, timeout=120, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "upload: 100%" in done.stdout
+    assert f"{out}: " in done.stdout
+    with Image.open(out) as picture:
+        assert picture.size == (1280, 720)
+    assert subprocess.run(words, check=False, capture_output=True, timeout=60).returncode == 1
+
+
+async def test_the_example_that_flies_around(capsys: pytest.CaptureFixture[str]) -> None:
+    names = runpy.run_path(str(ROOT / "examples" / "orbit.py"))
+    names["main"].__globals__["SECONDS"] = 4.0
+    await names["main"]("builtin://Engine")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    assert all(re.match(r"\d+ frames/s, pose to picture \d+ ms: draw [\d.]+, encode [\d.]+, ", line) for line in lines)
