@@ -79,8 +79,8 @@ def command_lines(text: str) -> Iterator[list[str]]:
     lines = [line for block in blocks(text, "sh", "console") for line in block.splitlines()]
     lines += [line for line in text.splitlines() if line.startswith("    farframe ")]
     for line in lines:
-        line = line.partition(" > ")[0]  # where the shell sends the output is no word of the command's
-        words = shlex.split(re.split(r" {3,}\S", line.strip().removeprefix("$ "))[0], comments=True)
+        command = line.partition(" > ")[0]  # where the shell sends the output is no word of the command's
+        words = shlex.split(re.split(r" {3,}\S", command.strip().removeprefix("$ "))[0], comments=True)
         if words[:1] == ["farframe"] and not any("[" in word for word in words):
             yield [{"MINUTES": "30"}.get(word, word) for word in words[1:]]
 
