@@ -45,11 +45,11 @@ def test_python_in_the_documents_runs(service: RunningService, source: str) -> N
     names: dict[str, object] = {"__name__": "__main__"}
     if code.co_flags & inspect.CO_COROUTINE:
         asyncio.run(eval(code, names))
-        # Its last line says what the frame is.
-        frame = names["frame"]
-        assert frame.image.shape == (720, 1280, 3)
-        assert frame.is_still
-        assert spread(frame.image) > 15
+        assert names.keys() & {"frame", "shared"}, "an example has a result"
+        if frame := names.get("frame"):  # its last line says what that is
+            assert frame.image.shape == (720, 1280, 3)
+            assert frame.is_still
+            assert spread(frame.image) > 15
     else:
         exec(code, names)
     assert asyncio.run(live_sessions(service)) == before
