@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from farframe.auth.masking import one_line
 from farframe.auth.secrets import hash_account_key, new_operator_token
 from farframe.auth.tokens import Role
 from farframe.service.audit import MAX_STRANGERS_A_MINUTE
-from farframe.service.logs import configure_logging, one_line
+from farframe.service.logs import configure_logging
 from farframe.store.audit import AuditEntry
 from farframe.store.store import Store
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from farframe.auth.masking import mask_secrets, mask_text
 from farframe.service.config import CONFIG_KEYS, ConfigError, ServiceConfig, environment_name, load_config
-from farframe.service.logs import mask_secrets, mask_text
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 

@@ -19,10 +19,10 @@ from collections.abc import Sequence
 import structlog
 from litestar.types import HTTPScope
 
+from farframe.auth.masking import one_line
 from farframe.service.access import Credentials, credentials_of
 from farframe.service.clock import Clock
 from farframe.service.frontier import decode_segment
-from farframe.service.logs import one_line
 from farframe.store.audit import AuditEntry, AuditStore
 from farframe.wire.ids import normalize_account_id
 
