@@ -248,11 +248,6 @@ class FrameLoop:
                 self._stream.keyframe_wanted = True
                 self._wake.notify()
 
-    def poke(self) -> None:
-        """The scene changed outside a job's normal course; look again."""
-        with self._lock:
-            self._wake.notify()
-
     async def stop(self) -> None:
         """End both threads and the engine."""
         self.close()
