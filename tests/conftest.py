@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgresql import PostgresServer
+# Assertions in shared code explain themselves like those in tests.
+pytest.register_assert_rewrite("tests.faults.harness")
+
+from tests.postgresql import PostgresServer  # noqa: E402
 
 
 @pytest.fixture(scope="session")

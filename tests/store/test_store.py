@@ -156,6 +156,20 @@ async def test_of_changes_that_race_exactly_one_ends_the_session(store: Store) -
         assert await status(store, key) == expected
 
 
+async def test_an_end_is_never_before_the_ready_that_won(store: Store) -> None:
+    # The caller of stop read the clock at 9, and then waited for the transaction that wrote Ready at 10.
+    for key in ("stopped", "failed"):
+        await add(store, key)
+        await store.sessions.mark_ready(key, SERVER, 10)
+    assert await store.sessions.mark_stopped("stopped", 9)
+    assert await store.sessions.mark_error("failed", "Code", "Message.", 9)
+    for key in ("stopped", "failed"):
+        row = await store.sessions.by_key(key)
+        assert row is not None and (row.ready_at, row.ended_at) == (10, 10)
+    records = [record async for batch in store.usage.records(None, 0, 100) for record in batch]
+    assert [(record.started_at, record.ended_at) for record in records] == [(10, 10)] * 2
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.sampled_from(CHANGES), max_size=8))
 def test_a_final_status_stays(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:

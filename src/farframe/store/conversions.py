@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, func, insert, select, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, and_, case, func, insert, literal, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from farframe.store.database import Database
@@ -139,12 +139,19 @@ class ConversionStore:
     async def mark_succeeded(self, key: str, output_uri: str, bytes_read: int, now: int) -> bool:
         """Running to Succeeded. False if it is not in Running."""
         return await self._change(
-            key, (RUNNING,), status=SUCCEEDED, ended_at=now, output_uri=output_uri, bytes_read=bytes_read
+            key,
+            (RUNNING,),
+            status=SUCCEEDED,
+            ended_at=_not_before_start(now),
+            output_uri=output_uri,
+            bytes_read=bytes_read,
         )
 
     async def mark_failed(self, key: str, code: str, message: str, now: int) -> bool:
         """NotStarted or Running to Failed. False if it has ended already."""
-        return await self._change(key, UNFINISHED, status=FAILED, ended_at=now, error_code=code, error_message=message)
+        return await self._change(
+            key, UNFINISHED, status=FAILED, ended_at=_not_before_start(now), error_code=code, error_message=message
+        )
 
     async def _change(self, key: str, expected: Sequence[str], **values: object) -> bool:
         async with self._database.write() as connection:
@@ -159,6 +166,11 @@ class ConversionStore:
 
 def _named(account_id: str, conversion_id: str) -> ColumnElement[bool]:
     return and_(conversions.c.account_id == account_id, conversions.c.id == conversion_id)
+
+
+def _not_before_start(now: int) -> ColumnElement[int]:
+    """``now``, or the start if that is later: see the same of sessions."""
+    return case((conversions.c.started_at > now, conversions.c.started_at), else_=literal(now, BigInteger))
 
 
 def _row(row: object) -> ConversionRow:

@@ -12,7 +12,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, cast, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.exc import IntegrityError
 
@@ -247,12 +260,12 @@ class SessionStore:
 
     async def mark_stopped(self, key: str, now: int) -> bool:
         """Starting or Ready to Stopped. False if the session has ended already."""
-        return await self._change(key, ACTIVE, status=STOPPED, ended_at=now)
+        return await self._change(key, ACTIVE, status=STOPPED, ended_at=_not_before_ready(now))
 
     async def mark_error(self, key: str, code: str, message: str, now: int, *, owner: str | None = None) -> bool:
         """Starting or Ready to Error. False if the session has ended already, or is not that replica's."""
         return await self._change(
-            key, ACTIVE, owner, status=ERROR, ended_at=now, error_code=code, error_message=message
+            key, ACTIVE, owner, status=ERROR, ended_at=_not_before_ready(now), error_code=code, error_message=message
         )
 
     async def expire_due(self, now: int) -> list[SessionRow]:
@@ -352,6 +365,12 @@ _BY_NAME = Lookup(
 
 def _named(account_id: str, session_id: str) -> ColumnElement[bool]:
     return and_(sessions.c.account_id == account_id, sessions.c.id == session_id)
+
+
+def _not_before_ready(now: int) -> ColumnElement[int]:
+    """``now``, or the moment of ``Ready`` if that is later: the caller looked at the clock before it waited for the
+    row, which another one made ready meanwhile; and a machine's clock can be set back."""
+    return case((sessions.c.ready_at > now, sessions.c.ready_at), else_=literal(now, BigInteger))
 
 
 def _row(row: object) -> SessionRow:

@@ -71,8 +71,6 @@ async def record_sessions(connection: AsyncConnection, keys: Sequence[str], regi
     # Without the lease's end as a limit, a service that was down would bill for its own absence.
     over_lease = and_(sessions.c.expires_at.is_not(None), sessions.c.expires_at < sessions.c.ended_at)
     end = case((over_lease, sessions.c.expires_at), else_=sessions.c.ended_at)
-    # The machine's clock may have been set back meanwhile.
-    end = case((end < sessions.c.ready_at, sessions.c.ready_at), else_=end)
     for first in range(0, len(keys), _BATCH):
         facts = select(
             sessions.c.key,
@@ -94,9 +92,6 @@ async def record_sessions(connection: AsyncConnection, keys: Sequence[str], regi
 
 async def record_conversion(connection: AsyncConnection, key: str, region: str) -> None:
     """Write the record of a conversion that the open transaction has just ended. One that never ran gets none."""
-    end = case(
-        (conversions.c.ended_at < conversions.c.started_at, conversions.c.started_at), else_=conversions.c.ended_at
-    )
     facts = select(
         conversions.c.key,
         literal(CONVERSION),
@@ -105,7 +100,7 @@ async def record_conversion(connection: AsyncConnection, key: str, region: str) 
         literal(""),
         literal(region),
         conversions.c.started_at,
-        end,
+        conversions.c.ended_at,
         func.coalesce(conversions.c.bytes_read, 0),
     ).where(conversions.c.key == key, conversions.c.started_at.is_not(None), conversions.c.ended_at.is_not(None))
     await connection.execute(insert(usage_records).from_select(_RECORD_COLUMNS, facts))
