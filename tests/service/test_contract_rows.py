@@ -68,7 +68,7 @@ async def test_a_whole_session_as_the_scripts_send_it(world: Any) -> None:
 
 @pytest.mark.parametrize("nothing", ["", None])
 async def test_what_the_scripts_leave_open_is_null_or_empty(make_world: Any, nothing: str | None) -> None:
-    async with make_world(linked_storage=("acct",), conversion_queue=HeldQueue()) as world:
+    async with make_world(linked_storage=("acct.blob.example.net",), conversion_queue=HeldQueue()) as world:
         content = body(
             in_storageContainerReadListSas=nothing,
             out_storageContainerWriteSas=nothing,

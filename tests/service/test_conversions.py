@@ -183,16 +183,36 @@ async def test_optional_members_may_be_absent_null_or_empty(held: Any) -> None:
 
 async def test_without_a_signature_storage_must_be_linked(make_world: Any) -> None:
     other = "11111111-2222-4333-8444-555555555555"
-    async with make_world(linked_storage=("linked", f"{other}/theirs"), conversion_queue=HeldQueue()) as world:
+    linked = ("linked", f"{other}/theirs", "store.example.net", "own.example.net:9000")
+    async with make_world(linked_storage=linked, conversion_queue=HeldQueue()) as world:
         for name, content in {
             "both": body(**NO_SAS),
             "input": body(in_storageContainerReadListSas=None),
             "output": body(out_storageContainerWriteSas=...),
             "theirs": body(
                 **NO_SAS,
-                in_storageContainerUri="https://theirs.blob.example.net/a",
-                out_storageContainerUri="https://theirs.blob.example.net/b",
+                in_storageContainerUri="https://theirs.blob.core.windows.net/a",
+                out_storageContainerUri="https://theirs.blob.core.windows.net/b",
             ),
+            # Hosts that only look like a linked one.
+            **{
+                f"like{number}": body(
+                    **NO_SAS,
+                    in_storageContainerUri=f"{host}/a",
+                    out_storageContainerUri="https://linked.blob.core.windows.net/b",
+                )
+                for number, host in enumerate(
+                    (
+                        "https://linked.evil.example",
+                        "https://linked.blob.core.windows.net.evil.example",
+                        "https://linked.blob.core.windows.net:9000",
+                        "https://linked",
+                        "https://a.store.example.net",
+                        "https://store.example.net.evil.example",
+                        "https://own.example.net",
+                    )
+                )
+            },
         }.items():
             refused = await put(world, name, content)
             assert refused.status_code == 403
@@ -205,10 +225,16 @@ async def test_without_a_signature_storage_must_be_linked(make_world: Any) -> No
         assert (await get(world)).json() == {"conversions": [], "@nextLink": None}
         ours = body(
             **NO_SAS,
-            in_storageContainerUri="https://Linked.blob.example.net/a",
-            out_storageContainerUri="https://linked.blob.example.net/b",
+            in_storageContainerUri="https://Linked.Blob.core.windows.net/a",
+            out_storageContainerUri="https://linked.blob.core.windows.net:443/b",
         )
         assert (await put(world, "ours", ours)).status_code == 201
+        own = body(
+            **NO_SAS,
+            in_storageContainerUri="https://store.example.net/a",
+            out_storageContainerUri="https://own.example.net:9000/b",
+        )
+        assert (await put(world, "own", own)).status_code == 201
 
 
 BAD_BODIES = [

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from farframe.auth.secrets import hash_account_key
 from farframe.service.clock import ManualClock
 from farframe.service.quotas import CONVERSIONS, SESSION_MINUTES, SESSIONS_STANDARD, STORED_BYTES, month_begin
 from farframe.service.rates import MAX_BUCKETS, RateLimits
@@ -163,6 +164,46 @@ async def test_too_many_requests(make_world: Any) -> None:
         limited = await world.http.get(uploads, headers=world.headers)
         assert (limited.status_code, limited.headers["retry-after"]) == (429, "60")
         assert limited.json()["error"]["code"] == "TooManyRequests"
+
+
+async def test_wrong_keys_wait_by_address_and_right_ones_do_not(make_world: Any) -> None:
+    async with make_world(rate_limits={"refused": 3}) as world:
+        path = f"/Accounts/{world.account}/token"
+        wrong = {"Authorization": f"Bearer {world.account}:wrong"}
+        assert [(await world.http.get(path, headers=wrong)).status_code for _ in range(4)] == [401, 401, 401, 429]
+        limited = await world.http.get(path, headers=wrong)
+        assert (limited.headers["retry-after"], limited.content) == ("20", b"")
+        right = {"Authorization": f"Bearer {world.account}:{world.key}"}
+        assert (await world.http.get(path, headers=right)).status_code == 200, "others behind the address go on"
+        operator = await world.http.get("/operator/accounts", headers={"Authorization": "Bearer ffo_guessed"})
+        assert (operator.status_code, operator.headers["retry-after"]) == (429, "20")
+        assert operator.json()["error"]["code"] == "TooManyRequests"
+        world.clock.advance(seconds=20)
+        assert (await world.http.get(path, headers=wrong)).status_code == 401
+
+
+async def test_operators_are_limited_each_on_their_own(make_world: Any) -> None:
+    async with make_world(rate_limits={"operator": 2}) as world:
+        first, second = ({"Authorization": f"Bearer ffo_{name}"} for name in ("first", "second"))
+        for name in ("first", "second"):
+            await world.store.operators.set_token(name, hash_account_key(f"ffo_{name}"), 1)
+        for path in ("accounts", "audit"):
+            assert (await world.http.get(f"/operator/{path}", headers=first)).status_code == 200
+        for path in ("accounts", "audit", "prices", "usage", f"accounts/{world.account}/quotas"):
+            limited = await world.http.get(f"/operator/{path}", headers=first)
+            assert (limited.status_code, limited.headers["retry-after"]) == (429, "30"), path
+        assert (await world.http.get("/operator/accounts", headers=second)).status_code == 200
+
+
+async def test_what_is_public_is_limited_by_address(make_world: Any) -> None:
+    async with make_world(rate_limits={"public": 5}) as world:
+        for path in ("/regions", "/latency", "/latency?bytes=9", "/openapi.json", "/.well-known/jwks.json"):
+            assert (await world.http.get(path)).status_code in (200, 204), path
+        for path in ("/regions", "/latency", "/latency?bytes=9", "/openapi.json", "/.well-known/jwks.json", "/docs"):
+            limited = await world.http.get(path)
+            assert (limited.status_code, limited.headers["retry-after"]) == (429, "12"), path
+        assert (await world.http.get("/health/live")).status_code == 200, "probes are not counted"
+        assert (await world.call("GET")).status_code == 200
 
 
 async def test_strangers_are_not_counted(make_world: Any) -> None:

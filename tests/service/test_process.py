@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from farframe.auth.secrets import account_key_matches
 from farframe.service.clock import ManualClock
 from farframe.service.identity import DataFolderLock, StartError, ensure_account, read_connection_file
 from farframe.store.store import Store
@@ -202,3 +203,36 @@ def test_the_lock_is_free_again(tmp_path: Path) -> None:
         DataFolderLock(tmp_path)
     lock.release()
     DataFolderLock(tmp_path).release()
+
+
+@pytest.mark.slow
+async def test_a_further_service_leaves_the_keys_of_a_shared_database_alone(postgres_url: str, tmp_path: Path) -> None:
+    clock = ManualClock()
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    store = await Store.open(postgres_url)
+    try:
+        account, key = await ensure_account(store, first, clock)
+        other, _ = await ensure_account(store, second, clock)
+        assert other != account
+        # Not even with a connection file of some other installation in its folder.
+        (second / "connection.json").write_text(
+            json.dumps(
+                {
+                    "endpoint": "https://localhost:1",
+                    "stsEndpoint": "https://localhost:1",
+                    "httpUrl": "",
+                    "consoleUrl": "",
+                    "accountId": "11111111-2222-4333-8444-555555555555",
+                    "accountKey": "of another installation",
+                    "accountDomain": "",
+                    "caBundle": "",
+                    "region": "",
+                }
+            )
+        )
+        assert (await ensure_account(store, second, clock))[0] not in (account, other)
+        assert [account_key_matches(key, kept) for kept in await store.accounts.key_hashes(account)] == [True]
+    finally:
+        await store.close()

@@ -80,10 +80,17 @@ class Access:
     """Checks callers. Authentication comes before validation: strangers learn nothing about what exists."""
 
     def __init__(
-        self, verifier: TokenVerifier, limits: RateLimits, revocations: Revocations, operators: OperatorStore
+        self,
+        verifier: TokenVerifier,
+        limits: RateLimits,
+        revocations: Revocations,
+        operators: OperatorStore,
+        strangers: RateLimits | None = None,
     ) -> None:
+        """``strangers`` counts callers by address, apart from ``limits``, whose accounts they must not push out."""
         self._verifier = verifier
         self._limits = limits
+        self._strangers = strangers or limits
         self._revocations = revocations
         self._operators = operators
 
@@ -112,9 +119,35 @@ class Access:
                 if account_key_matches(token, kept):
                     found = name
         if found is None:
+            self.refused(request, body=True)
             raise Unauthenticated("This is for operators: send the operatorToken of operator.json as a bearer token.")
         credentials_of(request.scope).operator = found
+        wait = self._limits.take(found, "operator")
+        if wait:
+            raise TooManyRequests(
+                f"This operator calls the service too often. Try again in {wait} s.", retry_after_seconds=wait
+            )
         return found
+
+    def public(self, request: AnyRequest) -> None:
+        """Count a call of a route that asks for no credential. Raises :class:`TooManyRequests`."""
+        self._stranger(request, "public", body=True)
+
+    def refused(self, request: AnyRequest, *, body: bool = False) -> None:
+        """Count a wrong credential; a right one from the same address is not held up by it. Raises
+        :class:`RateLimited`, or :class:`TooManyRequests` where the answer is to have a ``body``.
+        """
+        self._stranger(request, "refused", body=body)
+
+    def _stranger(self, request: AnyRequest, operation: str, *, body: bool) -> None:
+        client = request.scope.get("client")
+        wait = self._strangers.take(client[0] if client else "", operation)
+        if wait and body:
+            raise TooManyRequests(
+                f"Too many such calls come from your address. Try again in {wait} s.", retry_after_seconds=wait
+            )
+        if wait:
+            raise RateLimited(retry_after_seconds=wait)
 
     def contract(
         self,

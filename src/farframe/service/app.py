@@ -74,6 +74,7 @@ class Service:
         self.issuer = TokenIssuer(signing_keys[0], config.token_issuer, lambda: seconds(self.clock))
         verifier = TokenVerifier(export_jwks(signing_keys), config.token_issuer, lambda: seconds(self.clock))
         self.limits = RateLimits(config.rate_limits, self.clock)
+        strangers = RateLimits(config.rate_limits, self.clock)
         self.quotas = Quotas(config, store.quotas)
         self.keyring = Keyring(
             store.signing_keys,
@@ -84,7 +85,7 @@ class Service:
             keys=signing_keys,
         )
         self.revocations = Revocations(store.accounts, self.clock, lambda: self.keyring.jwks)
-        self.access = Access(verifier, self.limits, self.revocations, store.operators)
+        self.access = Access(verifier, self.limits, self.revocations, store.operators, strangers)
         self.audit = Audit(store.audit, self.clock)
         self.scheduler = Scheduler(self.clock)
         uploads_folder = config.data_path / UPLOADS_FOLDER
@@ -132,7 +133,7 @@ class Service:
         self._relay_client = relay_client(ca_file, relay_transport, RELAY_TIMEOUT_SECONDS)
         exchange = OidcExchange(config.oidc, lambda: seconds(self.clock)) if config.oidc else None
         handlers = [
-            *token_routes(store.accounts, self.issuer, self.limits, exchange),
+            *token_routes(self.access, store.accounts, self.issuer, self.limits, exchange),
             *session_routes(self.access, self.sessions, self.addresses),
             *conversion_routes(self.access, self.conversions, self.addresses),
             *upload_routes(self.access, self.uploads, self.addresses, self.scheduler.wake),
@@ -141,10 +142,10 @@ class Service:
             *usage_routes(self.access, self.metering),
             *operator_routes(self.access, self.accounts, store.audit, self.addresses),
             *operator_usage_routes(self.access.operator, self.metering, OPERATOR_PREFIX),
-            *key_routes(self.keyring),
+            *key_routes(self.access, self.keyring),
             *health_routes(self.health),
-            *region_routes(config.region, config.regions, self.addresses),
-            *description_routes(PAGE_HEADERS),
+            *region_routes(self.access, config.region, config.regions, self.addresses, config.region_ca_files),
+            *description_routes(self.access, PAGE_HEADERS),
             *quota_routes(self.access, self.quotas, self.accounts),
             *web_routes(bundle or WebBundle()),
         ]

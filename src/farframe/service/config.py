@@ -87,6 +87,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     account_domain: str = ""
     region: str = "local"
     regions: dict[str, str] = msgspec.field(default_factory=dict)
+    region_ca_files: dict[str, str] = msgspec.field(default_factory=dict)
     tls_certificate_file: str = ""
     tls_key_file: str = ""
     tls_ca_file: str = ""
@@ -283,8 +284,12 @@ def _check(config: ServiceConfig) -> None:
     _require(not unknown, "rate_limits", f"holds {', '.join(unknown)}; there are {', '.join(RATE_OPERATIONS)}")
     _require(all(rate >= 0 for rate in config.rate_limits.values()), "rate_limits", "must not hold negative numbers")
     for entry in config.linked_storage:
-        is_entry = bool(re.fullmatch(r"([0-9A-Fa-f-]{36}/)?[A-Za-z0-9-]{1,63}", entry))
-        _require(is_entry, "linked_storage", f"must hold STORAGE or ACCOUNT-ID/STORAGE, which {entry!r} is not")
+        is_entry = bool(
+            re.fullmatch(r"([0-9A-Fa-f-]{36}/)?[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*(:\d{1,5})?", entry)
+        )
+        _require(
+            is_entry, "linked_storage", f"must hold STORAGE, HOST or ACCOUNT-ID/ before either, which {entry!r} is not"
+        )
     for key in ("orphan_timeout_seconds", "replica_timeout_seconds"):
         _require(1 <= getattr(config, key) <= 3600, key, "must be from 1 to 3600")
     if config.database_url:
@@ -330,6 +335,9 @@ def _check(config: ServiceConfig) -> None:
         _require(name != config.region, "regions", f"must hold the other regions only, and this one is {name!r}")
         is_url = bool(re.fullmatch(r"https://[A-Za-z0-9.:\[\]_-]+", url))
         _require(is_url, "regions", f"must hold URLs like https://north.example.net, which {url!r} is not")
+    for name, path in config.region_ca_files.items():
+        _require(name in config.regions, "region_ca_files", f"must hold regions of the key regions, not {name!r}")
+        _require(Path(path).is_file(), "region_ca_files", f"must name files that exist, which {path!r} does not")
     _require(
         bool(re.fullmatch(r"[A-Za-z0-9.:/_-]+", config.token_issuer)),
         "token_issuer",

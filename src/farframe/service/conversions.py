@@ -43,6 +43,7 @@ log = structlog.get_logger("farframe.service")
 
 NO_WORKERS_CODE = "ConversionProcessFailed"
 NO_WORKERS_MESSAGE = "This service has no conversion workers. Ask its operator for one that has."
+PUBLIC_STORAGE_SUFFIX = ".blob.core.windows.net"
 _TEND_MICROSECONDS = 60_000_000
 _POSITION = re.compile(r"1-([0-9]{1,18})-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\Z")
 
@@ -124,7 +125,7 @@ class ConversionEngine:
     def __init__(
         self, config: ServiceConfig, store: ConversionStore, quotas: Quotas, queue: ConversionQueue, clock: Clock
     ) -> None:
-        self._linked = frozenset(name.lower() for name in config.linked_storage)
+        self._linked = frozenset(linked_host(entry) for entry in config.linked_storage)
         self._store = store
         self._quotas = quotas
         self._queue = queue
@@ -236,14 +237,27 @@ class ConversionEngine:
         await self._queue.stop()
 
     def _is_linked(self, account_id: str, container_uri: str) -> bool:
-        storage = (urlsplit(container_uri).hostname or "").partition(".")[0].lower()
-        return storage in self._linked or f"{account_id}/{storage}" in self._linked
+        # The whole host, and nothing that only begins like it: contoso.example.org is somebody else's.
+        parts = urlsplit(container_uri)
+        host = (parts.hostname or "").lower() + (f":{parts.port}" if parts.port not in (None, 443) else "")
+        secure = parts.scheme.lower() == "https" or parts.hostname in ("localhost", "127.0.0.1")
+        return secure and (host in self._linked or f"{account_id}/{host}" in self._linked)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, tuple[Conversion, bool]]) -> asyncio.Task[tuple[Conversion, bool]]:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def linked_host(entry: str) -> str:
+    """An entry of ``linked_storage`` with the whole host that it stands for; a plain name is a public storage account.
+
+    >>> linked_host("contoso")
+    'contoso.blob.core.windows.net'
+    """
+    account, slash, storage = entry.lower().rpartition("/")
+    return f"{account}{slash}{storage if '.' in storage or ':' in storage else storage + PUBLIC_STORAGE_SUFFIX}"
 
 
 def describe(row: ConversionRow) -> Conversion:

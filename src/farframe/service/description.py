@@ -10,6 +10,7 @@ from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from farframe import __version__
+from farframe.service.access import Access
 from farframe.service.description_page import STYLE, render
 from farframe.service.exchange import AnyRequest, content_response, json_response
 from farframe.wire import conversions, extensions, operators, quotas, regions, sessions, usage
@@ -71,6 +72,11 @@ _CONTRACT, _OWN, _OPERATOR, _SERVICE = "contract", "extension", "operator", "ser
 _LIMITED: dict[str, Any] = {
     "description": "Too many requests; no body.",
     "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Whole seconds."}},
+}
+_LIMITED_WITH_BODY: dict[str, Any] = {
+    **_LIMITED,
+    "description": "Too many requests.",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}},
 }
 _REFUSED: dict[str, Any] = {
     "description": "Without a body: the token is not for this. With one: a limit of the account, or storage that "
@@ -493,7 +499,7 @@ def describe() -> dict[str, Any]:
     }
 
 
-def description_routes(page_headers: Mapping[str, str]) -> list[HTTPRouteHandler]:
+def description_routes(access: Access, page_headers: Mapping[str, str]) -> list[HTTPRouteHandler]:
     """``GET /openapi.json``, and the same as a page at ``/docs``."""
     document = describe()
     page = render(document).encode("utf-8")
@@ -501,6 +507,7 @@ def description_routes(page_headers: Mapping[str, str]) -> list[HTTPRouteHandler
 
     @get("/docs")
     async def get_docs(request: AnyRequest) -> Response[bytes]:
+        access.public(request)
         return content_response(page, "text/html; charset=utf-8", headers=headers)
 
     @get("/docs/style.css")
@@ -509,6 +516,7 @@ def description_routes(page_headers: Mapping[str, str]) -> list[HTTPRouteHandler
 
     @get("/openapi.json")
     async def get_description(request: AnyRequest) -> Response[bytes]:
+        access.public(request)
         return json_response(document, headers={"cache-control": "no-cache"})
 
     return [get_description, get_docs, get_docs_style]
@@ -524,6 +532,8 @@ def _operation(
     extra: list[dict[str, Any]] | None = None,
     security: list[dict[str, list[str]]] | None = None,
 ) -> dict[str, Any]:
+    if tag == _OPERATOR or (tag == _SERVICE and name not in ("getLive", "getReady")):
+        responses = {**responses, "429": _LIMITED_WITH_BODY}
     described = {
         status: value if isinstance(value, dict) else {"description": value or "No body."}
         for status, value in responses.items()
@@ -554,4 +564,4 @@ def _body_of(name: str) -> dict[str, Any]:
 
 
 def _errors(*statuses: str) -> dict[str, dict[str, Any] | str | None]:
-    return {status: _json("ErrorResponse") for status in statuses}
+    return {status: _LIMITED_WITH_BODY if status == "429" else _json("ErrorResponse") for status in statuses}

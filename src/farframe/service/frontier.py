@@ -164,7 +164,13 @@ class Frontier:
                 status = message["status"]
                 if self._audit is not None:
                     await self._audit(scope, segments, status, vector)
-                message["headers"] = [*_kept_headers(status, message.get("headers", [])), *headers]
+                kept = _kept_headers(status, message.get("headers", []))
+                # Routes that are open to every origin say so themselves; browsers refuse to be told twice.
+                told = {name.lower() for name, _ in kept}
+                message["headers"] = [
+                    *kept,
+                    *(pair for pair in headers if pair[0] != b"access-control-allow-origin" or pair[0] not in told),
+                ]
                 begun_to_answer = True
             await send(message)
 

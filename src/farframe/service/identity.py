@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+import structlog
 
 from farframe.auth.secrets import account_key_matches, hash_account_key, new_account_key, new_operator_token
 from farframe.auth.tokens import SigningKey, new_signing_key
@@ -19,6 +20,8 @@ from farframe.service.keyring import sort_signing_keys
 from farframe.store.accounts import PRIMARY, SigningKeyRow
 from farframe.store.store import Store
 from farframe.wire.ids import new_account_id
+
+log = structlog.get_logger("farframe.service")
 
 LOCK_FILE_NAME = "service.lock"
 DATABASE_NAME = "farframe.db"
@@ -101,13 +104,15 @@ async def ensure_account(store: Store, folder: Path, clock: Clock) -> tuple[str,
     former = await asyncio.to_thread(read_connection_file, folder)
     account = await store.accounts.get(former.account_id) if former is not None else None
     # Never an account that operators have made: its owner's key would be lost.
-    if account is None and (former is not None or store.is_sqlite):
+    if account is None and store.is_sqlite:
         account = await store.accounts.first(DEFAULT_ACCOUNT_NAME)
     # A further service on a shared database gets an account of its own: a new key for the first one's would lock that
     # out. To share an account, copy the connection file before the first start.
     if account is None:
         account_id = new_account_id()
         await store.accounts.create(account_id, DEFAULT_ACCOUNT_NAME, clock.now())
+        if not store.is_sqlite and await store.accounts.first(DEFAULT_ACCOUNT_NAME) is not None:
+            log.info("account.own", account=account_id, advice="to share one, copy connection.json before the start")
     else:
         account_id = account.id
         if former is not None and former.account_id == account_id:

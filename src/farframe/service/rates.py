@@ -1,4 +1,4 @@
-"""Rate limits: a bucket of tokens for each account and operation.
+"""Rate limits: a bucket of tokens for each account, operator or address, and operation.
 
 A bucket holds as many tokens as the operation may be called in a minute, and fills at that rate; a call takes one. The
 buckets are in this process: of several replicas each counts on its own.
@@ -21,8 +21,14 @@ DEFAULT_RATES: Mapping[str, int] = {
     "stop": 1_200,
     "convert": 600,
     "other": 6_000,
+    "operator": 1_200,
+    "public": 3_000,
+    "refused": 120,
 }
-"""Calls a minute. A get every two seconds is 30 a minute and device: there is room for 400 that poll one account."""
+"""Calls a minute. A get every two seconds is 30 a minute and device: there is room for 400 that poll one account.
+
+``operator`` counts by operator; ``public`` (callers without a credential) and ``refused`` (wrong credentials) count by
+address; the others by account."""
 
 MAX_BUCKETS = 65_536
 _MINUTE = 60_000_000

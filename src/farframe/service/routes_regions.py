@@ -1,19 +1,24 @@
 """Regions: which there are, and something to measure the way to this one with.
 
-All of it is public: whoever chooses a region has no token for it yet. Nothing here costs more than the answer.
+All of it is public: whoever chooses a region has no token for it yet. Nothing here costs more than the answer, and
+calls are counted by address.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
-from farframe.service.access import query_value
+from farframe.service.access import Access, query_value
 from farframe.service.addresses import Addresses
 from farframe.service.exchange import AnyRequest, content_response, empty_response, json_response
+from farframe.service.identity import StartError
 from farframe.wire.errors import BadRequest
 from farframe.wire.regions import Region, RegionList
 
@@ -32,17 +37,31 @@ _ANYBODY: Mapping[str, str] = {
 }
 
 
-def region_routes(region: str, others: Mapping[str, str], addresses: Addresses) -> list[HTTPRouteHandler]:
-    """``GET /regions`` and ``GET /latency``, the latter with ``?bytes=`` for throughput."""
+def region_routes(
+    access: Access,
+    region: str,
+    others: Mapping[str, str],
+    addresses: Addresses,
+    ca_files: Mapping[str, str] | None = None,
+) -> list[HTTPRouteHandler]:
+    """``GET /regions`` and ``GET /latency``, the latter with ``?bytes=`` for throughput.
+
+    ``ca_files`` are the roots of other regions, which this service vouches for: its callers trust it already.
+    """
+    roots = {name: _certificates_of(Path(path)) for name, path in (ca_files or {}).items()}
 
     @get("/regions")
     async def get_regions(request: AnyRequest) -> Response[bytes]:
+        access.public(request)
         own = Region(name=region, endpoint=addresses.public_url or addresses.endpoint)
-        peers = [Region(name=name, endpoint=url) for name, url in sorted(others.items())]
+        peers = [
+            Region(name=name, endpoint=url, ca_certificates=roots.get(name)) for name, url in sorted(others.items())
+        ]
         return json_response(RegionList(region=region, regions=[own, *peers]), headers=_ANYBODY)
 
     @get("/latency")
     async def get_latency(request: AnyRequest) -> Response[bytes]:
+        access.public(request)
         text = query_value(request, "bytes")
         if text is None:
             return empty_response(204, _ANYBODY)
@@ -54,3 +73,15 @@ def region_routes(region: str, others: Mapping[str, str], addresses: Addresses) 
         return content_response(content, "application/octet-stream", 200, _ANYBODY)
 
     return [get_regions, get_latency]
+
+
+def _certificates_of(path: Path) -> str:
+    """The certificates of a PEM file and nothing else of it: a key that lies beside them must not be told to the world.
+    Raises :class:`StartError`."""
+    try:
+        found = x509.load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise StartError(
+            f"region_ca_files must name PEM files of certificates, which {path} is not: {error}."
+        ) from None
+    return "".join(certificate.public_bytes(Encoding.PEM).decode("ascii") for certificate in found)

@@ -34,7 +34,7 @@ from farframe.wire.sessions import SessionList, parse_create, parse_update
 
 
 def token_routes(
-    accounts: AccountStore, issuer: TokenIssuer, limits: RateLimits, exchange: Exchange | None = None
+    access: Access, accounts: AccountStore, issuer: TokenIssuer, limits: RateLimits, exchange: Exchange | None = None
 ) -> list[HTTPRouteHandler]:
     """``GET /Accounts/{accountId}/token``: an account's key, or an identity provider's token, for one of ours."""
 
@@ -47,10 +47,11 @@ def token_routes(
         if account_id is not None and exchange is not None and ":" not in credential and credential.count(".") == 2:
             granted = await exchange(account_id, credential)
             if granted is not None and await accounts.get(account_id) is None:
-                raise TokenRefused
+                granted = None
         else:
             granted = await _by_account_key(accounts, account_id, credential)
         if account_id is None or granted is None:
+            access.refused(request)
             raise TokenRefused
         credentials_of(request.scope).actor = str(granted.origin)
         # Counted only now: a stranger who knows an account's id must not use up its calls.
@@ -65,11 +66,12 @@ def token_routes(
     return [get_token]
 
 
-def key_routes(keyring: Keyring) -> list[HTTPRouteHandler]:
+def key_routes(access: Access, keyring: Keyring) -> list[HTTPRouteHandler]:
     """``GET /.well-known/jwks.json``: the public keys of tokens, for anybody who wants to check one."""
 
     @get("/.well-known/jwks.json")
     async def get_keys(request: AnyRequest) -> Response[bytes]:
+        access.public(request)
         headers = {"cache-control": f"public, max-age={JWKS_MAX_AGE_SECONDS}"}
         return content_response(keyring.jwks.encode(), JSON_CONTENT_TYPE, 200, headers)
 
