@@ -100,6 +100,17 @@ def is_listed(address: Address, networks: Sequence[Network]) -> bool:
     return any(form.version == network.version and form in network for form in forms for network in networks)
 
 
+def is_usable(answer: str, allowed_networks: Sequence[Network], *, only_listed: bool) -> bool:
+    """Whether a connection may be made to that address, as text: the one rule for all transports."""
+    try:
+        address = ipaddress.ip_address(answer)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
+        return False
+    return is_listed(address, allowed_networks) or (not only_listed and is_public(address))
+
+
 class CheckedBackend(httpcore.AsyncNetworkBackend):
     """Connects to public addresses and to those in ``allowed_networks``; with ``only_listed`` to the latter only.
 
@@ -152,10 +163,4 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
     def _may_use(self, answer: str) -> bool:
-        try:
-            address = ipaddress.ip_address(answer)
-        except ValueError:
-            return False
-        if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
-            return False
-        return is_listed(address, self._allowed_networks) or (not self._only_listed and is_public(address))
+        return is_usable(answer, self._allowed_networks, only_listed=self._only_listed)
