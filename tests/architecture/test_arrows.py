@@ -18,6 +18,7 @@ KNOWS = {
     "auth": {"protocol"},
     "asset": {"protocol"},
     "storage": {"protocol"},
+    "convert": {"asset", "storage", "render", "protocol"},
     "store": {"wire", "protocol"},
     "render": {"scene", "asset", "protocol"},
     "stream": {"protocol"},
@@ -58,6 +59,11 @@ def test_arrows_point_down(room: str) -> None:
     for path in (SOURCE / room).rglob("*.py"):
         upward = imports(path) - KNOWS[room] - {room}
         assert not upward, f"{path.relative_to(SOURCE)} imports {sorted(upward)}"
+
+
+def test_of_the_conversion_only_thumbnails_know_the_renderer() -> None:
+    for path in (SOURCE / "convert").rglob("*.py"):
+        assert path.name == "thumbnail.py" or "render" not in imports(path), path
 
 
 def test_only_the_renderer_touches_wgpu_and_only_the_stream_touches_aiortc() -> None:
