@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
 import msgspec
 import pytest
 
 from farframe.client.connection_file import ConnectionInfo
-from farframe.client.errors import NotFoundError, ServiceUnreachableError
+from farframe.client.errors import ConnectionFileError, NotFoundError, ServiceUnreachableError
 from farframe.client.management import RemoteRenderingClient
-from farframe.client.regions import RegionLatency, best, measure
+from farframe.client.regions import RegionLatency, best, connection_in, measure
 from farframe.wire.regions import Region, RegionList
 
 HOME = "https://home.example.net"
@@ -39,7 +41,7 @@ async def test_every_region_is_measured() -> None:
         near, far = await client.latency()
     assert near.round_trip is not None
     assert near.throughput is not None
-    assert (far.name, far.round_trip, far.error) == ("far", None, "nothing there")
+    assert (far.name, far.round_trip, far.error) == ("far", None, "Nothing answers at https://far.example.net.")
 
 
 async def test_the_shortest_round_trip_is_the_best() -> None:
@@ -67,6 +69,48 @@ async def test_choosing_a_region() -> None:
             await client.in_region("mars")
     async with client_of("far.example.net") as client, await client.in_region("auto") as chosen:
         assert chosen.connection.endpoint == HOME
+
+
+async def test_sessions_are_created_where_one_says() -> None:
+    asked: list[httpx.Request] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        if request.url.path.endswith("/token"):
+            return httpx.Response(200, json={"AccessToken": "a.b.c"})
+        if "/sessions/" in request.url.path:
+            if request.url.path.endswith(":stop"):
+                return httpx.Response(204)
+            session = {"id": "s", "creationTime": "2026-05-01T08:00:00Z", "size": "Standard", "status": "Ready"}
+            return httpx.Response(201, json={**session, "elapsedTimeMinutes": 0, "maxLeaseTimeMinutes": 10})
+        if request.url.host == "home.example.net" and request.url.path == "/latency":
+            raise httpx.ConnectError("down")
+        return await network(set()).handle_async_request(request)
+
+    async with RemoteRenderingClient(
+        ConnectionInfo(HOME, HOME, "a", "k"), transport=httpx.MockTransport(answer)
+    ) as client:
+        session = await client.create_session(session_id="s", region="far")
+        await session.stop()
+        async with client.leased(session_id="s", region="best"):
+            pass
+        await client.create_session(session_id="s")
+    hosts = [request.url.host for request in asked if "/sessions/" in request.url.path]
+    assert hosts == ["far.example.net"] * 5 + ["home.example.net"]
+
+
+def test_whom_to_trust_elsewhere(tmp_path: Path) -> None:
+    bundle = tmp_path / "home.pem"
+    home = ConnectionInfo(HOME, HOME, "a", "k", ca_bundle=bundle)
+    plain = connection_in(home, Region(name="far", endpoint="https://far.example.net/"))
+    assert (plain.endpoint, plain.ca_bundle, plain.trust_system) == ("https://far.example.net", bundle, True)
+    named = Region(name="far", endpoint="https://far.example.net", ca_certificates="PEM")
+    told = connection_in(home, named)
+    assert (told.ca_bundle, told.ca_certificates, told.trust_system) == (None, "PEM", False)
+    given = connection_in(home, named, tmp_path / "far.pem")
+    assert (given.ca_bundle, given.ca_certificates, given.trust_system) == (tmp_path / "far.pem", "", False)
+    with pytest.raises(ConnectionFileError, match="region_ca_files"):
+        told.ssl_context()
 
 
 async def test_keys_do_not_go_over_plain_http() -> None:

@@ -116,6 +116,18 @@ async def test_the_commands(world: Any, operator_file: Path, capsys: pytest.Capt
     assert "ffk_" in out
     assert (await farframe("account", "regenerate-key", account, "3"))[0] == 2
     assert (await farframe("account", "revoke-tokens", account))[0] == 0
+    limits = ("sessions.standard=4", "session_minutes=none", "conversions=default")
+    code, out = await farframe("account", "quota", "set", account, *limits)
+    assert code == 0
+    rows = {line.split()[0]: line.split(maxsplit=1)[1] for line in out.splitlines()[1:]}
+    assert rows["sessions.standard"] == "4"
+    assert rows["session_minutes"] == "none"
+    assert rows["conversions"].split(maxsplit=1) == ["20", "the service's default"]
+    code, out = await farframe("account", "quota", "show", account, "--json")
+    assert json.loads(out[out.index("{") :])["quotas"]["sessions.standard"] == 4
+    for wrong in ("nothing=1", "conversions=-3", "conversions", "conversions=many"):
+        assert (await farframe("account", "quota", "set", account, wrong))[0] == 1, wrong
+    assert (await farframe("account", "quota", "show", "11111111-2222-4333-8444-555555555555"))[0] == 1
     assert (await farframe("account", "delete", account))[0] == 1
     assert (await world.store.accounts.get(account)) is not None
     assert (await farframe("account", "delete", account, "--yes"))[0] == 0

@@ -67,10 +67,26 @@ For example:
     help_format="plaintext",
 )
 app.command(account_app)
+quota_app = App(
+    name="quota",
+    help="""An account's limits: sessions at a time, minutes a month, conversions, stored bytes.
+
+For example:
+
+    farframe account quota show 3f0c6a52-7d0e-4a3b-9f0e-6d1f1a5b7c21
+    farframe account quota set 3f0c6a52-7d0e-4a3b-9f0e-6d1f1a5b7c21 sessions.standard=4 session_minutes=none
+""",
+    help_format="plaintext",
+)
+account_app.command(quota_app)
 config_app = App(name="config", help="Look after the service's configuration.", help_format="plaintext")
 app.command(config_app)
 
 SizeOption = Annotated[str, Parameter(converter=values.parse_server_size, metavar="SIZE")]
+RegionOption = Annotated[
+    str | None,
+    Parameter(help="Region whose service to use; best measures all from here and takes the nearest.", metavar="REGION"),
+]
 LeaseOption = Annotated[int, Parameter(converter=values.parse_lease, metavar="MINUTES")]
 PortOption = Annotated[int | None, Parameter(converter=values.parse_port, metavar="PORT")]
 VectorOption = Annotated[
@@ -156,6 +172,7 @@ def create(
     *,
     size: Annotated[SizeOption, Parameter(help="standard or premium.")] = "Standard",
     lease_minutes: Annotated[LeaseOption, Parameter(help="How long it lives from when it is ready.")] = 10,
+    region: RegionOption = None,
     wait: Annotated[bool, Parameter(help="Wait until the render server is ready.")] = True,
 ) -> None:
     """Lease a render server and print the session.
@@ -165,26 +182,27 @@ def create(
         farframe session create
         farframe session create demo --lease-minutes 60
         farframe session create --no-wait --json
+        farframe session create --region best
     """
     from farframe.cli import _sessions
 
-    _sessions.create(session, size, lease_minutes, wait=wait)
+    _sessions.create(session, size, lease_minutes, region=region, wait=wait)
 
 
 @session_app.command(name="list")
-def list_() -> None:
+def list_(*, region: RegionOption = None) -> None:
     """List the sessions that are starting or ready."""
     from farframe.cli import _sessions
 
-    _sessions.list_all()
+    _sessions.list_all(region)
 
 
 @session_app.command
-def show(session: Annotated[str, Parameter(help="Id of the session.")], /) -> None:
+def show(session: Annotated[str, Parameter(help="Id of the session.")], /, *, region: RegionOption = None) -> None:
     """Show one session, also one that has ended."""
     from farframe.cli import _sessions
 
-    _sessions.show(session)
+    _sessions.show(session, region)
 
 
 @session_app.command
@@ -192,6 +210,8 @@ def extend(
     session: Annotated[str, Parameter(help="Id of the session.")],
     minutes: Annotated[LeaseOption, Parameter(help="The new length of the lease, counted from when it was ready.")],
     /,
+    *,
+    region: RegionOption = None,
 ) -> None:
     """Make a lease longer.
 
@@ -201,19 +221,19 @@ def extend(
     """
     from farframe.cli import _sessions
 
-    _sessions.extend(session, minutes)
+    _sessions.extend(session, minutes, region)
 
 
 @session_app.command
-def stop(session: Annotated[str, Parameter(help="Id of the session.")], /) -> None:
+def stop(session: Annotated[str, Parameter(help="Id of the session.")], /, *, region: RegionOption = None) -> None:
     """End a session; a connected device is told."""
     from farframe.cli import _sessions
 
-    _sessions.stop(session)
+    _sessions.stop(session, region)
 
 
 @session_app.command
-def inspect(session: Annotated[str, Parameter(help="Id of the session.")], /) -> None:
+def inspect(session: Annotated[str, Parameter(help="Id of the session.")], /, *, region: RegionOption = None) -> None:
     """Print a link to the inspector: the frames of the session's render server, and its log.
 
     The link carries a short-lived token. The page is the render server's own, so that
@@ -226,7 +246,7 @@ def inspect(session: Annotated[str, Parameter(help="Id of the session.")], /) ->
     """
     from farframe.cli import _sessions
 
-    _sessions.inspect(session)
+    _sessions.inspect(session, region)
 
 
 @app.command
@@ -505,6 +525,36 @@ def revoke_tokens(account: AccountArgument, /) -> None:
     from farframe.cli import _operators
 
     _operators.revoke_tokens(account)
+
+
+@quota_app.command(name="show")
+def show_quotas(account: AccountArgument, /) -> None:
+    """Show an account's limits, and which of them are its own."""
+    from farframe.cli import _operators
+
+    _operators.show_quotas(account)
+
+
+@quota_app.command(name="set")
+def set_quotas(
+    account: AccountArgument,
+    limits: Annotated[
+        list[str],
+        Parameter(help="As NAME=VALUE: a number, none for no limit, or default for the service's.", metavar="LIMITS"),
+    ],
+    /,
+) -> None:
+    """Set some of an account's limits, all of those given or none of them.
+
+    What runs already goes on; a limit holds for what comes.
+
+    For example:
+
+        farframe account quota set 3f0c6a52-7d0e-4a3b-9f0e-6d1f1a5b7c21 conversions=3 stored_bytes=default
+    """
+    from farframe.cli import _operators
+
+    _operators.set_quotas(account, limits)
 
 
 @app.command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from farframe.cli._context import CommandError, context, emit, note, run_async, table
 from farframe.client.operators import OperatorClient, OperatorInfo
 from farframe.wire.operators import Account, AccountKey, AuditRecord
+from farframe.wire.quotas import QuotaReport
 
 
 def _client() -> OperatorClient:
@@ -99,6 +101,45 @@ def revoke_tokens(account_id: str) -> None:
 
     run_async(work())
     emit({"accountId": account_id, "revoked": True}, f"All tokens of the account {account_id} are void.")
+
+
+def show_quotas(account_id: str) -> None:
+    """Print an account's limits."""
+
+    async def work() -> QuotaReport:
+        async with _client() as client:
+            return await client.quotas(account_id)
+
+    _print_quotas(run_async(work()))
+
+
+def set_quotas(account_id: str, limits: Sequence[str]) -> None:
+    """Set limits that are written as NAME=VALUE and print all of them."""
+    wanted = dict(_limit_of(text) for text in limits)
+
+    async def work() -> QuotaReport:
+        async with _client() as client:
+            return await client.set_quotas(account_id, wanted)
+
+    _print_quotas(run_async(work()))
+
+
+def _limit_of(text: str) -> tuple[str, int | None]:
+    name, _, value = (part.strip() for part in text.partition("="))
+    if name and value in ("none", "default"):
+        return name, -1 if value == "none" else None
+    if not name or not (value.isascii() and value.isdigit()):
+        raise CommandError(f"{text!r} is no limit. Write it as sessions.standard=4, session_minutes=none or …=default.")
+    return name, int(value)
+
+
+def _print_quotas(report: QuotaReport) -> None:
+    rows = [["QUOTA", "LIMIT", ""]]
+    rows += [
+        [name, "none" if limit is None else str(limit), "" if name in report.own else "the service's default"]
+        for name, limit in report.quotas.items()
+    ]
+    emit(_facts(report), table(rows))
 
 
 def audit(account_id: str | None, action: str | None, begin: str | None, end: str | None, limit: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
-from farframe.cli._context import context, emit, error_console, run_async, table
-from farframe.client.management import InspectorLink
+from farframe.cli._context import context, emit, error_console, note, run_async, table
+from farframe.client.management import InspectorLink, RemoteRenderingClient
 from farframe.client.session import Session, SessionProperties
 
 
@@ -57,11 +59,24 @@ def print_session(properties: SessionProperties) -> None:
     emit(facts_of(properties), text_of(properties))
 
 
-def create(session_id: str | None, size: str, lease_minutes: int, *, wait: bool) -> None:
+@contextlib.asynccontextmanager
+async def _client(region: str | None) -> AsyncIterator[RemoteRenderingClient]:
+    """A client of the service, or of that of a region."""
+    async with context.client() as home:
+        if region is None:
+            yield home
+            return
+        async with await home.in_region(region) as client:
+            yield client
+
+
+def create(session_id: str | None, size: str, lease_minutes: int, *, region: str | None, wait: bool) -> None:
     """Lease a render server. When that or the wait is interrupted, the session is stopped again."""
 
     async def work() -> SessionProperties:
-        async with context.client() as client:
+        async with _client(region) as client:
+            if region is not None:
+                note(f"In the region {client.connection.region or region}, at {client.connection.endpoint}.")
             session = await client.create_owned(session_id or str(uuid.uuid4()), size, lease_minutes)
             if wait:
                 with error_console().status(f"Waiting for the session {session.id}"):
@@ -75,11 +90,11 @@ def create(session_id: str | None, size: str, lease_minutes: int, *, wait: bool)
     print_session(run_async(work()))
 
 
-def list_all() -> None:
+def list_all(region: str | None) -> None:
     """List live sessions, oldest first, as the service gives them."""
 
     async def work() -> list[SessionProperties]:
-        async with context.client() as client:
+        async with _client(region) as client:
             return [session.properties async for session in client.list_sessions()]
 
     sessions = run_async(work())
@@ -101,9 +116,9 @@ def list_all() -> None:
     )
 
 
-def _with_session(session_id: str, action: str, *arguments: Any) -> SessionProperties:
+def _with_session(session_id: str, region: str | None, action: str, *arguments: Any) -> SessionProperties:
     async def work() -> SessionProperties:
-        async with context.client() as client:
+        async with _client(region) as client:
             session: Session = await client.get_session(session_id)
             if action:
                 await getattr(session, action)(*arguments)
@@ -112,26 +127,26 @@ def _with_session(session_id: str, action: str, *arguments: Any) -> SessionPrope
     return run_async(work())
 
 
-def show(session_id: str) -> None:
+def show(session_id: str, region: str | None) -> None:
     """Print one session."""
-    print_session(_with_session(session_id, ""))
+    print_session(_with_session(session_id, region, ""))
 
 
-def extend(session_id: str, minutes: int) -> None:
+def extend(session_id: str, minutes: int, region: str | None) -> None:
     """Make a lease longer and print the session."""
-    print_session(_with_session(session_id, "extend", minutes))
+    print_session(_with_session(session_id, region, "extend", minutes))
 
 
-def stop(session_id: str) -> None:
+def stop(session_id: str, region: str | None) -> None:
     """End a session and print it."""
-    print_session(_with_session(session_id, "stop"))
+    print_session(_with_session(session_id, region, "stop"))
 
 
-def inspect(session_id: str) -> None:
+def inspect(session_id: str, region: str | None) -> None:
     """Print a link to the inspector of a session."""
 
     async def work() -> InspectorLink:
-        async with context.client() as client:
+        async with _client(region) as client:
             return await (await client.get_session(session_id)).create_inspector_link()
 
     link = run_async(work())

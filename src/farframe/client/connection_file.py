@@ -47,7 +47,8 @@ class ConnectionInfo:
     expired. A device with a session token calls that way.
 
     ``endpoint`` and ``sts_endpoint`` are base URLs without a trailing slash; ``ca_bundle`` is a PEM file with the only
-    certificate authority to trust, or ``None`` for those that the system trusts.
+    certificate authority to trust, or ``None`` for those that the system trusts. ``ca_certificates`` are such
+    authorities as text, in PEM; with ``trust_system`` those of the system are trusted beside them.
     """
 
     endpoint: str
@@ -60,12 +61,25 @@ class ConnectionInfo:
     ca_bundle: Path | None = None
     region: str = ""
     access_token: str = field(default="", repr=False)
+    ca_certificates: str = field(default="", repr=False)
+    trust_system: bool = False
 
     def ssl_context(self) -> ssl.SSLContext:
-        """A TLS context that trusts ``ca_bundle``, or what the system trusts. Raises ConnectionFileError."""
+        """A TLS context that trusts ``ca_bundle`` and ``ca_certificates``, or what the system trusts. Raises
+        ConnectionFileError."""
         try:
-            return ssl.create_default_context(cafile=str(self.ca_bundle) if self.ca_bundle else None)
-        except (OSError, ssl.SSLError) as error:
+            context = ssl.create_default_context(
+                cafile=str(self.ca_bundle) if self.ca_bundle else None, cadata=self.ca_certificates or None
+            )
+            if self.trust_system:
+                context.load_default_certs()
+            return context
+        except (OSError, ValueError) as error:
+            if self.ca_bundle is None:
+                raise ConnectionFileError(
+                    f"The certificates for {self.endpoint} cannot be read: {error}.",
+                    next_step="Ask the operator of the service to correct region_ca_files.",
+                ) from error
             raise ConnectionFileError(
                 f"The certificate file {self.ca_bundle} cannot be read: {error}.",
                 next_step="Copy the service's ca.pem to this machine and let caBundle in the connection file name it.",

@@ -7,7 +7,7 @@ import contextlib
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,7 @@ from farframe.client.session import Session, SessionProperties, properties_of
 from farframe.wire import sessions as wire
 from farframe.wire.extensions import CreateSessionToken, CreateViewerLink, Link
 from farframe.wire.extensions import SessionToken as WireSessionToken
+from farframe.wire.quotas import QuotaReport
 from farframe.wire.usage import UsageReport
 
 T = TypeVar("T")
@@ -43,6 +44,8 @@ STOP_TIMEOUT_SECONDS = 15.0
 """How long leaving :meth:`RemoteRenderingClient.leased` waits for the stop to be answered."""
 
 MAX_PAGES = 10_000
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ class RemoteRenderingClient:
     def __init__(self, connection: ConnectionInfo, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
         """``transport`` replaces the network, for tests."""
         self._http = ServiceHttp(connection, transport=transport)
+        self._elsewhere: dict[str, Self] = {}
+        self._choosing = asyncio.Lock()
 
     @classmethod
     def from_connection_file(cls, path: str | os.PathLike[str] | None = None) -> Self:
@@ -104,7 +109,11 @@ class RemoteRenderingClient:
         return self._http.connection
 
     async def close(self) -> None:
-        """Close all connections to the service. Sessions stay as they are."""
+        """Close all connections to the service, and to those of regions that sessions were created in. Sessions stay
+        as they are."""
+        for other in self._elsewhere.values():
+            await other.close()
+        self._elsewhere.clear()
         await self._http.close()
 
     async def __aenter__(self) -> Self:
@@ -116,14 +125,25 @@ class RemoteRenderingClient:
         await self.close()
 
     async def create_session(
-        self, size: Size | str = "Standard", lease_minutes: int = 10, session_id: str | None = None
+        self,
+        size: Size | str = "Standard",
+        lease_minutes: int = 10,
+        session_id: str | None = None,
+        *,
+        region: str | None = None,
     ) -> Session:
         """Lease a render server for ``lease_minutes``, counted from when it is ready.
 
         With a ``session_id`` (letters, digits, ``-`` and ``_``, at most 256) the call may be repeated: the same
         settings give the same session; ConflictError says that it is taken by others. Without one a new id is made
         up, and a call that is cancelled leaves no session behind, since nobody would know its id.
+
+        With a ``region`` the session is leased from the service of that region, and the :class:`Session` speaks to
+        that one; ``best`` is the region with the shortest round trip from here. To find the session again later, ask
+        the client of :meth:`in_region`. Raises NotFoundError for a region that does not exist.
         """
+        if region is not None:
+            return await (await self._of(region)).create_session(size, lease_minutes, session_id)
         if session_id is not None:
             return await self._create(session_id, size, lease_minutes)
         return await self.create_owned(str(uuid.uuid4()), size, lease_minutes)
@@ -185,14 +205,20 @@ class RemoteRenderingClient:
         lease_minutes: int = 10,
         session_id: str | None = None,
         *,
+        region: str | None = None,
         timeout: float = 300.0,
         progress: Callable[[Session], None] | None = None,
     ) -> AsyncIterator[Session]:
         """A session that is ready, and that is stopped on the way out, whatever happens inside.
 
-        ``timeout`` in seconds and ``progress`` are those of :meth:`Session.wait_until_ready`. The session is stopped
-        also when its creation was cancelled half-way.
+        ``timeout`` in seconds and ``progress`` are those of :meth:`Session.wait_until_ready`, ``region`` is that of
+        :meth:`create_session`. The session is stopped also when its creation was cancelled half-way.
         """
+        if region is not None:
+            other = await self._of(region)
+            async with other.leased(size, lease_minutes, session_id, timeout=timeout, progress=progress) as session:
+                yield session
+            return
         session_id = str(uuid.uuid4()) if session_id is None else session_id
         session = await self.create_owned(session_id, size, lease_minutes)
         try:
@@ -264,7 +290,7 @@ class RemoteRenderingClient:
 
     async def latency(self, *, throughput: bool = True) -> list[RegionLatency]:
         """Round trip and throughput from here to every region that the service knows, its own first."""
-        return await regions.measure_all(self._http.http, self.connection.endpoint, throughput=throughput)
+        return await regions.measure_all(self._http, throughput=throughput)
 
     async def nearest_region(self) -> RegionLatency:
         """The region with the shortest round trip from here. Raises ServiceUnreachableError if none answers."""
@@ -273,35 +299,41 @@ class RemoteRenderingClient:
             raise ServiceUnreachableError("No region answers.", next_step="Check the network, then try again.")
         return nearest
 
-    async def in_region(self, region: str) -> Self:
-        """A client of the service of a region, with the same account and key; ``auto`` is the nearest region.
+    async def in_region(self, region: str, *, ca_bundle: str | os.PathLike[str] | None = None) -> Self:
+        """A client of the service of a region, with the same account and key; ``best`` is the nearest region.
 
-        Regions that share accounts can take each other's place; where the account is unknown, calls raise
-        AuthenticationError. Close it like this one. Raises NotFoundError for a region that does not exist.
+        ``ca_bundle`` is a PEM file with the only authority to trust there; without it, the one that this service names
+        for the region, else those that this client and the system trust. Regions that share accounts can take each
+        other's place; where the account is unknown, calls raise AuthenticationError. Close it like this one. Raises
+        NotFoundError for a region that does not exist.
         """
-        if region == "auto":
-            endpoint = (await self.nearest_region()).endpoint
-        else:
-            known = await regions.fetch_regions(self._http.http, self.connection.endpoint)
-            urls = {entry.name: entry.endpoint for entry in known.regions} | {known.region: self.connection.endpoint}
-            if region not in urls:
-                raise NotFoundError(
-                    f"There is no region {region}.", status=404, next_step=f"There are {', '.join(sorted(urls))}."
-                )
-            endpoint = urls[region]
-        if endpoint == self.connection.endpoint:
-            return type(self)(self.connection)
-        # The other service's certificate comes from elsewhere than ours; the machine's trust decides.
-        return type(self)(
-            replace(
-                self.connection,
-                endpoint=endpoint,
-                sts_endpoint=endpoint,
-                http_url=None,
-                console_url=None,
-                region=region,
+        if region in ("best", "auto"):
+            region = (await self.nearest_region()).name
+        known = await regions.fetch_regions(self._http.http, self.connection.endpoint)
+        if region == known.region:
+            return type(self)(self.connection, transport=self._http.transport)
+        found = next((entry for entry in known.regions if entry.name == region), None)
+        if found is None:
+            names = ", ".join(sorted({entry.name for entry in known.regions} | {known.region}))
+            raise NotFoundError(f"There is no region {region}.", status=404, next_step=f"There are {names}.")
+        if urlsplit(found.endpoint).scheme != "https" and urlsplit(found.endpoint).hostname not in LOOPBACK:
+            raise ServiceUnreachableError(
+                f"The URL of the region {region} is not https; the account's key was not sent there.",
+                next_step="Ask the operator of the service to correct its regions.",
             )
-        )
+        bundle = None if ca_bundle is None else Path(ca_bundle).expanduser()
+        return type(self)(regions.connection_in(self.connection, found, bundle), transport=self._http.transport)
+
+    async def _of(self, region: str) -> Self:
+        """The client of a region, which lives as long as this one."""
+        async with self._choosing:
+            if region not in self._elsewhere:
+                self._elsewhere[region] = await self.in_region(region)
+            return self._elsewhere[region]
+
+    async def quotas(self) -> QuotaReport:
+        """The limits of this account. Needs an account key."""
+        return decode(await self._http.request("GET", self._http.account_url("quotas")), QuotaReport)
 
     async def usage(self, begin: str | None = None, end: str | None = None, by: str = "day,size") -> UsageReport:
         """What this account used from ``begin`` up to ``end``: days like ``2026-11-01`` or times with a zone.

@@ -21,6 +21,7 @@ from farframe.client.errors import AuthenticationError, ConnectionFileError, Ser
 from farframe.client.management import decode, same_origin
 from farframe.paths import OPERATOR_FILE_NAME, default_data_dir, operator_file_of
 from farframe.wire.operators import Account, AccountKey, AccountList, AuditList, AuditRecord, CreateAccount
+from farframe.wire.quotas import QuotaReport, SetQuotas
 from farframe.wire.usage import NewPrice, Price, PriceList, UsageReport
 
 OPERATOR_VARIABLE = "FARFRAME_OPERATOR"
@@ -183,6 +184,18 @@ class OperatorClient:
     async def revoke_tokens(self, account_id: str) -> None:
         """Make all tokens of an account void; its keys stay. Raises NotFoundError."""
         await self._send("POST", f"accounts/{quote(account_id, safe='')}/revoke-tokens")
+
+    async def quotas(self, account_id: str) -> QuotaReport:
+        """The limits of an account. Raises NotFoundError."""
+        return decode(await self._send("GET", f"accounts/{quote(account_id, safe='')}/quotas"), QuotaReport)
+
+    async def set_quotas(self, account_id: str, quotas: Mapping[str, int | None]) -> QuotaReport:
+        """Set some of an account's limits, all or none of them: -1 for no limit, ``None`` for the service's default.
+        Raises NotFoundError, InvalidRequestError.
+        """
+        body = SetQuotas(quotas=dict(quotas))
+        answer = await self._send("PUT", f"accounts/{quote(account_id, safe='')}/quotas", json=body)
+        return decode(answer, QuotaReport)
 
     async def audit(
         self,

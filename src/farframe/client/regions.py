@@ -7,14 +7,17 @@ import ssl
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
-from farframe.client.errors import ServiceError, ServiceUnreachableError
-from farframe.wire.regions import RegionList
+from farframe.client._http import ServiceHttp, translate
+from farframe.client.connection_file import ConnectionInfo
+from farframe.client.errors import ConnectionFileError, ServiceError
+from farframe.wire.regions import Region, RegionList
 
 ROUNDS = 7
 PAYLOAD_BYTES = 512 * 1024
@@ -47,9 +50,7 @@ async def fetch_regions(http: httpx.AsyncClient, endpoint: str) -> RegionList:
             next_step="Check that the endpoint in the connection file is a Farframe service.",
         ) from error
     except httpx.HTTPError as error:
-        raise ServiceUnreachableError(
-            f"{endpoint} did not tell its regions: {str(error) or type(error).__name__}.", next_step="Try again."
-        ) from error
+        raise translate(error, endpoint) from error
     except (msgspec.DecodeError, UnicodeError) as error:
         raise ServiceError(
             f"The list of regions cannot be read: {error}.", status=200, next_step="Check the endpoint."
@@ -85,8 +86,13 @@ async def measure(
                 payload.raise_for_status()
                 # The request's own way there and back is not the payload's.
                 speed = 8 * len(payload.content) / max(now() - begun - round_trip, 1e-6)
-    except (httpx.HTTPError, TimeoutError, ssl.SSLError) as error:
-        return RegionLatency(name, endpoint, error=str(error) or type(error).__name__)
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        return RegionLatency(name, endpoint, error=f"It answered with status {status}: it cannot be measured.")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return RegionLatency(name, endpoint, error=translate(error, endpoint).message)
+    except (TimeoutError, ssl.SSLError) as error:
+        return RegionLatency(name, endpoint, error=str(error) or "It did not answer in time.")
     return RegionLatency(name, endpoint, round_trip, speed)
 
 
@@ -96,12 +102,40 @@ def best(measured: list[RegionLatency]) -> RegionLatency | None:
     return min(reached, key=lambda region: region.round_trip or 0.0, default=None)
 
 
-async def measure_all(http: httpx.AsyncClient, endpoint: str, *, throughput: bool = True) -> list[RegionLatency]:
+def connection_in(home: ConnectionInfo, region: Region, ca_bundle: Path | None = None) -> ConnectionInfo:
+    """How the account of ``home`` calls the service of another region.
+
+    Trusted there is ``ca_bundle`` alone; else the roots that the home service names; else whom home trusts, and the
+    system, since a region that names none is one that systems know or that shares home's authority.
+    """
+    if ca_bundle is not None:
+        trust = replace(home, ca_bundle=ca_bundle, ca_certificates="", trust_system=False)
+    elif region.ca_certificates:
+        trust = replace(home, ca_bundle=None, ca_certificates=region.ca_certificates, trust_system=False)
+    else:
+        trust = replace(home, trust_system=True)
+    endpoint = region.endpoint.rstrip("/")
+    return replace(trust, endpoint=endpoint, sts_endpoint=endpoint, http_url=None, console_url=None, region=region.name)
+
+
+async def measure_all(http: ServiceHttp, *, throughput: bool = True) -> list[RegionLatency]:
     """All regions that the service knows, measured one after the other so that none disturbs another."""
-    regions = await fetch_regions(http, endpoint)
+    home = http.connection
+    regions = await fetch_regions(http.http, home.endpoint)
     result = []
     for region in regions.regions:
-        # The service's own region is measured the way by which it is known to answer.
-        url = endpoint if region.name == regions.region else region.endpoint
-        result.append(await measure(http, region.name, url, throughput=throughput))
+        if region.name == regions.region:
+            # The service's own region is measured the way by which it is known to answer.
+            result.append(await measure(http.http, region.name, home.endpoint, throughput=throughput))
+            continue
+        try:
+            other = ServiceHttp(connection_in(home, region), transport=http.transport)
+        except ConnectionFileError as error:
+            result.append(RegionLatency(region.name, region.endpoint, error=error.message))
+            continue
+        try:
+            result.append(await measure(other.http, region.name, region.endpoint, throughput=throughput))
+        finally:
+            if http.transport is None:
+                await other.close()
     return result
