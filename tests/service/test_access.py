@@ -18,6 +18,8 @@ from farframe.auth.secrets import hash_account_key, new_operator_token
 from farframe.auth.tokens import Origin, Role, SigningKey, export_jwks, new_signing_key
 from farframe.service.identity import ensure_account, ensure_operator_token, ensure_signing_keys
 from farframe.service.keyring import KEY_LEAD_SECONDS
+from farframe.wire.errors import Unauthorized
+from farframe.wire.sessions import SessionSettings, SessionSize
 
 OTHER = "00000000-0000-4000-8000-000000000000"
 CONVERSION = {
@@ -143,20 +145,32 @@ async def test_deleting_an_account_ends_what_it_has(world: Any, operator: dict[s
     assert again.status_code == 409, "an id is never given again: old tokens must not open a new account"
 
 
-async def test_a_session_that_was_made_while_its_account_was_deleted_ends(world: Any, operator: dict[str, str]) -> None:
-    made = await create_account(world, operator)
-    account = made["accountId"]
+async def test_no_session_is_made_in_an_account_that_has_been_deleted_meanwhile(
+    world: Any, operator: dict[str, str]
+) -> None:
+    account = (await create_account(world, operator))["accountId"]
     await world.store.accounts.mark_deleted(account, world.clock.now())
-    # What another service that had not heard of it yet does.
-    from farframe.wire.sessions import SessionSettings, SessionSize
+    settings = SessionSettings(size=SessionSize.STANDARD, lease_minutes=5)
+    with pytest.raises(Unauthorized):  # the token was looked at before
+        await world.service.sessions.create(account, "late", settings)
+    assert await world.store.sessions.get(account, "late") is None
+    assert world.fleet.assigned == []
 
-    await world.service.sessions.create(account, "late", SessionSettings(size=SessionSize.STANDARD, lease_minutes=5))
+
+async def test_sessions_that_a_deletion_left_are_ended(world: Any, operator: dict[str, str]) -> None:
+    """A service can die between the deletion of an account and the end of its sessions."""
+    account = (await create_account(world, operator))["accountId"]
+    settings = SessionSettings(size=SessionSize.STANDARD, lease_minutes=5)
+    await world.service.sessions.create(account, "left", settings)
+    await world.store.accounts.mark_deleted(account, world.clock.now())
     world.clock.advance(seconds=11)
 
     async def stopped() -> bool:
-        return (await world.store.sessions.get(account, "late")).status == "Stopped"
+        return (await world.store.sessions.get(account, "left")).status == "Stopped"
 
     await world.until(stopped)
+    records = [row async for batch in world.store.usage.records(account, 0, 2**62) for row in batch]
+    assert [row.ended_at - row.started_at for row in records] == [11_000_000]
 
 
 async def test_all_tokens_can_be_revoked_at_once(world: Any, operator: dict[str, str]) -> None:

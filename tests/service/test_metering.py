@@ -27,7 +27,6 @@ from farframe.service.app import Service
 from farframe.service.clock import ManualClock
 from farframe.service.config import ServiceConfig
 from farframe.service.metering import Metering, Tally
-from farframe.store import sessions as store_sessions
 from farframe.store.store import Store
 from farframe.store.usage import SESSION, PriceRow, UsageRow
 from farframe.wire.errors import BadRequest, Conflict, WireError
@@ -208,19 +207,20 @@ def test_every_microsecond_in_ready_is_billed_once(
     asyncio.run(run())
 
 
-async def test_an_end_whose_record_cannot_be_written_did_not_take_place(
-    world: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_end_whose_record_cannot_be_written_did_not_take_place(world: Any) -> None:
     await world.create()
     world.clock.advance(minutes=3)
 
-    async def fail(*_arguments: object) -> None:
-        raise RuntimeError("the disk is full")
+    async def change(statement: str) -> None:
+        async with world.store._database.write() as connection:
+            await connection.execute(text(statement))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(store_sessions, "record_sessions", fail)
-        assert (await world.call("POST", "/s/:stop")).status_code == 500
-        assert (await world.show())["status"] == "Ready"
+    await change(
+        "CREATE TRIGGER full BEFORE INSERT ON usage_records BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+    )
+    assert (await world.call("POST", "/s/:stop")).status_code == 500
+    assert (await world.show())["status"] == "Ready"
+    await change("DROP TRIGGER full")
     assert (await world.call("POST", "/s/:stop")).status_code == 204
     records = [row async for batch in world.store.usage.records(None, *EVER) for row in batch]
     assert [row.ended_at - row.started_at for row in records] == [3 * MINUTE]

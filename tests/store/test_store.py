@@ -135,7 +135,7 @@ CHANGES = ["ready", "stop", "error", "expire"]
 async def change(store: Store, name: str, key: str, now: int) -> bool:
     match name:
         case "ready":
-            return await store.sessions.mark_ready(key, SERVER, now)
+            return await store.sessions.mark_ready(key, SERVER, now) is not None
         case "stop":
             return await store.sessions.mark_stopped(key, now)
         case "error":

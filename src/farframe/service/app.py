@@ -95,7 +95,7 @@ class Service:
             fleet,
             self.clock,
             uploads_folder=uploads_folder,
-            wake_scheduler=self.scheduler.wake,
+            due=self.scheduler.wake,
             replica_id=ensure_replica_id(config.data_path),
         )
         self.supervision = Supervision(

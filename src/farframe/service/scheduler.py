@@ -37,6 +37,8 @@ class Scheduler:
         self._clock = clock
         self._entries: list[_Entry] = []
         self._wake = asyncio.Event()
+        self._waits_until: int | None = None
+        """What the task waits for; ``None`` while it works, or waits for nothing."""
         self._task: asyncio.Task[None] | None = None
 
     def add(self, job: Job, *, periodic: bool = False) -> None:
@@ -49,9 +51,11 @@ class Scheduler:
         """Begin, in a task of its own."""
         self._task = asyncio.create_task(self._run(), name="scheduler")
 
-    def wake(self) -> None:
-        """Look at the deadlines again."""
-        self._wake.set()
+    def wake(self, due: int | None = None) -> None:
+        """Look at the deadlines again. With ``due``, the time at which something new is due, only if that is before
+        anything that is waited for."""
+        if due is None or self._waits_until is None or due < self._waits_until:
+            self._wake.set()
 
     @property
     def alive(self) -> bool:
@@ -73,7 +77,9 @@ class Scheduler:
                 if not entry.periodic or (entry.deadline is not None and entry.deadline <= self._clock.now()):
                     entry.deadline = await self._call(entry.job)
             deadlines = [entry.deadline for entry in self._entries if entry.deadline is not None]
-            await self._clock.wait_until(min(deadlines, default=None), self._wake)
+            self._waits_until = min(deadlines, default=None)
+            await self._clock.wait_until(self._waits_until, self._wake)
+            self._waits_until = None
 
     async def _call(self, job: Job) -> int | None:
         now = self._clock.now()

@@ -24,7 +24,7 @@ from farframe.service.quotas import Quotas, session_refusal
 from farframe.store.quotas import QuotaReached
 from farframe.store.sessions import NewSession, Position, Refusal, ServerColumns, SessionRow
 from farframe.store.store import Store
-from farframe.wire.errors import BadRequest, Conflict, ErrorDetail, ResourceMissing, UnprocessableEntity
+from farframe.wire.errors import BadRequest, Conflict, ErrorDetail, ResourceMissing, Unauthorized, UnprocessableEntity
 from farframe.wire.sessions import PAGE_SIZE, Session, SessionSettings, SessionSize, SessionStatus
 from farframe.wire.times import format_session_time, whole_minutes
 
@@ -47,7 +47,7 @@ class SessionEngine:
         clock: Clock,
         *,
         uploads_folder: Path,
-        wake_scheduler: Callable[[], None],
+        due: Callable[[int | None], None],
         replica_id: str,
     ) -> None:
         self.replica_id = replica_id
@@ -58,7 +58,7 @@ class SessionEngine:
         self._clock = clock
         self._quotas = Quotas(config, store.quotas)
         self._uploads_folder = uploads_folder
-        self._wake_scheduler = wake_scheduler
+        self._due = due
         self._tasks: set[asyncio.Task[Any]] = set()
         self._assigning: set[str] = set()
         self.token_rules: Callable[[str], Awaitable[TokenRules]] | None = None
@@ -91,6 +91,9 @@ class SessionEngine:
             )
         except QuotaReached as reached:
             raise session_refusal(reached, settings.size) from None
+        if creation is None:
+            # The account was deleted after this call's token was looked at, which is void by now.
+            raise Unauthorized
         row = creation.session
         if not creation.created:
             same_lease = settings.lease_minutes in (row.created_lease_minutes, row.lease_minutes)
@@ -158,15 +161,18 @@ class SessionEngine:
             raise UnprocessableEntity(
                 f"The maxLeaseTimeMinutes value must be larger than the current value, {row.lease_minutes}."
             )
-        self._wake_scheduler()
+        self._due(None)
         return await self.get(account_id, session_id)
 
     async def stop(self, account_id: str, session_id: str) -> None:
         """End a session; fine if it has ended already. Raises :class:`ResourceMissing`."""
-        row = await self.row(account_id, session_id)
-        if await self._store.sessions.mark_stopped(row.key, self._clock.now()):
-            log.info("session.stopped", session=session_id, key=row.key)
-            self._spawn(self.release(row.key, "SessionStopped"))
+        key = await self._store.sessions.stop(account_id, session_id, self._clock.now())
+        if key is None:
+            row = await self.row(account_id, session_id)  # expired now, if that is why
+            key = row.key if await self._store.sessions.mark_stopped(row.key, self._clock.now()) else None
+        if key is not None:
+            log.info("session.stopped", session=session_id, key=key)
+            self._spawn(self.release(key, "SessionStopped"))
 
     def server_of(self, row: SessionRow) -> ServerFacts | None:
         """The living server of a session in Ready, also if another replica supervises it."""
@@ -232,9 +238,10 @@ class SessionEngine:
             link_path=facts.link_path or None,
         )
         now = self._clock.now()
-        if await self._store.sessions.mark_ready(session_key, server, now, owner=self.replica_id):
+        ends_at = await self._store.sessions.mark_ready(session_key, server, now, owner=self.replica_id)
+        if ends_at is not None:
             log.info("session.ready", key=session_key, server=facts.server_id, pid=facts.pid)
-            self._wake_scheduler()
+            self._due(ends_at)
         else:
             self._spawn(self.release(session_key, "SessionStopped"))
 

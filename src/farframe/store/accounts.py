@@ -13,6 +13,7 @@ from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from farframe.store.database import Database
+from farframe.store.direct import Direct, Statement
 from farframe.store.schema import account_keys, accounts, operator_tokens, sessions, signing_keys, token_revocations
 
 PRIMARY, SECONDARY = 1, 2
@@ -56,11 +57,31 @@ class SigningKeyRow:
     created_at: int = 0
 
 
+_KEYS = Statement(
+    """
+    SELECT k.serial, k.generation, k.created_at, k.hash
+    FROM account_keys AS k JOIN accounts AS a ON a.id = k.account_id
+    WHERE k.account_id = :account_id AND a.deleted_at IS NULL
+    ORDER BY k.serial
+    """
+)
+_STATE = Statement(
+    """
+    SELECT k.serial, k.generation, (
+        SELECT max(r.issued_before) FROM token_revocations AS r WHERE r.account_id = a.id AND r.key_serial IS NULL
+    )
+    FROM accounts AS a LEFT JOIN account_keys AS k ON k.account_id = a.id
+    WHERE a.id = :account_id AND a.deleted_at IS NULL
+    """
+)
+
+
 class AccountStore:
     """Queries about accounts. Deleted ones stay as rows, so that their ids are never used again, and are not found."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, direct: Direct) -> None:
         self._database = database
+        self._direct = direct
 
     async def first(self, name: str | None = None) -> AccountRow | None:
         """The oldest account, of that name if one is given."""
@@ -128,18 +149,8 @@ class AccountStore:
 
     async def keys(self, account_id: str) -> list[KeyRow]:
         """The account's keys by serial; none for an unknown or deleted account."""
-        columns = account_keys.c
-        query = (
-            select(columns.serial, columns.generation, columns.created_at, columns.hash)
-            .join(accounts, accounts.c.id == columns.account_id)
-            .where(columns.account_id == account_id, accounts.c.deleted_at.is_(None))
-            .order_by(columns.serial)
-        )
-        async with self._database.read() as connection:
-            return [
-                KeyRow(row.serial, row.generation, row.created_at, bytes(row.hash))
-                for row in await connection.execute(query)
-            ]
+        rows = await self._direct.rows(_KEYS, {"account_id": account_id})
+        return [KeyRow(serial, generation, created_at, bytes(kept)) for serial, generation, created_at, kept in rows]
 
     async def key_hashes(self, account_id: str) -> list[bytes]:
         """What is kept of the account's keys; empty for an unknown account."""
@@ -152,21 +163,11 @@ class AccountStore:
 
     async def state(self, account_id: str) -> AccountState | None:
         """What decides about the account's tokens; nothing for an unknown or deleted account."""
-        revoked = select(func.max(token_revocations.c.issued_before)).where(
-            token_revocations.c.account_id == account_id, token_revocations.c.key_serial.is_(None)
-        )
-        query = (
-            select(account_keys.c.serial, account_keys.c.generation, revoked.scalar_subquery().label("not_before"))
-            .select_from(accounts)
-            .outerjoin(account_keys, account_keys.c.account_id == accounts.c.id)
-            .where(accounts.c.id == account_id, accounts.c.deleted_at.is_(None))
-        )
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).all()
+        rows = await self._direct.rows(_STATE, {"account_id": account_id})
         if not rows:
             return None
-        generations = {row.serial: row.generation for row in rows if row.serial is not None}
-        return AccountState(generations=generations, tokens_not_before=int(rows[0].not_before or 0))
+        generations = {serial: generation for serial, generation, _ in rows if serial is not None}
+        return AccountState(generations=generations, tokens_not_before=int(rows[0][2] or 0))
 
     async def deleted_with_sessions(self) -> list[str]:
         """Deleted accounts that have sessions in Starting or Ready all the same."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from farframe.store.database import Database
+from farframe.store.direct import Direct, Statement
 from farframe.store.schema import audit_log
 
 _FIELD_LENGTHS = {
@@ -50,15 +51,15 @@ class AuditRow(AuditEntry):
 class AuditStore:
     """Queries about the audit log."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, direct: Direct) -> None:
         self._database = database
+        self._direct = direct
 
     async def add(self, entries: Sequence[AuditEntry]) -> None:
         """Add entries in one transaction. Texts longer than their columns are cut."""
         if not entries:
             return
-        async with self._database.write() as connection:
-            await connection.execute(insert(audit_log), [_values(entry) for entry in entries])
+        await self._direct.change_many(_ADD, [_values(entry) for entry in entries])
 
     async def page(
         self,
@@ -86,6 +87,12 @@ class AuditStore:
             query = query.where(columns.at < until)
         async with self._database.read() as connection:
             return [AuditRow(**row._mapping) for row in await connection.execute(query)]
+
+
+_NAMES = [field.name for field in fields(AuditEntry)]
+_ADD = Statement(
+    f"INSERT INTO audit_log ({', '.join(_NAMES)}) VALUES ({', '.join(f':{name}' for name in _NAMES)})"  # noqa: S608
+)
 
 
 def _values(entry: AuditEntry) -> dict[str, object]:

@@ -24,6 +24,10 @@ _WRITES = "farframe_writes"
 _POSTGRESQL_DRIVERS = ("postgresql", "postgres", "postgresql+asyncpg")
 _POOL_SIZE, _POOL_OVERFLOW = 8, 8
 _CONNECT_TIMEOUT_SECONDS = 10.0
+_POSTGRESQL_ARGUMENTS: dict[str, Any] = {
+    "timeout": _CONNECT_TIMEOUT_SECONDS,
+    "server_settings": {"application_name": "farframe"},
+}
 _MIGRATION_LOCK = 0x66617266
 """The advisory lock that lets one of several services that start at a time run the migrations."""
 
@@ -39,9 +43,10 @@ class Database:
         self._engine = engine
         # SQLite has one writer at a time, and whoever finds it busy sleeps and tries again: waiting here, in a queue,
         # is fair and wakes at once. Other processes are still waited for in SQLite's own way.
-        self._turn: AbstractAsyncContextManager[None] = (
+        self.turn: AbstractAsyncContextManager[None] = (
             asyncio.Semaphore(1) if engine.dialect.name == "sqlite" else contextlib.nullcontext()
         )
+        """Held by whoever writes to SQLite, through this class or beside it."""
         self._writer = engine.execution_options(**{_WRITES: True})
 
     @classmethod
@@ -101,7 +106,7 @@ class Database:
             pool_size=_POOL_SIZE,
             max_overflow=_POOL_OVERFLOW,
             hide_parameters=True,
-            connect_args={"timeout": _CONNECT_TIMEOUT_SECONDS, "server_settings": {"application_name": "farframe"}},
+            connect_args=_POSTGRESQL_ARGUMENTS,
         )
         shown = url.set(drivername="postgresql", query={})
         return cls(engine), shown.render_as_string(hide_password=True)
@@ -115,6 +120,11 @@ class Database:
     def is_sqlite(self) -> bool:
         """Whether this is an SQLite file, else it is PostgreSQL."""
         return self._engine.dialect.name == "sqlite"
+
+    def driver_arguments(self) -> dict[str, Any]:
+        """What PostgreSQL's driver takes to open a connection of its own, with the password."""
+        _, arguments = self._engine.dialect.create_connect_args(self._engine.url)
+        return {**arguments, **_POSTGRESQL_ARGUMENTS}
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:
@@ -137,7 +147,7 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that writes; committed at the end, undone by an exception."""
-        async with self._turn, self._writer.connect() as connection, connection.begin():
+        async with self.turn, self._writer.connect() as connection, connection.begin():
             yield connection
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, ColumnElement, and_, case, cast, delete, func
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from farframe.store.database import Database
+from farframe.store.direct import Direct, Statement
 from farframe.store.schema import account_quotas, accounts, sessions, usage_records
 
 _ACTIVE = ("Starting", "Ready")
@@ -90,17 +91,20 @@ def _since(start: ColumnElement[Any], end: ColumnElement[Any], begin: int) -> Co
     return case((end > first, end - first), else_=literal(0, BigInteger))
 
 
+_OF_ACCOUNT = Statement("SELECT name, value FROM account_quotas WHERE account_id = :account_id")
+
+
 class QuotaStore:
     """Queries about accounts' own limits; what is not here is the service's default."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, direct: Direct) -> None:
         self._database = database
+        self._direct = direct
 
     async def of(self, account_id: str) -> dict[str, int]:
         """The account's own limits, by name."""
-        query = select(account_quotas.c.name, account_quotas.c.value).where(account_quotas.c.account_id == account_id)
-        async with self._database.read() as connection:
-            return {row.name: int(row.value) for row in await connection.execute(query)}
+        rows = await self._direct.rows(_OF_ACCOUNT, {"account_id": account_id})
+        return {name: int(value) for name, value in rows}
 
     async def set(self, account_id: str, name: str, value: int | None) -> None:
         """Set one limit of an account; ``None`` goes back to the service's default."""

@@ -7,32 +7,33 @@ status stays.
        └───────────┴─────► Stopped
 """
 
+# ruff: noqa: S608 - what is put into statements here are other constants of this file, never values
+
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     and_,
-    bindparam,
     case,
-    cast,
     func,
-    insert,
     literal,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy import delete as sql_delete
-from sqlalchemy.exc import IntegrityError
 
 from farframe.store.database import Database
-from farframe.store.lookup import Lookup, Reader
+from farframe.store.direct import Direct, Statement
 from farframe.store.quotas import SessionQuota, check_active, check_time, lock_account
-from farframe.store.schema import replicas, sessions
+from farframe.store.schema import sessions
 from farframe.store.usage import record_sessions
 
 STARTING, READY, STOPPED, ERROR, EXPIRED = "Starting", "Ready", "Stopped", "Error", "Expired"
@@ -41,8 +42,7 @@ ACTIVE = (STARTING, READY)
 _MINUTE = 60_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionRow:
+class SessionRow(msgspec.Struct, frozen=True):
     """A session as kept. Times in microseconds since 1970 UTC, leases in minutes.
 
     ``key`` is unique over all accounts and time; ``id`` was chosen by the caller. ``expires_at`` is set with ``Ready``.
@@ -56,22 +56,22 @@ class SessionRow:
     created_lease_minutes: int
     lease_minutes: int
     created_at: int
-    ready_at: int | None
-    expires_at: int | None
-    ended_at: int | None
-    error_code: str | None
-    error_message: str | None
-    server_id: str | None
-    pid: int | None
-    hostname: str | None
-    handshake_port: int | None
-    inspector_port: int | None
-    teraflops: float | None
-    replica_id: str | None
+    ready_at: int | None = None
+    expires_at: int | None = None
+    ended_at: int | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    server_id: str | None = None
+    pid: int | None = None
+    hostname: str | None = None
+    handshake_port: int | None = None
+    inspector_port: int | None = None
+    teraflops: float | None = None
+    replica_id: str | None = None
     """The service that supervises the session's server."""
-    relay_url: str | None
+    relay_url: str | None = None
     """``https://host:port`` at which services reach the server's handshake."""
-    link_path: str | None
+    link_path: str | None = None
     """The Unix socket by which a service that takes over finds the server again."""
 
 
@@ -131,89 +131,72 @@ class Position:
 class SessionStore:
     """Queries about sessions."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, direct: Direct) -> None:
         self._database = database
-        self._reader = Reader(database)
+        self._direct = direct
+        self._creating = asyncio.Lock()
         self.region = "local"
         """What usage records name as their region."""
 
     async def create(
         self, new: NewSession, *, limit: int, refusal: Refusal, quota: SessionQuota | None = None
-    ) -> Creation:
+    ) -> Creation | None:
         """Add a session, unless its id is taken in the account: then the present one is returned.
 
         No more than ``limit`` sessions of one size are active at a time on one replica. One beyond that is added as
         well, and fails in the same transaction with ``refusal``. Raises :class:`QuotaReached`, without a trace, if the
-        account's ``quota`` does not allow another session.
+        account's ``quota`` does not allow another session. Returns ``None`` if there is no such account, or if it is
+        being deleted: of a creation and a deletion that meet, the second one sees what the first one did.
         """
-        try:
-            return await self._create(new, limit, refusal, quota)
-        except IntegrityError:
-            # Another process took the id between our look and our insert.
+        values = {
+            "key": new.key,
+            "account_id": new.account_id,
+            "id": new.id,
+            "size": new.size,
+            "lease_minutes": new.lease_minutes,
+            "created_at": new.created_at,
+            "replica_id": new.replica_id,
+            "capacity": limit,
+            "error_code": refusal.code,
+            "error_message": refusal.message,
+        }
+        statement = _CREATE if new.replica_id is not None else _CREATE_UNSUPERVISED
+        for _ in range(_ATTEMPTS):
+            if quota is None:
+                # Sessions of a replica are created by that replica alone, so that those who count wait for each other
+                # here. On PostgreSQL two statements at a time would not see each other's sessions.
+                async with self._creating:
+                    rows = await self._direct.change(statement, values)
+                status = rows[0][0] if rows else None
+            else:
+                status = await self._create_within(quota, new, statement, values)
+            if status is not None:
+                return Creation(session=_starting(new), created=True, admitted=status == STARTING)
             present = await self.get(new.account_id, new.id)
-            if present is None:
-                raise
-            return Creation(session=present, created=False, admitted=True)
-
-    async def _create(self, new: NewSession, limit: int, refusal: Refusal, quota: SessionQuota | None) -> Creation:
-        async with self._database.write() as connection:
-            present = (await connection.execute(select(sessions).where(_named(new.account_id, new.id)))).first()
             if present is not None:
-                return Creation(session=_row(present), created=False, admitted=True)
-            if quota is not None:
-                await lock_account(connection, new.account_id)
-                if quota.active is not None:
-                    await check_active(connection, new.account_id, new.size, quota.active)
-                await check_time(connection, new.account_id, quota, new.lease_minutes * _MINUTE)
-            if new.replica_id is not None:
-                # Creations on one replica wait for each other, so that together they keep to the limit.
-                mine = select(replicas.c.id).where(replicas.c.id == new.replica_id)
-                await connection.execute(mine.with_for_update())
-            busy = await connection.scalar(
-                select(func.count())
-                .select_from(sessions)
-                .where(
-                    sessions.c.replica_id == new.replica_id,
-                    sessions.c.status.in_(ACTIVE),
-                    sessions.c.size == new.size,
-                )
-            )
-            await connection.execute(
-                insert(sessions).values(
-                    key=new.key,
-                    account_id=new.account_id,
-                    id=new.id,
-                    size=new.size,
-                    status=STARTING,
-                    created_lease_minutes=new.lease_minutes,
-                    lease_minutes=new.lease_minutes,
-                    created_at=new.created_at,
-                    replica_id=new.replica_id,
-                )
-            )
-            row = (await connection.execute(select(sessions).where(sessions.c.key == new.key))).one()
-            admitted = (busy or 0) < limit
-            if not admitted:
-                await connection.execute(
-                    update(sessions)
-                    .where(sessions.c.key == new.key)
-                    .values(
-                        status=ERROR,
-                        ended_at=new.created_at,
-                        error_code=refusal.code,
-                        error_message=refusal.message,
-                    )
-                )
-            return Creation(session=_row(row), created=True, admitted=admitted)
+                return Creation(session=present, created=False, admitted=True)
+            if not await self._direct.rows(_ACCOUNT_LIVES, {"account_id": new.account_id}):
+                return None
+        raise RuntimeError("a session that was in the way of another was gone each time that it was looked at")
+
+    async def _create_within(
+        self, quota: SessionQuota, new: NewSession, statement: Statement, values: dict[str, object]
+    ) -> str | None:
+        async with self._creating, self._database.write() as connection:
+            await lock_account(connection, new.account_id)
+            present = select(sessions.c.key).where(sessions.c.account_id == new.account_id, sessions.c.id == new.id)
+            if (await connection.execute(present)).first() is not None:
+                return None  # which counts towards nothing
+            if quota.active is not None:
+                await check_active(connection, new.account_id, new.size, quota.active)
+            await check_time(connection, new.account_id, quota, new.lease_minutes * _MINUTE)
+            row = (await connection.execute(text(statement.text), values)).first()
+        return str(row[0]) if row is not None else None
 
     async def get(self, account_id: str, session_id: str) -> SessionRow | None:
         """The session of that id, in any status."""
-        found = await self._reader.first(_BY_NAME, account_id=account_id, session_id=session_id)
-        return SessionRow(**found) if found is not None else None
-
-    async def close(self) -> None:
-        """Close what reads the short way."""
-        await self._reader.close()
+        rows = await self._direct.rows(_BY_NAME, {"account_id": account_id, "id": session_id})
+        return SessionRow(*rows[0]) if rows else None
 
     async def by_key(self, key: str) -> SessionRow | None:
         """The session of that key."""
@@ -221,17 +204,13 @@ class SessionStore:
 
     async def list_active(self, account_id: str, *, after: Position | None, count: int) -> list[SessionRow]:
         """Up to ``count`` sessions in Starting or Ready, oldest first."""
-        query = (
-            select(sessions)
-            .where(sessions.c.account_id == account_id, sessions.c.status.in_(ACTIVE))
-            .order_by(sessions.c.created_at, sessions.c.key)
-            .limit(count)
-        )
-        if after is not None:
-            same_time = and_(sessions.c.created_at == after.created_at, sessions.c.key > after.key)
-            query = query.where(or_(sessions.c.created_at > after.created_at, same_time))
-        async with self._database.read() as connection:
-            return [_row(row) for row in await connection.execute(query)]
+        values = {
+            "account_id": account_id,
+            "created_at": after.created_at if after is not None else _BEFORE_ALL,
+            "key": after.key if after is not None else "",
+            "count": count,
+        }
+        return [SessionRow(*row) for row in await self._direct.rows(_ACTIVE_PAGE, values)]
 
     async def all_active(self) -> list[SessionRow]:
         """Every session in Starting or Ready, of all accounts."""
@@ -239,24 +218,31 @@ class SessionStore:
             result = await connection.execute(select(sessions).where(sessions.c.status.in_(ACTIVE)))
             return [_row(row) for row in result]
 
-    async def mark_ready(self, key: str, server: ServerColumns, now: int, *, owner: str | None = None) -> bool:
-        """Starting to Ready; the lease begins. False if the session is not in Starting, or not that replica's."""
-        return await self._change(
-            key,
-            (STARTING,),
-            owner,
-            status=READY,
-            ready_at=now,
-            expires_at=now + cast(sessions.c.lease_minutes, BigInteger) * literal(_MINUTE, BigInteger),
-            server_id=server.server_id,
-            pid=server.pid,
-            hostname=server.hostname,
-            handshake_port=server.handshake_port,
-            inspector_port=server.inspector_port,
-            teraflops=server.teraflops,
-            relay_url=server.relay_url,
-            link_path=server.link_path,
-        )
+    async def mark_ready(self, key: str, server: ServerColumns, now: int, *, owner: str | None = None) -> int | None:
+        """Starting to Ready; the lease begins. Returns when it ends, or ``None`` if the session is not in Starting, or
+        not that replica's."""
+        values = {
+            "key": key,
+            "now": now,
+            "owner": owner,
+            "server_id": server.server_id,
+            "pid": server.pid,
+            "hostname": server.hostname,
+            "handshake_port": server.handshake_port,
+            "inspector_port": server.inspector_port,
+            "teraflops": server.teraflops,
+            "relay_url": server.relay_url,
+            "link_path": server.link_path,
+        }
+        rows = await self._direct.change(_READY if owner is None else _READY_OF_OWNER, values)
+        return int(rows[0][0]) if rows else None
+
+    async def stop(self, account_id: str, session_id: str, now: int) -> str | None:
+        """Starting or Ready to Stopped, by the session's id. Returns its key, or ``None`` if there is none, if it has
+        ended already, or if its lease is over, which makes it Expired."""
+        values = {"account_id": account_id, "id": session_id, "now": now, "region": self.region}
+        rows = await self._direct.change(_STOP, values)
+        return str(rows[0][0]) if rows else None
 
     async def mark_stopped(self, key: str, now: int) -> bool:
         """Starting or Ready to Stopped. False if the session has ended already."""
@@ -299,9 +285,8 @@ class SessionStore:
 
     async def next_expiry(self) -> int | None:
         """When the next lease runs out, if any runs."""
-        found = await self._reader.first(_NEXT_EXPIRY, status=READY)
-        value: int | None = None if found is None else found["expires_at"]
-        return value
+        ((value,),) = await self._direct.rows(_NEXT_EXPIRY, {})
+        return int(value) if value is not None else None
 
     async def extend(self, key: str, lease_minutes: int, now: int, quota: SessionQuota | None = None) -> bool:
         """Set a longer total lease. False if the session has ended, its lease is over or the new one is not longer.
@@ -355,16 +340,123 @@ class SessionStore:
         return result.rowcount == 1
 
 
-_NEXT_EXPIRY = Lookup(
-    select(func.min(sessions.c.expires_at).label("expires_at")).where(sessions.c.status == bindparam("status"))
+_ATTEMPTS = 3
+_BEFORE_ALL = -(2**62)
+_COLUMNS = ", ".join(SessionRow.__struct_fields__)
+
+
+def _create_statement(mine: str) -> Statement:
+    """The insert of a session: of an account that lives, in Starting, or in Error if no server is left for it."""
+
+    def text_of(lock: str) -> str:
+        return f"""
+            INSERT INTO sessions (
+                key, account_id, id, size, status, created_lease_minutes, lease_minutes, created_at, ended_at,
+                error_code, error_message, replica_id
+            )
+            SELECT
+                CAST(:key AS VARCHAR), a.id, CAST(:id AS VARCHAR), CAST(:size AS VARCHAR),
+                CASE WHEN busy.number < CAST(:capacity AS BIGINT) THEN 'Starting' ELSE 'Error' END,
+                CAST(:lease_minutes AS INTEGER), CAST(:lease_minutes AS INTEGER), CAST(:created_at AS BIGINT),
+                CASE WHEN busy.number < CAST(:capacity AS BIGINT) THEN NULL ELSE CAST(:created_at AS BIGINT) END,
+                CASE WHEN busy.number < CAST(:capacity AS BIGINT) THEN NULL ELSE CAST(:error_code AS VARCHAR) END,
+                CASE WHEN busy.number < CAST(:capacity AS BIGINT) THEN NULL ELSE CAST(:error_message AS TEXT) END,
+                CAST(:replica_id AS VARCHAR)
+            FROM accounts AS a, (
+                SELECT count(*) AS number FROM sessions
+                WHERE {mine} AND status IN ('Starting', 'Ready') AND size = CAST(:size AS VARCHAR)
+            ) AS busy
+            WHERE a.id = CAST(:account_id AS VARCHAR) AND a.deleted_at IS NULL {lock}
+            ON CONFLICT DO NOTHING
+            RETURNING status
+        """
+
+    return Statement(text_of(""), postgresql=text_of("FOR SHARE OF a"))
+
+
+_CREATE = _create_statement("replica_id = CAST(:replica_id AS VARCHAR)")
+_CREATE_UNSUPERVISED = _create_statement("replica_id IS NULL")
+_ACCOUNT_LIVES = Statement("SELECT 1 FROM accounts WHERE id = :account_id AND deleted_at IS NULL")
+_BY_NAME = Statement(f"SELECT {_COLUMNS} FROM sessions WHERE account_id = :account_id AND id = :id")
+_NEXT_EXPIRY = Statement("SELECT min(expires_at) FROM sessions WHERE status = 'Ready'")
+
+
+def _page_of(status: str) -> str:
+    return f"""
+        SELECT * FROM (
+            SELECT {_COLUMNS} FROM sessions
+            WHERE account_id = :account_id AND status = '{status}' AND (created_at, key) > (:created_at, :key)
+            ORDER BY created_at, key LIMIT :count
+        ) AS {status.lower()}
+    """
+
+
+# By each status on its own, which an index has in the right order: a page costs the same however many there are.
+_ACTIVE_PAGE = Statement(f"{_page_of(STARTING)} UNION ALL {_page_of(READY)} ORDER BY created_at, key LIMIT :count")
+
+
+def _ready_statement(condition: str) -> Statement:
+    return Statement(
+        f"""
+        UPDATE sessions SET
+            status = 'Ready', ready_at = CAST(:now AS BIGINT),
+            expires_at = CAST(:now AS BIGINT) + CAST(lease_minutes AS BIGINT) * {_MINUTE},
+            server_id = :server_id, pid = :pid, hostname = :hostname, handshake_port = :handshake_port,
+            inspector_port = :inspector_port, teraflops = :teraflops, relay_url = :relay_url, link_path = :link_path
+        WHERE key = :key AND status = 'Starting' {condition}
+        RETURNING expires_at
+        """
+    )
+
+
+_READY = _ready_statement("")
+_READY_OF_OWNER = _ready_statement("AND replica_id = :owner")
+
+_STOP_CHANGE = """
+    UPDATE sessions SET
+        status = 'Stopped',
+        ended_at = CASE WHEN ready_at > CAST(:now AS BIGINT) THEN ready_at ELSE CAST(:now AS BIGINT) END
+    WHERE account_id = :account_id AND id = :id AND status IN ('Starting', 'Ready')
+        AND (expires_at IS NULL OR expires_at > CAST(:now AS BIGINT))
+    RETURNING key, size, ready_at, ended_at
+"""
+# The end and its record are one: neither can be lost without the other.
+_STOP_RECORD = (
+    "INSERT INTO usage_records (key, kind, source_key, account_id, size, region, started_at, ended_at, bytes)"
+    " SELECT {key}, 'session', {key}, {account_id}, {size}, CAST(:region AS VARCHAR), {ready_at}, {ended_at}, 0 "
 )
-_BY_NAME = Lookup(
-    select(sessions).where(sessions.c.account_id == bindparam("account_id"), sessions.c.id == bindparam("session_id"))
+_STOP = Statement(
+    _STOP_CHANGE,
+    columns=("key", "size", "ready_at", "ended_at"),
+    then=_STOP_RECORD.format(
+        key=":key", account_id=":account_id", size=":size", ready_at=":ready_at", ended_at=":ended_at"
+    )
+    + "WHERE :ready_at IS NOT NULL",
+    postgresql=f"""
+        WITH ended AS ({_STOP_CHANGE}), billed AS (
+            {
+        _STOP_RECORD.format(key="key", account_id=":account_id", size="size", ready_at="ready_at", ended_at="ended_at")
+    }
+            FROM ended WHERE ready_at IS NOT NULL
+        )
+        SELECT key, size, ready_at, ended_at FROM ended
+    """,
 )
 
 
-def _named(account_id: str, session_id: str) -> ColumnElement[bool]:
-    return and_(sessions.c.account_id == account_id, sessions.c.id == session_id)
+def _starting(new: NewSession) -> SessionRow:
+    """The session as it was added."""
+    return SessionRow(
+        key=new.key,
+        account_id=new.account_id,
+        id=new.id,
+        size=new.size,
+        status=STARTING,
+        created_lease_minutes=new.lease_minutes,
+        lease_minutes=new.lease_minutes,
+        created_at=new.created_at,
+        replica_id=new.replica_id,
+    )
 
 
 def _not_before_ready(now: int) -> ColumnElement[int]:

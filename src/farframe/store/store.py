@@ -10,6 +10,7 @@ from farframe.store.accounts import AccountStore, OperatorStore, SigningKeyStore
 from farframe.store.audit import AuditStore
 from farframe.store.conversions import ConversionStore
 from farframe.store.database import Database
+from farframe.store.direct import Direct
 from farframe.store.links import LinkStore
 from farframe.store.quotas import QuotaStore
 from farframe.store.replicas import ReplicaStore
@@ -24,16 +25,17 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.accounts = AccountStore(database)
+        self._direct = Direct(database)
+        self.accounts = AccountStore(database, self._direct)
         self.operators = OperatorStore(database)
-        self.audit = AuditStore(database)
+        self.audit = AuditStore(database, self._direct)
         self.signing_keys = SigningKeyStore(database)
-        self.sessions = SessionStore(database)
+        self.sessions = SessionStore(database, self._direct)
         self.uploads = UploadStore(database)
         self.links = LinkStore(database)
         self.replicas = ReplicaStore(database)
         self.conversions = ConversionStore(database)
-        self.quotas = QuotaStore(database)
+        self.quotas = QuotaStore(database, self._direct)
         self.usage = UsageStore(database)
 
     @classmethod
@@ -53,5 +55,5 @@ class Store:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self.sessions.close()
+        await self._direct.close()
         await self._database.close()
