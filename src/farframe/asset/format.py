@@ -113,7 +113,8 @@ NODE_DTYPE = np.dtype([("matrix", "<f8", (3, 4)), ("parent", "<i4"), ("reserved"
 """Local matrix and parent (-1 for roots, else an earlier row)."""
 
 POINT_DTYPE = np.dtype([("position", "<f4", 3), ("color", "u1", 4)])
-"""One decoded point: part space metres, linear colour RGBA."""
+"""One decoded point: part space metres, linear colour RGB; the fourth byte is its size, the spacing to its neighbours
+on its level, ``2 ** (byte / 8 - 20)`` metres of part space."""
 
 TextureFormat = Literal["bc1-rgba-unorm", "bc5-rg-unorm", "bc7-rgba-unorm", "rgba8unorm"]
 """As WebGPU names them, without ``-srgb``, which :attr:`TextureEntry.srgb` says."""
