@@ -39,15 +39,20 @@ export {
   ManagementClient,
   type ManagementOptions,
   newId,
+  type QuotaReport,
   type RedeemedLink,
   redeemLink,
   type Session,
   type SessionSize,
   type SessionStatus,
+  type SessionToken,
   type StoredUpload,
   type UploadFile,
   type UploadList,
   type UploadProgress,
+  type UsageLine,
+  type UsageReport,
+  type ViewerLink,
 } from "./management.ts";
 export {
   type Bounds,
@@ -76,5 +81,16 @@ export {
   type Vector3,
   type View,
 } from "./records.ts";
+export {
+  bestRegion,
+  fetchRegions,
+  type MeasureOptions,
+  measureRegion,
+  measureRegions,
+  type Region,
+  type RegionList,
+  type RegionMeasurement,
+  type RegionOutcome,
+} from "./regions.ts";
 export { MAX_CONTROL_MESSAGE_BYTES, type RequestOptions, RpcPeer } from "./rpc.ts";
 export { type Fetch, handshake, preferH264, type WhepSession } from "./whep.ts";

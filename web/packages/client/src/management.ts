@@ -1,6 +1,7 @@
 /** The service's REST interface, as far as a device needs it: sessions, uploads, one-time links. */
 
 import { cancelled, errorFromAnswer, FarframeError, nextStepOf, type Result } from "./errors.ts";
+import { bestRegion, fetchRegions, measureRegions, type RegionMeasurement } from "./regions.ts";
 import type { Fetch } from "./whep.ts";
 
 export const API_VERSION = "2021-01-01";
@@ -64,6 +65,53 @@ export interface UploadList {
   readonly uploads: readonly StoredUpload[];
   readonly usedBytes: number;
   readonly quotaBytes: number;
+}
+
+/** A token that opens one session only, for a device that holds nothing else. It is a secret. */
+export interface SessionToken {
+  readonly accessToken: string;
+  readonly accountId: string;
+  readonly sessionId: string;
+  readonly role: "Client" | "Viewer";
+  /** ISO 8601. */
+  readonly expiresAt: string;
+  readonly endpoint: string;
+}
+
+/** A link that opens the viewer once. It is a secret. */
+export interface ViewerLink {
+  readonly url: string;
+  /** ISO 8601. */
+  readonly expiresAt: string;
+}
+
+/** What was used of one kind, and what it costs; sums of microseconds are exact. */
+export interface UsageLine {
+  readonly accountId: string;
+  readonly kind: "session" | "conversion";
+  readonly size?: string;
+  readonly day?: string;
+  readonly intervals: number;
+  readonly microseconds: number;
+  readonly minutes: number;
+  readonly bytes?: number;
+  readonly amounts: readonly { readonly currency: string; readonly amount: string }[];
+  readonly unpricedMicroseconds: number;
+}
+
+export interface UsageReport {
+  readonly from: string;
+  readonly to: string;
+  readonly by: readonly string[];
+  readonly usage: readonly UsageLine[];
+  readonly totals: readonly { readonly currency: string; readonly amount: string }[];
+}
+
+/** The account's limits by name; null is none. `own` names those that an operator has set for it. */
+export interface QuotaReport {
+  readonly accountId: string;
+  readonly quotas: Readonly<Record<string, number | null>>;
+  readonly own: readonly string[];
 }
 
 export interface ManagementOptions {
@@ -144,6 +192,8 @@ export class ManagementClient {
   readonly endpoint: string;
   readonly #token: string;
   readonly #fetch: Fetch;
+  /** Where sessions are that were created in other regions. */
+  readonly #endpoints = new Map<string, string>();
 
   constructor(options: ManagementOptions) {
     this.accountId = options.accountId;
@@ -152,12 +202,17 @@ export class ManagementClient {
     this.#fetch = options.fetch ?? defaultFetch;
   }
 
-  /** Asks for a session. Asking again with the same id and settings is harmless. */
+  /**
+   * Asks for a session. Asking again with the same id and settings is harmless. With a `region` it is leased there, and
+   * later calls of this client about it go there; `best` is the region with the shortest round trip from here.
+   */
   async createSession(
-    settings: { id?: string; size?: SessionSize; leaseMinutes: number },
+    settings: { id?: string; size?: SessionSize; leaseMinutes: number; region?: string },
     options: CallOptions = {},
   ): Promise<Session> {
     const id = settings.id ?? newId();
+    if (settings.region !== undefined)
+      this.#endpoints.set(id, (await this.inRegion(settings.region, options)).endpoint);
     const body = { maxLeaseTimeMinutes: settings.leaseMinutes, size: settings.size ?? "Standard" };
     return (await this.#json("PUT", this.#sessionPath(id), body, options)) as Session;
   }
@@ -175,9 +230,69 @@ export class ManagementClient {
     return sessions;
   }
 
+  /** Measures the way to every region that the service knows. */
+  async latency(
+    options: CallOptions & { throughput?: boolean; onMeasured?: (measurement: RegionMeasurement) => void } = {},
+  ): Promise<RegionMeasurement[]> {
+    return measureRegions(this.endpoint, { ...options, fetch: this.#fetch });
+  }
+
+  /** A client of the service of a region, with the same account and token; `best` is the nearest region. */
+  async inRegion(region: string, options: CallOptions = {}): Promise<ManagementClient> {
+    let name = region;
+    if (region === "best") {
+      const best = bestRegion(await this.latency({ ...options, throughput: false }));
+      if (!best) {
+        throw new FarframeError("ConnectionLost", "No region answers.", {
+          nextStep: "Check that the network works, then try again.",
+        });
+      }
+      name = best.name;
+    }
+    const list = await fetchRegions(this.endpoint, { ...options, fetch: this.#fetch });
+    const found = list.regions.find((each) => each.name === name);
+    if (!found) {
+      throw new FarframeError("InvalidId", `There is no region ${name}.`, {
+        nextStep: `There are ${list.regions.map((each) => each.name).join(", ")}.`,
+      });
+    }
+    const endpoint = name === list.region ? this.endpoint : found.endpoint;
+    return new ManagementClient({ endpoint, accountId: this.accountId, token: this.#token, fetch: this.#fetch });
+  }
+
+  /** A token that opens this session only, for a device that shall hold nothing else. Lives 60 minutes by default. */
+  async createToken(
+    id: string,
+    settings: { role?: "Client" | "Viewer"; minutes?: number } = {},
+    options: CallOptions = {},
+  ): Promise<SessionToken> {
+    const url = this.#url(`/sessions/${encodeURIComponent(id)}/token`, id);
+    return (await this.#json("POST", url, settings, options)) as SessionToken;
+  }
+
+  /** A link that opens the viewer once: on one session, or on a choice of the account's. */
+  async createViewerLink(sessionId?: string, options: CallOptions = {}): Promise<ViewerLink> {
+    const body = sessionId === undefined ? {} : { sessionId };
+    return (await this.#json("POST", this.#url("/viewer-links", sessionId), body, options)) as ViewerLink;
+  }
+
+  /** What the account used. `from` and `to` are days or times in ISO 8601; without them, the present month up to now. */
+  async usage(
+    query: { from?: string; to?: string; by?: string } = {},
+    options: CallOptions = {},
+  ): Promise<UsageReport> {
+    const words = new URLSearchParams(query).toString();
+    return (await this.#json("GET", this.#url(`/usage${words && `?${words}`}`), undefined, options)) as UsageReport;
+  }
+
+  /** The account's limits. */
+  async quotas(options: CallOptions = {}): Promise<QuotaReport> {
+    return (await this.#json("GET", this.#url("/quotas"), undefined, options)) as QuotaReport;
+  }
+
   /** A link into the inspector of a session that is Ready. It carries a token: open it, don't keep it. */
   async inspectorLink(id: string, options: CallOptions = {}): Promise<string> {
-    const url = this.#url(`/sessions/${encodeURIComponent(id)}/inspector-link`);
+    const url = this.#url(`/sessions/${encodeURIComponent(id)}/inspector-link`, id);
     const { url: link } = (await this.#json("POST", url, undefined, options)) as { url?: unknown };
     if (typeof link !== "string" || !/^https?:/i.test(link)) {
       throw new FarframeError("ProtocolError", "The answer holds no link into the inspector.");
@@ -208,7 +323,7 @@ export class ManagementClient {
   }
 
   async stopSession(id: string, options: CallOptions = {}): Promise<void> {
-    await this.#send("POST", this.#url(`/sessions/${encodeURIComponent(id)}/:stop`), undefined, options);
+    await this.#send("POST", this.#url(`/sessions/${encodeURIComponent(id)}/:stop`, id), undefined, options);
   }
 
   /** Polls until the session is Ready; rejects when it has ended instead. `onChange` gets each answer. */
@@ -228,7 +343,7 @@ export class ManagementClient {
 
   /** The handshake address of a session, relayed by the service. */
   whepUrl(sessionId: string): string {
-    return this.#url(`/sessions/${encodeURIComponent(sessionId)}/whep`);
+    return this.#url(`/sessions/${encodeURIComponent(sessionId)}/whep`, sessionId);
   }
 
   /** The handshake address at the render server itself, or undefined while there is none. */
@@ -326,11 +441,12 @@ export class ManagementClient {
   }
 
   #sessionPath(id: string): string {
-    return this.#url(`/sessions/${encodeURIComponent(id)}`);
+    return this.#url(`/sessions/${encodeURIComponent(id)}`, id);
   }
 
-  #url(path: string): string {
-    return `${this.endpoint}/accounts/${encodeURIComponent(this.accountId)}${path}`;
+  #url(path: string, sessionId?: string): string {
+    const endpoint = (sessionId !== undefined && this.#endpoints.get(sessionId)) || this.endpoint;
+    return `${endpoint}/accounts/${encodeURIComponent(this.accountId)}${path}`;
   }
 
   async #json(method: string, url: string, body: object | undefined, options: CallOptions): Promise<unknown> {

@@ -109,6 +109,31 @@ describe("ManagementClient", () => {
     await expect(client.inspectorLink("s1")).rejects.toMatchObject({ result: "ProtocolError" });
   });
 
+  it("makes a token for a device, with what is asked for and nothing else", async () => {
+    const answer = { accessToken: "x", accountId: "acc", sessionId: "s1", role: "Viewer", expiresAt: "2030" };
+    const { client, fetcher } = setUp(json(answer, 201), json(answer, 201));
+    expect(await client.createToken("s1", { role: "Viewer", minutes: 5 })).toEqual(answer);
+    await client.createToken("s1");
+    const [url, init] = fetcher.mock.calls[0] ?? [];
+    expect(url).toBe("https://service.test/accounts/acc/sessions/s1/token?api-version=2021-01-01");
+    expect(init).toMatchObject({ method: "POST", body: '{"role":"Viewer","minutes":5}' });
+    expect(fetcher.mock.calls[1]?.[1]?.body).toBe("{}");
+  });
+
+  it("asks for links, usage and quotas", async () => {
+    const { client, fetcher } = setUp(json({ url: "u" }, 201), json({ usage: [] }), json({ quotas: {} }));
+    await client.createViewerLink("s1");
+    await client.usage({ from: "2026-10-01", by: "day" });
+    await client.quotas();
+    expect(fetcher.mock.calls.map(([url, init]) => `${init?.method} ${new URL(url).pathname}`)).toEqual([
+      "POST /accounts/acc/viewer-links",
+      "GET /accounts/acc/usage",
+      "GET /accounts/acc/quotas",
+    ]);
+    expect(fetcher.mock.calls[0]?.[1]?.body).toBe('{"sessionId":"s1"}');
+    expect(new URL(fetcher.mock.calls[1]?.[0] ?? "").searchParams.get("from")).toBe("2026-10-01");
+  });
+
   it("lists uploads over all pages", async () => {
     const file = { uri: "upload://1/a.glb", uploadId: "1", path: "a.glb", bytes: 5 };
     const { client } = setUp(
