@@ -12,6 +12,7 @@ import pytest
 pytest.register_assert_rewrite("tests.faults.harness")
 
 from tests.postgresql import PostgresServer  # noqa: E402
+from tests.storage_servers import Azurite, S3Server  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +49,19 @@ def database_source(request: pytest.FixtureRequest, tmp_path: Path) -> Path | st
         return tmp_path / "farframe.db"
     url: str = request.getfixturevalue("postgres_url")
     return url
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Azurite]:
+    """An Azure Blob Storage server for this run of the tests."""
+    server = Azurite.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """An S3 server for this run of the tests."""
+    server = S3Server.start()
+    yield server
+    server.stop()
