@@ -1,30 +1,40 @@
 """The control plane alone: requests per second, p50 and p99 with few and with a million sessions in the store.
 
-A service with stub render servers runs in a process of its own, on a plain loopback listener; this process asks it over
-eight connections. ``hello`` is a bare route of the same stack (uvicorn, httptools, Litestar) without anything of ours,
-asked in the same run, in turns with the others. One account has all sessions; a tenth of them, a thousand at most, are
-active. ``lease`` is create, Ready and stop. With FARFRAME_BENCH_DATABASE_URL the store is that PostgreSQL database,
-which must be empty and is left full.
+A service with stub render servers runs in a process of its own for each number of sessions, on a plain loopback
+listener; this process asks them over eight connections. All of them run from the beginning, and are asked in turns, a
+little of everything each time, so that whatever else the machine does hits all sizes alike. ``hello`` is a bare route
+of the same stack (uvicorn, httptools, Litestar) without anything of ours, in the same process and the same turns.
+
+One account has all sessions; a tenth of them is active, sixty at least (a page of the list is fifty) and a thousand at
+most. ``lease`` is create, a get that says Ready, and stop. Whoever asks runs on the same machine, so that of two cores
+one is left for the service, and for PostgreSQL.
+
+FARFRAME_BENCH_DATABASE_URL names a database on a PostgreSQL server, whose user may create others: each service gets one
+of its own, which is dropped in the end. ``start`` instead of a URL starts a server from Debian's package, with the
+durability that it comes with.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import json
 import os
-import statistics
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg  # type: ignore[import-untyped]
 import uvloop
 from litestar import Litestar, get
-from sqlalchemy import insert
 
 from farframe.auth.certificates import ensure_certificates
 from farframe.auth.secrets import hash_account_key, new_account_key
@@ -35,60 +45,79 @@ from farframe.service.clock import SystemClock
 from farframe.service.config import RATE_OPERATIONS, ServiceConfig
 from farframe.service.listeners import Listener, bind
 from farframe.service.logs import configure_logging
-from farframe.store.schema import sessions as sessions_table
 from farframe.store.store import Store
 
 CONNECTIONS = 8
 COUNTS = (100, 10_000, 1_000_000)
 QUICK_COUNTS = (100, 10_000)
-MAX_ACTIVE = 1000
+ROUNDS, QUICK_ROUNDS = 20, 5
+REQUESTS = {"hello": 1000, "token": 100, "get": 1000, "list": 200, "create": 200, "stop": 200, "lease": 100}
+"""Of each operation, in each round, with each number of sessions."""
+
+MIN_ACTIVE, MAX_ACTIVE = 60, 1000
 ACCOUNT = "00000000-0000-4000-8000-00000000be7c"
 DATABASE_VARIABLE = "FARFRAME_BENCH_DATABASE_URL"
+START_A_SERVER = "start"
 _MINUTE = 60_000_000
-_ROWS = 5000
+_ROWS = 20_000
+_COLUMNS = (
+    *("key", "account_id", "id", "size", "status", "created_lease_minutes", "lease_minutes", "created_at"),
+    *("ready_at", "expires_at", "ended_at", "server_id", "pid", "hostname", "handshake_port", "inspector_port"),
+    "teraflops",
+)
 
 Request = Callable[[int], bytes]
+Times = dict[str, list[list[float]]]
+"""Of each operation and round: the seconds of each request."""
 
 
 # The service, in a process of its own --------------------------------------------------------------------------------
 
 
-async def fill(store: Store, count: int) -> int:
-    """Put ``count`` sessions into the store, a tenth of them in Ready. Returns how many those are."""
-    active = min(count // 10, MAX_ACTIVE)
+def rows_of(count: int) -> Iterator[list[tuple[object, ...]]]:
+    """Batches of ``count`` sessions, the first of them in Ready."""
+    active = active_of(count)
     now = time.time_ns() // 1000
     for first in range(0, count, _ROWS):
-        rows = []
+        rows: list[tuple[object, ...]] = []
         for number in range(first, min(first + _ROWS, count)):
             is_active = number < active
             created = now - (count - number) * 1000 - 5 * _MINUTE
+            # Random keys, as the service makes them: they meet the index everywhere.
             rows.append(
-                {
-                    "key": str(uuid.UUID(int=number + 1)),
-                    "account_id": ACCOUNT,
-                    "id": f"old-{number}",
-                    "size": "Standard",
-                    "status": "Ready" if is_active else "Stopped",
-                    "created_lease_minutes": 1440,
-                    "lease_minutes": 1440,
-                    "created_at": created,
-                    "ready_at": created + 1,
-                    "expires_at": now + 1440 * _MINUTE,
-                    "ended_at": None if is_active else created + _MINUTE,
-                    "server_id": f"fake-{number}",
-                    "pid": 0,
-                    "hostname": "localhost",
-                    "handshake_port": 50051,
-                    "inspector_port": 50052,
-                    "teraflops": 0.25,
-                }
+                (
+                    *(str(uuid.uuid4()), ACCOUNT, f"old-{number}", "Standard", "Ready" if is_active else "Stopped"),
+                    *(1440, 1440, created, created + 1, now + 1440 * _MINUTE, None if is_active else created + _MINUTE),
+                    *(f"fake-{number}", 0, "localhost", 50051, 50052, 0.25),
+                )
             )
-        async with store._database.write() as connection:
-            await connection.execute(insert(sessions_table), rows)
-    return active
+        yield rows
 
 
-async def serve(folder: Path, count: int) -> None:
+def active_of(count: int) -> int:
+    """How many of so many sessions are active."""
+    return min(max(count // 10, MIN_ACTIVE), MAX_ACTIVE, count)
+
+
+async def fill(database: Path | str, count: int) -> None:
+    """Put ``count`` sessions into the database."""
+    if isinstance(database, Path):
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            marks = ", ".join("?" * len(_COLUMNS))
+            for rows in rows_of(count):
+                connection.executemany(f"INSERT INTO sessions ({', '.join(_COLUMNS)}) VALUES ({marks})", rows)
+                connection.commit()
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return
+    postgresql = await asyncpg.connect(database)
+    for rows in rows_of(count):
+        await postgresql.copy_records_to_table("sessions", records=rows, columns=_COLUMNS)
+    await postgresql.execute("VACUUM ANALYZE sessions")
+    await postgresql.execute("CHECKPOINT")
+    await postgresql.close()
+
+
+async def serve(folder: Path, count: int, database_url: str) -> None:
     """Fill the store, serve, say where, and end when standard input does."""
     configure_logging("info", "json")
     config = ServiceConfig(
@@ -97,10 +126,10 @@ async def serve(folder: Path, count: int) -> None:
         rate_limits=dict.fromkeys(RATE_OPERATIONS, 1_000_000_000),
         quota_conversions=1_000_000,
     )
-    store = await Store.open(os.environ.get(DATABASE_VARIABLE) or folder / "farframe.db")
+    database = database_url or folder / "farframe.db"
+    store = await Store.open(database)
     key = new_account_key()
-    if await store.accounts.first() is None:
-        await store.accounts.create(ACCOUNT, "bench", 1)
+    await store.accounts.create(ACCOUNT, "bench", 1)
     await store.accounts.set_key(ACCOUNT, 1, hash_account_key(key), 1)
     certificates = ensure_certificates(folder / "certificates", [])
     service = Service(
@@ -108,7 +137,7 @@ async def serve(folder: Path, count: int) -> None:
     )
     await service.start()
     # After the start: recovery would end sessions whose servers are only in the store.
-    active = await fill(store, count)
+    await fill(database, count)
     listener = Listener(service.app, bind("127.0.0.1", 0, "--port"), None)
 
     @get("/hello")
@@ -118,7 +147,8 @@ async def serve(folder: Path, count: int) -> None:
     bare = Listener(Litestar([hello], openapi_config=None, logging_config=None), bind("127.0.0.1", 0, "--port"), None)
     await listener.start()
     await bare.start()
-    print(json.dumps({"port": listener.port, "bare": bare.port, "key": key, "active": active}), flush=True)
+    gc.collect()
+    print(json.dumps({"port": listener.port, "bare": bare.port, "key": key}), flush=True)
     await asyncio.to_thread(sys.stdin.read)
     await listener.stop()
     await bare.stop()
@@ -160,129 +190,187 @@ def compose(method: str, path: str, credential: str = "", body: bytes = b"") -> 
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
 
-async def measure(port: int, make: Request, count: int, expected: int) -> dict[str, float]:
-    """Ask ``count`` times over all connections; seconds of each, from the request to the end of the answer."""
+async def measure(port: int, make: Request, count: int, expected: int) -> list[float]:
+    """Ask ``count`` times over all connections; the seconds of each, from the request to the end of the answer."""
+
+    async def ask(connection: Connection, number: int) -> None:
+        request = make(number)
+        status, body = await connection.ask(request)
+        if status != expected:
+            raise RuntimeError(f"{request.split(b' HTTP')[0]!r} was answered with {status}: {body[:300]!r}")
+
+    return await repeat(port, count, ask)
+
+
+async def repeat(port: int, count: int, act: Callable[[Connection, int], Awaitable[None]]) -> list[float]:
+    """Do something ``count`` times over all connections; the seconds of each, and last of all of them together."""
     times: list[float] = []
     numbers = iter(range(count))
 
     async def work() -> None:
         async with Connection(port) as connection:
             for number in numbers:
-                request = make(number)
                 begun = time.perf_counter()
-                status, body = await connection.ask(request)
+                await act(connection, number)
                 times.append(time.perf_counter() - begun)
-                if status != expected:
-                    raise RuntimeError(f"{request.split(b' HTTP')[0]!r} was answered with {status}: {body[:300]!r}")
 
     begun = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for _ in range(CONNECTIONS):
             group.create_task(work())
-    elapsed = time.perf_counter() - begun
-    times.sort()
-    return {
-        "per_second": round(count / elapsed, 1),
-        "p50_ms": round(statistics.median(times) * 1000, 2),
-        "p99_ms": round(times[min(len(times) - 1, int(len(times) * 0.99))] * 1000, 2),
-    }
+    return [*times, time.perf_counter() - begun]
 
 
-async def figures(ports: dict[str, Any], count: int, scale: float) -> dict[str, Any]:
-    """All operations with ``count`` sessions in the store."""
-    port, pair = ports["port"], f"{ACCOUNT}:{ports['key']}"
-    token_path = f"/Accounts/{ACCOUNT}/token"
-    async with Connection(port) as connection:
-        _, body = await connection.ask(compose("GET", token_path, pair))
-    token = json.loads(body)["AccessToken"]
+class Subject:
+    """One running service, and what was measured of it."""
 
-    def at(rest: str) -> str:
+    def __init__(self, process: subprocess.Popen[str], count: int) -> None:
+        assert process.stdout is not None
+        self.count = count
+        self.times: Times = {name: [] for name in REQUESTS}
+        ports = json.loads(process.stdout.readline())
+        self._port, self._bare = ports["port"], ports["bare"]
+        self._pair = f"{ACCOUNT}:{ports['key']}"
+        self._token = ""
+
+    def _at(self, rest: str) -> str:
         return f"/accounts/{ACCOUNT}/sessions{rest}?api-version=2021-01-01"
 
-    settings = b'{"maxLeaseTimeMinutes":10,"size":"Standard"}'
-    run = uuid.uuid4().hex[:8]
-    few, many = int(600 * scale), int(3000 * scale)
-    hello = compose("GET", "/hello")
-    tasks: list[tuple[str, int, Callable[[], Awaitable[dict[str, float]]]]] = [
-        ("token", 200, lambda: measure(port, lambda _n: compose("GET", token_path, pair), few, 200)),
-        (
-            "get",
-            200,
-            lambda: measure(port, lambda n: compose("GET", at(f"/old-{n * 7919 % count}"), token), many, 200),
-        ),
-        ("list", 200, lambda: measure(port, lambda _n: compose("GET", at(""), token), few, 200)),
-        (
-            "create",
-            201,
-            lambda: measure(port, lambda n: compose("PUT", at(f"/{run}-{n}"), token, settings), few, 201),
-        ),
-        ("stop", 204, lambda: measure(port, lambda n: compose("POST", at(f"/{run}-{n}/:stop"), token), few, 204)),
-    ]
-    result: dict[str, Any] = {}
-    await measure(ports["bare"], lambda _n: hello, many, 200)  # warms both processes
-    bare = []
-    for name, _, task in tasks:
-        bare.append(await measure(ports["bare"], lambda _n: hello, many, 200))
-        result[name] = await task()
-    lease_count = few // 2
+    async def round(self, *, kept: bool) -> None:
+        """Some requests of each kind; the first round, which warms everything, is not ``kept``."""
+        run = uuid.uuid4().hex[:8]
+        token_request = compose("GET", f"/Accounts/{ACCOUNT}/token", self._pair)
+        async with Connection(self._port) as connection:
+            _, body = await connection.ask(token_request)
+        token = json.loads(body)["AccessToken"]
+        settings = b'{"maxLeaseTimeMinutes":10,"size":"Standard"}'
+        hello, page = compose("GET", "/hello"), compose("GET", self._at(""), token)
 
-    async def lease() -> float:
-        numbers = iter(range(lease_count))
+        async def lease(connection: Connection, number: int) -> None:
+            path = self._at(f"/{run}-lease-{number}")
+            assert (await connection.ask(compose("PUT", path, token, settings)))[0] == 201
+            _, body = await connection.ask(compose("GET", path, token))
+            assert json.loads(body)["status"] == "Ready"
+            stop = self._at(f"/{run}-lease-{number}/:stop")
+            assert (await connection.ask(compose("POST", stop, token)))[0] == 204
 
-        async def work() -> None:
-            async with Connection(port) as connection:
-                for number in numbers:
-                    name = f"/{run}-lease-{number}"
-                    assert (await connection.ask(compose("PUT", at(name), token, settings)))[0] == 201
-                    _, body = await connection.ask(compose("GET", at(name), token))
-                    assert json.loads(body)["status"] == "Ready"
-                    assert (await connection.ask(compose("POST", at(f"{name}/:stop"), token)))[0] == 204
+        requests: dict[str, tuple[int, Request, int]] = {
+            "hello": (self._bare, lambda _n: hello, 200),
+            "token": (self._port, lambda _n: token_request, 200),
+            "get": (
+                self._port,
+                lambda n: compose("GET", self._at(f"/old-{(n + len(self.times['get'])) * 7919 % self.count}"), token),
+                200,
+            ),
+            "list": (self._port, lambda _n: page, 200),
+            "create": (self._port, lambda n: compose("PUT", self._at(f"/{run}-{n}"), token, settings), 201),
+            "stop": (self._port, lambda n: compose("POST", self._at(f"/{run}-{n}/:stop"), token), 204),
+        }
+        for name, (port, make, expected) in requests.items():
+            times = await measure(port, make, REQUESTS[name], expected)
+            if kept:
+                self.times[name].append(times)
+        times = await repeat(self._port, REQUESTS["lease"], lease)
+        if kept:
+            self.times["lease"].append(times)
 
-        begun = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(CONNECTIONS):
-                group.create_task(work())
-        return lease_count / (time.perf_counter() - begun)
+    def result(self) -> dict[str, Any]:
+        """Of each operation: how many a second over all rounds, and p50 and p99 of all requests, in milliseconds."""
+        result: dict[str, Any] = {"active": active_of(self.count)}
+        for name, rounds in self.times.items():
+            times = sorted(second for times in rounds for second in times[:-1])
+            result[name] = {
+                "per_second": round(len(times) / sum(times[-1] for times in rounds), 1),
+                "p50_ms": round(times[len(times) // 2] * 1000, 2),
+                "p99_ms": round(times[int(len(times) * 0.99)] * 1000, 2),
+                "requests": len(times),
+            }
+        percent = 100 * result["get"]["per_second"] / result["hello"]["per_second"]
+        result["get_of_hello_percent"] = round(percent, 1)
+        return result
 
-    result["leases_per_second"] = round(await lease(), 1)
-    result["hello"] = {name: round(statistics.median(one[name] for one in bare), 2) for name in bare[0]}
-    result["get_of_hello_percent"] = round(100 * result["get"]["per_second"] / result["hello"]["per_second"], 1)
-    return result
+
+async def ask_in_turns(subjects: list[Subject], rounds: int) -> None:
+    """All rounds with all services; each round begins with another one."""
+    for number in range(-1, rounds):
+        for place in range(len(subjects)):
+            await subjects[(number + place) % len(subjects)].round(kept=number >= 0)
+
+
+@contextlib.contextmanager
+def databases(counts: tuple[int, ...]) -> Iterator[dict[int, str]]:
+    """The URL of an empty database for each number of sessions; empty for SQLite."""
+    url = os.environ.get(DATABASE_VARIABLE, "")
+    if not url:
+        yield dict.fromkeys(counts, "")
+        return
+    with contextlib.ExitStack() as stack:
+        if url == START_A_SERVER:
+            from tests.postgresql import PostgresServer
+
+            server = PostgresServer.start(settings=())
+            stack.callback(server.stop)
+            url = server.create_database()
+        names = {count: f"farframe_bench_{uuid.uuid4().hex[:8]}_{count}" for count in counts}
+        for name in names.values():
+            asyncio.run(_administer(url, f"CREATE DATABASE {name}"))
+            stack.callback(lambda name=name: asyncio.run(_administer(url, f"DROP DATABASE {name} WITH (FORCE)")))
+        yield {count: urlunsplit(urlsplit(url)._replace(path=f"/{name}")) for count, name in names.items()}
+
+
+async def _administer(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement)
+    await connection.close()
 
 
 def run(*, quick: bool) -> dict[str, Any]:
     """Measure with each number of sessions; prints a line an operation."""
+    counts, rounds = (QUICK_COUNTS, QUICK_ROUNDS) if quick else (COUNTS, ROUNDS)
     report: dict[str, Any] = {"store": "postgresql" if os.environ.get(DATABASE_VARIABLE) else "sqlite"}
-    for count in QUICK_COUNTS if quick else COUNTS:
-        with tempfile.TemporaryDirectory(prefix="farframe-bench-") as folder:
-            command = [sys.executable, "-m", "benchmarks.control_plane", folder, str(count)]
+    with contextlib.ExitStack() as stack:
+        urls = stack.enter_context(databases(counts))
+        subjects = []
+        for count in counts:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="farframe-bench-"))
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL
+                [sys.executable, "-m", "benchmarks.control_plane", folder, str(count), urls[count]],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
             )
-            assert process.stdout is not None
-            assert process.stdin is not None
-            try:
-                ports = json.loads(process.stdout.readline())
-                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                    result = runner.run(figures(ports, count, 0.3 if quick else 1.0))
-            finally:
-                process.stdin.close()
-                process.wait(30)
-        report[str(count)] = result
-        print(f"  {count} sessions ({ports['active']} active)")
-        for name in ("hello", "token", "get", "list", "create", "stop"):
+            stack.callback(_end, process)
+            subjects.append(Subject(process, count))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(ask_in_turns(subjects, rounds))
+    for subject in subjects:
+        result = report[str(subject.count)] = subject.result()
+        print(f"  {subject.count} sessions ({result['active']} active)")
+        for name in REQUESTS:
             line = result[name]
             print(
                 f"    {name:8}{line['per_second']:9.1f}/s   p50 {line['p50_ms']:7.2f} ms   p99 {line['p99_ms']:7.2f} ms"
             )
-        print(f"    leases  {result['leases_per_second']:9.1f}/s   get is {result['get_of_hello_percent']} % of hello")
-    counts = [name for name in report if name.isdigit()]
-    ratio = report[counts[-1]]["get"]["p99_ms"] / report[counts[0]]["get"]["p99_ms"]
-    report["get_p99_most_to_fewest"] = round(ratio, 2)
-    print(f"  p99 of get with {counts[-1]} sessions is {ratio:.2f} times that with {counts[0]}")
+        print(f"    get is {result['get_of_hello_percent']} % of hello")
+    fewest, most = report[str(counts[0])], report[str(counts[-1])]
+    ratios = {name: round(most[name]["p99_ms"] / fewest[name]["p99_ms"], 2) for name in REQUESTS}
+    report["p99_most_to_fewest"] = ratios
+    shown = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
+    print(f"  p99 with {counts[-1]} sessions by that with {counts[0]}: {shown}")
     return report
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as main_runner:
-        main_runner.run(serve(Path(sys.argv[1]), int(sys.argv[2])))
+        main_runner.run(serve(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))

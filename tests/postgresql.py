@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from urllib.parse import quote
 import psutil
 
 START_SECONDS = 60.0
+_VOLATILE = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=200")
 _USER = "postgres"
 """PostgreSQL refuses to run as root; its Debian package brings this user."""
 
@@ -47,8 +49,8 @@ class PostgresServer:
     programs: Path
 
     @classmethod
-    def start(cls) -> PostgresServer:
-        """Make a cluster and start it."""
+    def start(cls, settings: Sequence[str] = _VOLATILE) -> PostgresServer:
+        """Make a cluster and start it, by default with settings for data that nobody needs after a crash."""
         programs = find_programs()
         if programs is None:
             raise RuntimeError("PostgreSQL is not installed: its programs initdb and postgres were not found")
@@ -66,7 +68,6 @@ class PostgresServer:
             stdout=subprocess.DEVNULL,
             **identity,  # type: ignore[call-overload]
         )
-        settings = ["fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=200"]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 [

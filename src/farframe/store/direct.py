@@ -37,6 +37,7 @@ Row = tuple[Any, ...]
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
 _BUSY_SECONDS = 10.0
 _COMMITS_A_CHECKPOINT = 500
+_CACHE_KIBIBYTES = 16_384
 _POSTGRESQL_CONNECTIONS = 8
 _CONNECT_SECONDS = 10.0
 
@@ -153,6 +154,7 @@ class Direct:
             check_same_thread=False,
             cached_statements=64,
         )
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}")
         if mode != "ro":
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA foreign_keys = ON")
