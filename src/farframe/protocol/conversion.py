@@ -58,6 +58,7 @@ class ConversionOrder(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     action: Literal["convert", "probe"] = "convert"
+    conversion_id: str = ""
     folder: str = ""
     source: StoragePlace
     target: StoragePlace
@@ -70,6 +71,17 @@ class ConversionOrder(msgspec.Struct, frozen=True, kw_only=True):
     ca_file: str = ""
     thumbnail: bool = True
     adapter: Literal["auto", "gpu", "cpu"] = "auto"
+
+
+class ThumbnailOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """Which converted asset to draw, and where the PNG goes. For the process that does it, whose parent is ``parent``;
+    the scratch folder is its working and temporary folder."""
+
+    asset: str
+    picture: str
+    scratch_folder: str
+    adapter: Literal["auto", "gpu", "cpu"] = "auto"
+    parent: int
 
 
 class ConversionStep(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
