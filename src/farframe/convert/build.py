@@ -106,7 +106,7 @@ def build_asset(
         if isinstance(source, Model):
             _build_model(source, writer, options, progress, report)
         else:
-            _build_cloud(source, writer, options, progress, report)
+            _build_cloud(source, writer, options, progress, report, path.parent)
         report.pages = writer.page_count
     report.peak_memory = max(
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -115,10 +115,17 @@ def build_asset(
 
 
 def _build_cloud(
-    cloud: PointCloud, writer: AssetWriter, options: BuildOptions, progress: Progress, report: BuildReport
+    cloud: PointCloud,
+    writer: AssetWriter,
+    options: BuildOptions,
+    progress: Progress,
+    report: BuildReport,
+    folder: Path,
 ) -> None:
     octree = importlib.import_module("farframe.convert.octree")
-    octree.build_points(cloud, writer, options, progress)
+    built = octree.build_points(cloud, writer, options, progress, folder=folder)
+    report.points, report.clusters, report.groups = built.points, built.clusters, built.groups
+    report.levels, report.bytes, report.seconds = built.levels, built.bytes, built.seconds
 
 
 def _build_model(
@@ -190,20 +197,20 @@ def build_part(
     grid, style = grid_and_style(vertices["position"], indices, material, streams_of(vertices))
     surface = Surface(vertices, indices, grid, style)
     built = surface.build(surface.first_clusters())
-    return part_row(grid, surface.bounds(), material_number, surface.streams, built), built
+    return part_row(grid, material_number, surface.streams, built), built
 
 
-def part_row(
-    grid: Grid, bounds: tuple[NDArray[np.float32], NDArray[np.float32]], material: int, streams: int, built: Built
-) -> NDArray[np.void]:
+def part_row(grid: Grid, material: int, streams: int, built: Built) -> NDArray[np.void]:
     """The row of a part of triangles."""
     row = np.zeros((), PART_DTYPE)
-    row["bounds_min"], row["bounds_max"] = bounds
     row["origin"], row["step"] = grid.origin, grid.step
     row["material"], row["kind"], row["streams"] = material, TRIANGLES, streams
     full = built.clusters["producer"] == 0xFFFF_FFFF
     row["triangles"] = built.clusters["index_count"][full].sum(dtype=np.int64) // 3
     row["vertices"] = built.clusters["vertex_count"][full].sum(dtype=np.int64)
+    if full.any():
+        row["bounds_min"] = built.clusters["bounds_min"][full].min(axis=0)
+        row["bounds_max"] = built.clusters["bounds_max"][full].max(axis=0)
     assert built.groups.dtype == GROUP_DTYPE
     return row
 

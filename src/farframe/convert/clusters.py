@@ -34,6 +34,8 @@ from farframe.asset.model import VERTEX_DTYPE
 from farframe.asset.pages import EncodedPage, PageContent, encode_page, streams_of
 
 GROUP_SIZE = 8
+CACHE_SIZE = 16
+"""Vertices that a graphics processor keeps, about, for the order of triangles."""
 """Clusters that are merged at a time, about; the library may take up to 11."""
 
 PAGE_BYTES = 512 << 10
@@ -94,7 +96,7 @@ _simplify = foreign(
 )
 _partition = foreign("meshopt_partitionClusters", _SIZE, _POINTER, _POINTER, _SIZE, _POINTER, _SIZE, _SIZE, _SIZE)
 _spatial_sort = foreign("meshopt_spatialSortTriangles", None, _POINTER, _POINTER, _SIZE, _POINTER, _SIZE, _SIZE)
-_cache_order = foreign("meshopt_optimizeVertexCache", None, _POINTER, _POINTER, _SIZE, _SIZE)
+_cache_order = foreign("meshopt_optimizeVertexCacheFifo", None, _POINTER, _POINTER, _SIZE, _SIZE, ctypes.c_uint)
 _fetch_remap = foreign("meshopt_optimizeVertexFetchRemap", _SIZE, _POINTER, _POINTER, _SIZE, _SIZE)
 _vertex_remap = foreign("meshopt_generateVertexRemap", _SIZE, _POINTER, _POINTER, _SIZE, _POINTER, _SIZE, _SIZE)
 
@@ -265,13 +267,6 @@ class Surface:
         if self._colored:
             found += [COLOR_WEIGHT * edge] * 4
         return np.array(found, np.float32)
-
-    def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The box of all triangles, in metres; of no size where there are none."""
-        if not len(self.corners):
-            return np.zeros(3, np.float32), np.zeros(3, np.float32)
-        places = self.places[self.corners]
-        return self.grid.metres(places.min(axis=0)), self.grid.metres(places.max(axis=0))
 
     def first_clusters(self) -> list[Cluster]:
         """The full surface, cut into clusters."""
@@ -564,7 +559,7 @@ class _Levels:
         first, indices, _ = _compact(key, np.empty(len(clusters) * len(wedges), np.int64))
         sources = corners[first]
         ordered = np.empty_like(indices)
-        _cache_order(ordered.ctypes.data, indices.ctypes.data, len(indices), len(sources))
+        _cache_order(ordered.ctypes.data, indices.ctypes.data, len(indices), len(sources), CACHE_SIZE)
         remap = np.empty(len(sources), np.uint32)
         _fetch_remap(remap.ctypes.data, ordered.ctypes.data, len(ordered), len(sources))
         indices = remap[ordered]
