@@ -5,10 +5,10 @@ const here = (path: string): string => fileURLToPath(new URL(path, import.meta.u
 
 /** `npm run dev` speaks to the service at this address, for instance http://127.0.0.1:8080. */
 const service = process.env.FARFRAME_SERVICE;
-const servicePaths = ["/accounts", "/viewer-links"];
+const servicePaths = ["/accounts", "/viewer-links", "/regions", "/latency"];
 
 /**
- * Three pages, built into the Python package. All references are relative, so that the bundle serves from any path, and
+ * Four pages, built into the Python package. All references are relative, so that the bundle serves from any path, and
  * nothing is inlined, so that it runs under `Content-Security-Policy: default-src 'self'`.
  */
 export default defineConfig({
@@ -28,6 +28,7 @@ export default defineConfig({
         console: here("index.html"),
         viewer: here("viewer/index.html"),
         inspector: here("inspector/index.html"),
+        measure: here("measure/index.html"),
       },
     },
   },

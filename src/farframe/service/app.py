@@ -147,7 +147,7 @@ class Service:
             *region_routes(self.access, config.region, config.regions, self.addresses, config.region_ca_files),
             *description_routes(self.access, PAGE_HEADERS),
             *quota_routes(self.access, self.quotas, self.accounts),
-            *web_routes(bundle or WebBundle()),
+            *web_routes(bundle or WebBundle(), config.regions.values()),
         ]
         litestar = Litestar(
             route_handlers=handlers,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -35,6 +36,9 @@ CONTENT_SECURITY_POLICY = "; ".join(
     )
 )
 """No inline code or style, nothing from elsewhere: everything goes through this one origin."""
+
+MEASURING_PAGE = "measure"
+"""The one page that asks other origins: the other regions, which configuration names."""
 
 PAGE_HEADERS = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
@@ -111,8 +115,10 @@ class WebBundle:
         return kept[1]
 
 
-def web_routes(bundle: WebBundle) -> list[HTTPRouteHandler]:
-    """Every GET that no other route takes."""
+def web_routes(bundle: WebBundle, regions: Iterable[str] = ()) -> list[HTTPRouteHandler]:
+    """Every GET that no other route takes. ``regions`` are the URLs that the page for measuring may call."""
+    own_origin = "connect-src 'self'"
+    measuring = CONTENT_SECURITY_POLICY.replace(own_origin, " ".join((own_origin, *sorted(set(regions)))))
 
     async def serve(request: AnyRequest) -> Response[bytes]:
         segments = [decode_segment(segment) for segment in path_segments(request)] or [""]
@@ -134,6 +140,7 @@ def web_routes(bundle: WebBundle) -> list[HTTPRouteHandler]:
         immutable = segments[:1] == ["assets"]
         headers = {
             **PAGE_HEADERS,
+            **({"content-security-policy": measuring} if segments[:1] == [MEASURING_PAGE] else {}),
             "etag": file.etag,
             "cache-control": "public, max-age=31536000, immutable" if immutable else "no-cache",
         }
