@@ -154,6 +154,20 @@ conversions = Table(
     Index(None, "status", "created_at"),
 )
 
+conversion_jobs = Table(
+    "conversion_jobs",
+    metadata,
+    Column("key", ForeignKey("conversions.key", ondelete="CASCADE"), primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("replica_id", String(36)),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("stage", String(80)),
+    Column("fraction", Float),
+    Index(None, "replica_id", "created_at"),
+    comment="Signatures are sealed with a key that is not in the database. A row goes when its conversion ends.",
+)
+
 usage_records = Table(
     "usage_records",
     metadata,

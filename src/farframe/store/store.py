@@ -8,6 +8,7 @@ from sqlalchemy import delete, false
 
 from farframe.store.accounts import AccountStore, OperatorStore, SigningKeyStore
 from farframe.store.audit import AuditStore
+from farframe.store.conversion_jobs import ConversionJobStore
 from farframe.store.conversions import ConversionStore
 from farframe.store.database import Database
 from farframe.store.direct import Direct
@@ -35,6 +36,7 @@ class Store:
         self.links = LinkStore(database)
         self.replicas = ReplicaStore(database)
         self.conversions = ConversionStore(database)
+        self.conversion_jobs = ConversionJobStore(database)
         self.quotas = QuotaStore(database, self._direct)
         self.usage = UsageStore(database)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass, field
 from enum import StrEnum
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -212,7 +212,16 @@ def _container(members: dict[str, object], location: str) -> str:
     except ValueError:
         raise problem from None
     names = parts.path.strip("/").split("/")
-    if parts.scheme.lower() not in ("https", "http") or not parts.hostname or not all(names):
+    scheme = parts.scheme.lower()
+    if scheme == "file":
+        # A folder on the server; a name of a host would be somebody else's.
+        if parts.netloc.lower() not in ("", "localhost") or not parts.path.startswith("/") or "?" in uri or "#" in uri:
+            raise problem
+        if ".." in unquote(parts.path).split("/") or "\0" in unquote(parts.path):
+            raise problem
+        return uri
+    bucket = scheme in ("s3", "gs") and not parts.path.strip("/") and parts.port is None
+    if not parts.hostname or not (bucket or (scheme in ("https", "http") and all(names))):
         raise problem
     if parts.username is not None or parts.password is not None or "#" in uri or "?" in uri:
         raise BadRequest(
