@@ -173,6 +173,10 @@ class Load:
                 elif name not in self.stopping:
                     assert session["status"] in ("Starting", "Ready")
                     assert session["size"] == settings["size"]
+                elif session["status"] != "Stopped":
+                    # The service died before it stopped it. It is stopped again, lest such sessions take all places.
+                    assert session["status"] in ("Starting", "Ready")
+                    self.stopping.discard(name)
             self.tried = {name: value for name, value in self.tried.items() if name in self.answered}
 
 
