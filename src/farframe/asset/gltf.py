@@ -1,9 +1,16 @@
 """glTF 2.0 files (``.glb``, ``.gltf`` with buffers and images beside it or in data URIs) to a model.
 
 Reads core glTF 2.0: all component types, normalised, sparse and interleaved accessors, triangle lists, strips and fans,
-the node hierarchy of the default scene, metallic-roughness materials, two UV sets, vertex colours. Of the extensions
-KHR_mesh_quantization (which needs nothing beyond the above), KHR_materials_unlit, KHR_materials_emissive_strength and
-KHR_texture_transform (worked into the UVs; one material may read its textures with two different sets or transforms).
+the node hierarchy of the default scene, metallic-roughness materials, two UV sets, vertex colours. Of the extensions:
+
+* geometry: KHR_mesh_quantization (which needs nothing beyond the above), KHR_draco_mesh_compression,
+  EXT_meshopt_compression and KHR_meshopt_compression (gltf_compression.py), EXT_mesh_gpu_instancing (each instance
+  becomes a node, after all nodes of the file);
+* textures: KHR_texture_basisu and EXT_texture_webp (images.py), KHR_texture_transform (worked into the UVs; one
+  material may read its textures with two different sets or transforms);
+* materials: KHR_materials_unlit, KHR_materials_emissive_strength, KHR_materials_pbrSpecularGlossiness and
+  MSFT_packing_occlusionRoughnessMetallic (gltf_materials.py), in a simpler form KHR_materials_clearcoat and
+  KHR_materials_transmission.
 
     bytes -> GltfSource (container, JSON, buffers; gltf_source.py) -> materials and textures -> parts -> nodes -> Model
 
@@ -20,10 +27,11 @@ from __future__ import annotations
 import itertools
 import math
 import os
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +39,14 @@ from numpy.typing import NDArray
 from farframe.asset import geometry
 from farframe.asset import gltf_schema as schema
 from farframe.asset.budget import Budget, Progress, no_progress
+from farframe.asset.gltf_compression import DracoGeometry, decode_draco
+from farframe.asset.gltf_materials import (
+    DIELECTRIC,
+    bake_specular_glossiness,
+    metallic_of,
+    normals_with_z,
+    unpack_roughness_metallic_occlusion,
+)
 from farframe.asset.gltf_source import GltfSource, corrupt, not_supported
 from farframe.asset.images import EncodedImage
 from farframe.asset.model import (
@@ -50,13 +66,45 @@ from farframe.protocol.link import LoadLimits
 
 SUPPORTED_EXTENSIONS = frozenset(
     {
+        "EXT_mesh_gpu_instancing",
+        "EXT_meshopt_compression",
+        "EXT_texture_webp",
+        "KHR_draco_mesh_compression",
+        "KHR_materials_clearcoat",
         "KHR_materials_emissive_strength",
+        "KHR_materials_pbrSpecularGlossiness",
+        "KHR_materials_transmission",
         "KHR_materials_unlit",
         "KHR_mesh_quantization",
+        "KHR_meshopt_compression",
+        "KHR_texture_basisu",
         "KHR_texture_transform",
+        "MSFT_packing_occlusionRoughnessMetallic",
     }
 )
-"""Extensions that a file may require."""
+"""Extensions that are read."""
+
+DISPENSABLE_EXTENSIONS = frozenset(
+    {
+        "KHR_lights_punctual",
+        "KHR_materials_anisotropy",
+        "KHR_materials_dispersion",
+        "KHR_materials_ior",
+        "KHR_materials_iridescence",
+        "KHR_materials_sheen",
+        "KHR_materials_specular",
+        "KHR_materials_variants",
+        "KHR_materials_volume",
+        "KHR_xmp_json_ld",
+    }
+)
+"""Extensions that are left out with a warning even if a file requires them: the model is the same without."""
+
+COAT_SHARE = 0.5
+"""How far a full clear coat draws the roughness of what is below towards its own: both layers reflect alike."""
+
+GLASS_OPACITY = 0.15
+"""What remains visible of a surface that transmits all light: its reflections must be seen."""
 
 MAX_NODE_DEPTH = 1_000
 MAX_NAME_LENGTH = 1_024
@@ -66,6 +114,9 @@ MAX_COORDINATE = 1e15
 
 _ALPHA_MODES: dict[str, AlphaMode] = {"OPAQUE": "opaque", "MASK": "mask", "BLEND": "blend"}
 _WRAPS: dict[int, Wrap] = {10497: "repeat", 33648: "mirror", 33071: "clamp"}
+_NORMALIZED = {5120: 127, 5121: 255, 5122: 32_767, 5123: 65_535}
+"""The integer that stands for 1, by component type."""
+
 _TOPOLOGIES = {0: "points", 1: "lines", 2: "line loops", 3: "line strips"}
 
 _UvStream = tuple[int, schema.TextureTransform]
@@ -107,6 +158,23 @@ class _Geometry:
     indices: NDArray[np.uint32]
 
 
+@dataclass(slots=True)
+class _Textures:
+    """The model's textures in the making: which of the file's images they need, and what is to be made of them.
+
+    ``plain``: texture and image. ``baked``: textures, images, and what makes the ones' pixels of the others'.
+    """
+
+    made: list[Texture] = field(default_factory=list)
+    places: dict[tuple[int, bool], int] = field(default_factory=dict)
+    places_of_baked: dict[Hashable, tuple[int, ...]] = field(default_factory=dict)
+    images: dict[int, EncodedImage] = field(default_factory=dict)
+    plain: list[tuple[int, int]] = field(default_factory=list)
+    baked: list[tuple[tuple[int, ...], list[int], Callable[..., tuple[NDArray[np.uint8], ...]]]] = field(
+        default_factory=list
+    )
+
+
 class _Reader:
     """The reading of one file. Used once."""
 
@@ -120,6 +188,7 @@ class _Reader:
         self._name = path.stem
         self._floats: dict[tuple[int, int], NDArray[np.float32]] = {}
         self._stored_triangles = 0
+        self._textures = _Textures()
 
     def read(self) -> Model:
         """The model."""
@@ -130,6 +199,7 @@ class _Reader:
         mesh_uses = [self._document.nodes[index].mesh for index in file_nodes]
         geometries, parts, mesh_parts = self._parts(mesh_uses, plans)
         world = _world_matrices(nodes, parents, depth_of)
+        world = self._instances(nodes, file_nodes, mesh_uses, world)
 
         instance_part: list[int] = []
         instance_node: list[int] = []
@@ -188,10 +258,10 @@ class _Reader:
         if version.split(".")[0] != "2" or (document.asset.min_version not in (None, "2.0")):
             not_supported(f"The file needs glTF {_shown(version)}; 2.0 is read.", "Export the model as glTF 2.0.")
         for extension in document.extensions_required:
-            if extension not in SUPPORTED_EXTENSIONS:
+            if extension not in SUPPORTED_EXTENSIONS | DISPENSABLE_EXTENSIONS:
                 not_supported(
                     f"The file requires the glTF extension {_shown(extension)}, which is not read.",
-                    "Export the model without it (without compression, for instance).",
+                    "Export the model without it.",
                 )
         for extension in document.extensions_used:
             if extension not in SUPPORTED_EXTENSIONS:
@@ -214,41 +284,74 @@ class _Reader:
 
     def _materials(self) -> tuple[list[_MaterialPlan], list[Texture]]:
         """All materials (and the specification's default one last, if needed) and the textures that they use."""
-        textures: list[Texture] = []
-        wanted: dict[tuple[int, bool], int] = {}
-        images: dict[int, EncodedImage] = {}
-
-        def texture(info: schema.TextureInfo, srgb: bool, where: str) -> int | None:
-            key = (info.index, srgb)
-            if key not in wanted:
-                source = self._texture_source(info.index, where)
-                if source is None:
-                    return None
-                if source not in images:
-                    images[source] = self._encoded_image(source)
-                wanted[key] = len(textures)
-                textures.append(self._texture_without_pixels(info.index, srgb))
-            return wanted[key]
-
-        plans = [self._material(index, texture) for index in range(len(self._document.materials))]
+        plans = [self._material(index) for index in range(len(self._document.materials))]
         if any(each.material is None for mesh in self._document.meshes for each in mesh.primitives):
             plans.append(_MaterialPlan(Material(), ((0, _IDENTITY), (1, _IDENTITY))))
-        pixels = self._decode_images(images)
-        for (index, _), place in wanted.items():
-            source = self._texture_source(index, "")
-            if source is not None:
-                textures[place].pixels = pixels[source]
-        return plans, textures
+        wanted = self._textures
+        pixels = self._decode_images(wanted.images)
+        for place, image in wanted.plain:
+            wanted.made[place].pixels = pixels[image]
+        for places, images, make in wanted.baked:
+            for place, made in zip(places, make(*[pixels[image] for image in images]), strict=True):
+                wanted.made[place].pixels = made
+            self._budget.check_time()
+        return plans, wanted.made
 
-    def _texture_source(self, index: int, where: str) -> int | None:
-        """The image of a texture, or ``None`` with a warning if only an extension names one."""
+    def _texture(self, info: schema.TextureInfo, srgb: bool, where: str) -> int | None:
+        """The model's texture for a reference (named ``where`` in errors), or ``None`` if it is left out."""
+        wanted = self._textures
+        key = (info.index, srgb)
+        if key not in wanted.places:
+            image = self._image_of(info.index, where)
+            if image is None:
+                return None
+            wanted.places[key] = len(wanted.made)
+            wanted.plain.append((len(wanted.made), image))
+            wanted.made.append(self._texture_without_pixels(info.index, srgb))
+        return wanted.places[key]
+
+    def _baked(
+        self,
+        key: Hashable,
+        infos: list[schema.TextureInfo],
+        results: tuple[bool, ...],
+        make: Callable[..., tuple[NDArray[np.uint8], ...]],
+        where: str,
+    ) -> tuple[int, ...] | None:
+        """Textures that are made of others' pixels: one for each of ``results`` (sRGB or not), read as the first of
+        ``infos`` is. ``make`` gets the pixels of all of ``infos``. ``None`` if one of those is left out."""
+        wanted = self._textures
+        if key not in wanted.places_of_baked:
+            images = [image for info in infos if (image := self._image_of(info.index, where)) is not None]
+            if len(images) < len(infos):
+                return None
+            width = max(wanted.images[image].width for image in images)
+            height = max(wanted.images[image].height for image in images)
+            places = tuple(range(len(wanted.made), len(wanted.made) + len(results)))
+            for srgb in results:
+                self._budget.take_image(width, height, f"A texture of {where}")
+                wanted.made.append(self._texture_without_pixels(infos[0].index, srgb))
+            wanted.baked.append((places, images, make))
+            wanted.places_of_baked[key] = places
+        return wanted.places_of_baked[key]
+
+    def _image_of(self, index: int, where: str) -> int | None:
+        """The image of a texture, its head read, or ``None`` with a warning if only an unknown extension names one."""
         if index >= len(self._document.textures):
             corrupt(f"{where} names $.textures[{index}], which does not exist.")
-        source = self._document.textures[index].source
+        texture = self._document.textures[index]
+        source = texture.source
+        for extension in (texture.extensions.KHR_texture_basisu, texture.extensions.EXT_texture_webp):
+            if extension is not None and extension.source is not None:
+                source = extension.source
+                break
         if source is None:
-            self._warn("A texture in a format other than PNG or JPEG is left out.")
-        elif source >= len(self._document.images):
-            corrupt(f"$.textures[{index}].source is {source}, which does not exist.")
+            self._warn("A texture in a format other than PNG, JPEG, WebP or KTX2 is left out.")
+            return None
+        if source >= len(self._document.images):
+            corrupt(f"$.textures[{index}] names $.images[{source}], which does not exist.")
+        if source not in self._textures.images:
+            self._textures.images[source] = self._encoded_image(source)
         return source
 
     def _texture_without_pixels(self, index: int, srgb: bool) -> Texture:
@@ -298,10 +401,14 @@ class _Reader:
                 raise
         return pixels
 
-    def _material(self, index: int, texture: _FindTexture) -> _MaterialPlan:
+    def _material(self, index: int) -> _MaterialPlan:
         described = self._document.materials[index]
         where = f"$.materials[{index}]"
+        extensions = described.extensions
         pbr = described.pbr_metallic_roughness
+        found: dict[str, tuple[int, _UvStream]] = {}
+        if extensions.KHR_materials_pbrSpecularGlossiness is not None:
+            pbr = self._specular_glossiness(extensions.KHR_materials_pbrSpecularGlossiness, where, found)
         # Most important first: if UV streams run out, the last ones suffer.
         infos: list[tuple[str, schema.TextureInfo | None, bool]] = [
             ("base_color_texture", pbr.base_color_texture, True),
@@ -310,10 +417,11 @@ class _Reader:
             ("emissive_texture", described.emissive_texture, True),
             ("occlusion_texture", described.occlusion_texture, False),
         ]
-        found: dict[str, tuple[int, _UvStream]] = {}
         for slot, info, srgb in infos:
-            if info is not None and (place := texture(info, srgb, f"{where}.{slot}")) is not None:
+            if info is not None and (place := self._texture(info, srgb, f"{where}.{slot}")) is not None:
                 found[slot] = (place, _uv_stream(info))
+        if extensions.MSFT_packing_occlusionRoughnessMetallic is not None:
+            self._packed_occlusion(extensions.MSFT_packing_occlusionRoughnessMetallic, where, found)
         streams = self._uv_streams([stream for _, stream in found.values()], where)
         slots = {
             slot: TextureSlot(place, streams.index(stream) if stream in streams else 0)
@@ -325,21 +433,126 @@ class _Reader:
         red, green, blue = described.emissive_factor
         normal = described.normal_texture
         occlusion = described.occlusion_texture
+        base_color, alpha_mode = _clamped(pbr.base_color_factor), _ALPHA_MODES[described.alpha_mode]
+        if extensions.KHR_materials_transmission is not None:
+            base_color, alpha_mode = self._transmission(extensions.KHR_materials_transmission, base_color, alpha_mode)
+        roughness = _clamp(pbr.roughness_factor)
+        coat = extensions.KHR_materials_clearcoat
+        if coat is not None and coat.clearcoat_factor > 0.0:
+            self._warn("Clear coats are shown as a smoother surface.")
+            share = COAT_SHARE * _clamp(coat.clearcoat_factor)
+            roughness += min(_clamp(coat.clearcoat_roughness_factor) - roughness, 0.0) * share
         material = Material(
             name=_clean_name(described.name),
-            base_color=_clamped(pbr.base_color_factor),
+            base_color=base_color,
             metallic=_clamp(pbr.metallic_factor),
-            roughness=_clamp(pbr.roughness_factor),
+            roughness=roughness,
             emissive=(_positive(red * strength), _positive(green * strength), _positive(blue * strength)),
             normal_scale=normal.scale if normal is not None else 1.0,
             occlusion_strength=_clamp(occlusion.strength) if occlusion is not None else 1.0,
-            alpha_mode=_ALPHA_MODES[described.alpha_mode],
+            alpha_mode=alpha_mode,
             alpha_cutoff=described.alpha_cutoff,
             double_sided=described.double_sided,
             unlit=described.extensions.KHR_materials_unlit is not None,
             **slots,
         )
         return _MaterialPlan(material, streams)
+
+    def _specular_glossiness(
+        self, described: schema.SpecularGlossiness, where: str, found: dict[str, tuple[int, _UvStream]]
+    ) -> schema.MetallicRoughness:
+        """The metallic-roughness equivalent. Textures that have to be computed are added to ``found``."""
+        where += ".extensions.KHR_materials_pbrSpecularGlossiness"
+        red, green, blue, alpha = _clamped(described.diffuse_factor)
+        specular_red, specular_green, specular_blue, gloss = _clamped(
+            (*described.specular_factor, described.glossiness_factor)
+        )
+        diffuse, specular = (red, green, blue), (specular_red, specular_green, specular_blue)
+        infos = [described.diffuse_texture, described.specular_glossiness_texture]
+        if infos[0] is not None and infos[1] is not None and _uv_stream(infos[0]) != _uv_stream(infos[1]):
+            self._warn(f"{where} reads its textures with different UVs: the specular-glossiness texture is left out.")
+            infos[1] = None
+        given = [info for info in infos if info is not None]
+        if infos[1] is None and max(specular) <= DIELECTRIC:
+            # No metal anywhere: the diffuse texture is the base colour's.
+            scale = (1.0 - max(specular)) / (1.0 - DIELECTRIC)
+            return schema.MetallicRoughness(
+                base_color_factor=(red * scale, green * scale, blue * scale, alpha),
+                base_color_texture=infos[0],
+                metallic_factor=0.0,
+                roughness_factor=1.0 - gloss,
+            )
+        key = ("specular-glossiness", *[None if info is None else info.index for info in infos])
+        places = None
+        if given:
+            has_diffuse, has_specular = infos[0] is not None, infos[1] is not None
+
+            def make(*pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
+                return bake_specular_glossiness(
+                    pixels[0] if has_diffuse else None,
+                    pixels[-1] if has_specular else None,
+                    diffuse,
+                    specular,
+                    gloss,
+                )
+
+            places = self._baked((*key, diffuse, specular, gloss), given, (True, False), make, where)
+        if places is not None:
+            stream = _uv_stream(given[0])
+            found["base_color_texture"] = (places[0], stream)
+            found["metallic_roughness_texture"] = (places[1], stream)
+            return schema.MetallicRoughness(base_color_factor=(1.0, 1.0, 1.0, alpha))
+        color, metallic = metallic_of(np.array(diffuse), np.array(specular))
+        return schema.MetallicRoughness(
+            base_color_factor=(*color.tolist(), alpha), metallic_factor=float(metallic), roughness_factor=1.0 - gloss
+        )
+
+    def _packed_occlusion(
+        self, described: schema.PackedOcclusion, where: str, found: dict[str, tuple[int, _UvStream]]
+    ) -> None:
+        """Textures in Microsoft's packings, for what the core's members of the material do not give."""
+        where += ".extensions.MSFT_packing_occlusionRoughnessMetallic"
+        packed = described.occlusion_roughness_metallic_texture
+        place: int | None = None
+        if packed is not None:
+            place = self._texture(packed, False, where)
+        elif (packed := described.roughness_metallic_occlusion_texture) is not None:
+            places = self._baked(
+                ("packed", packed.index),
+                [packed],
+                (False,),
+                lambda pixels: (unpack_roughness_metallic_occlusion(pixels),),
+                where,
+            )
+            place = None if places is None else places[0]
+        if packed is not None and place is not None:
+            for slot in ("metallic_roughness_texture", "occlusion_texture"):
+                found.setdefault(slot, (place, _uv_stream(packed)))
+        normal = described.normal_texture
+        if normal is not None and "normal_texture" not in found:
+            places = self._baked(
+                ("normal", normal.index), [normal], (False,), lambda pixels: (normals_with_z(pixels),), where
+            )
+            if places is not None:
+                found["normal_texture"] = (places[0], _uv_stream(normal))
+
+    def _transmission(
+        self, described: schema.Transmission, base_color: schema.Vector4, alpha_mode: AlphaMode
+    ) -> tuple[schema.Vector4, AlphaMode]:
+        """Base colour and alpha mode of a surface that lets light through: blended, as opaque as it does not."""
+        if described.transmission_factor <= 0.0 or alpha_mode == "mask":
+            return base_color, alpha_mode
+        if described.transmission_texture is not None:
+            self._warn("Surfaces that let light through by a texture are shown as if they did not.")
+            return base_color, alpha_mode
+        self._warn("Surfaces that let light through are shown as transparent, without refraction or colouring.")
+        red, green, blue, alpha = base_color
+        return (
+            red,
+            green,
+            blue,
+            alpha * (1.0 - (1.0 - GLASS_OPACITY) * _clamp(described.transmission_factor)),
+        ), "blend"
 
     def _uv_streams(self, wanted: list[_UvStream], where: str) -> tuple[_UvStream, _UvStream]:
         """What uv0 and uv1 of the material's parts hold: the file's sets 0 and 1 as they are wherever that will do."""
@@ -426,31 +639,11 @@ class _Reader:
     def _local_matrices(self, order: list[int]) -> NDArray[np.float64]:
         """(n, 4, 4) local matrices of the file's nodes ``order``."""
         nodes = [self._document.nodes[index] for index in order]
-        count = len(nodes)
-        translation = np.array([node.translation or (0.0, 0.0, 0.0) for node in nodes]).reshape(-1, 3)
-        rotation = np.array([node.rotation or (0.0, 0.0, 0.0, 1.0) for node in nodes]).reshape(-1, 4)
-        scale = np.array([node.scale or (1.0, 1.0, 1.0) for node in nodes]).reshape(-1, 3)
-        with np.errstate(all="ignore"):
-            x, y, z, w = (rotation / np.sqrt((rotation * rotation).sum(axis=1, keepdims=True))).T
-        matrices = np.zeros((count, 4, 4))
-        matrices[:, 0, 0], matrices[:, 0, 1], matrices[:, 0, 2] = (
-            1 - 2 * (y * y + z * z),
-            2 * (x * y - z * w),
-            2 * (x * z + y * w),
+        matrices = _matrices(
+            np.array([node.translation or (0.0, 0.0, 0.0) for node in nodes]).reshape(-1, 3),
+            np.array([node.rotation or (0.0, 0.0, 0.0, 1.0) for node in nodes]).reshape(-1, 4),
+            np.array([node.scale or (1.0, 1.0, 1.0) for node in nodes]).reshape(-1, 3),
         )
-        matrices[:, 1, 0], matrices[:, 1, 1], matrices[:, 1, 2] = (
-            2 * (x * y + z * w),
-            1 - 2 * (x * x + z * z),
-            2 * (y * z - x * w),
-        )
-        matrices[:, 2, 0], matrices[:, 2, 1], matrices[:, 2, 2] = (
-            2 * (x * z - y * w),
-            2 * (y * z + x * w),
-            1 - 2 * (x * x + y * y),
-        )
-        matrices[:, :3, :3] *= scale[:, None, :]
-        matrices[:, :3, 3] = translation
-        matrices[:, 3, 3] = 1.0
         given = [place for place, node in enumerate(nodes) if node.matrix is not None]
         if given:
             # Stored column by column.
@@ -461,6 +654,54 @@ class _Reader:
         if wrong.any():
             corrupt(f"$.nodes[{order[int(np.argmax(wrong))]}] has a transform that is not an affine one.")
         return matrices
+
+    def _instances(
+        self, nodes: list[Node], file_nodes: list[int], mesh_uses: list[int | None], world: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Make each instance of EXT_mesh_gpu_instancing a node below its node, which then shows nothing itself.
+
+        Adds to ``nodes`` and ``mesh_uses``; returns the world matrices of all nodes.
+        """
+        worlds = [world]
+        for place, index in enumerate(file_nodes):
+            described = self._document.nodes[index].extensions.EXT_mesh_gpu_instancing
+            if described is None or mesh_uses[place] is None:
+                continue
+            where = f"$.nodes[{index}].extensions.EXT_mesh_gpu_instancing.attributes"
+            given = [
+                (name, size, described.attributes[name])
+                for name, size in (("TRANSLATION", 3), ("ROTATION", 4), ("SCALE", 3))
+                if name in described.attributes
+            ]
+            counts = {self._source.accessor(accessor).count for _, _, accessor in given}
+            if len(counts) != 1:
+                corrupt(f"{where} do not have one number of instances.")
+            count = counts.pop()
+            if len(nodes) + count > self._limits.max_nodes:
+                raise FarframeError(
+                    Result.EXCEEDS_MEMORY_LIMIT,
+                    f"The model has more than {self._limits.max_nodes:,} nodes, repeated meshes counted.",
+                    next_step="Repeat fewer meshes, or ask the operator to raise the limit.",
+                )
+            self._budget.take_bytes(count * 1_000, "its nodes")
+            values = {
+                name: self._source.floats(accessor, (size,), f"{where}.{name}").astype(np.float64)
+                for name, size, accessor in given
+            }
+            matrices = _matrices(
+                values.get("TRANSLATION", np.zeros((count, 3))),
+                values.get("ROTATION", np.tile([0.0, 0.0, 0.0, 1.0], (count, 1))),
+                values.get("SCALE", np.ones((count, 3))),
+            )
+            if not np.isfinite(matrices).all():
+                corrupt(f"{where} hold a transform that is not a number.")
+            name = nodes[place].name
+            nodes.extend(Node(f"{name}[{number}]", place, matrix) for number, matrix in enumerate(matrices))
+            mesh_uses.extend([mesh_uses[place]] * count)
+            mesh_uses[place] = None
+            with np.errstate(all="ignore"):
+                worlds.append(world[place] @ matrices)
+        return np.concatenate(worlds)
 
     # Parts
 
@@ -483,11 +724,13 @@ class _Reader:
             mesh_parts[mesh] = []
             for number, primitive in enumerate(document.meshes[mesh].primitives):
                 done += 1
+                draco = primitive.extensions.KHR_draco_mesh_compression
                 key = (
                     tuple(sorted(primitive.attributes.items())),
                     primitive.indices,
                     primitive.mode,
                     primitive.material,
+                    None if draco is None else (draco.buffer_view, tuple(sorted(draco.attributes.items()))),
                 )
                 if key not in by_key:
                     where = f"$.meshes[{mesh}].primitives[{number}]"
@@ -528,9 +771,20 @@ class _Reader:
             self._warn("Morph targets are left out.")
         if "JOINTS_0" in attributes:
             self._warn("Skinned meshes are shown in the pose in which they were bound.")
-        positions = self._attribute(attributes["POSITION"], (3,), f"{where}.attributes.POSITION")
+        draco = primitive.extensions.KHR_draco_mesh_compression
+        compressed = None if draco is None else self._draco(draco, where)
+
+        def values_of(semantic: str, components: tuple[int, ...]) -> NDArray[np.float32]:
+            name = f"{where}.attributes.{semantic}"
+            if draco is not None and compressed is not None and semantic in draco.attributes:
+                return self._draco_attribute(
+                    compressed, draco.attributes[semantic], attributes[semantic], components, name
+                )
+            return self._attribute(attributes[semantic], components, name)
+
+        positions = values_of("POSITION", (3,))
         count = len(positions)
-        indices = self._triangles(primitive, count, where)
+        indices = self._triangles(primitive, count, where) if compressed is None else compressed.indices
         if not len(indices):
             self._warn("Primitives without triangles are left out.")
             return None
@@ -548,10 +802,9 @@ class _Reader:
         def rows(semantic: str, components: tuple[int, ...]) -> NDArray[np.float32] | None:
             if semantic not in attributes:
                 return None
-            name = f"{where}.attributes.{semantic}"
-            values = self._attribute(attributes[semantic], components, name)
+            values = values_of(semantic, components)
             if len(values) != count:
-                corrupt(f"{name} has {len(values):,} elements, POSITION has {count:,}.")
+                corrupt(f"{where}.attributes.{semantic} has {len(values):,} elements, POSITION has {count:,}.")
             return values if kept is None else values[kept]
 
         if kept is not None:
@@ -594,7 +847,7 @@ class _Reader:
                 self._budget.take_bytes((len(source) - len(positions)) * VERTEX_DTYPE.itemsize, "its vertices")
 
         vertices = np.zeros(len(positions) if source is None else len(source), dtype=VERTEX_DTYPE)
-        for field, values in (
+        for member, values in (
             ("position", positions),
             ("normal", geometry.pack_directions(normals)),
             ("uv0", uvs[0]),
@@ -602,7 +855,7 @@ class _Reader:
             ("color", None if colors is None else geometry.pack_colors(colors)),
         ):
             if values is not None:
-                vertices[field] = values if source is None else values[source]
+                vertices[member] = values if source is None else values[source]
         if colors is None:
             vertices["color"] = 255
         if tangents is None:
@@ -611,6 +864,28 @@ class _Reader:
             vertices["tangent"] = geometry.pack_directions(tangents)
         self._budget.give_bytes(working_bytes)
         return _Geometry(vertices, indices)
+
+    def _draco(self, draco: schema.Draco, where: str) -> DracoGeometry:
+        """A primitive's compressed geometry, all of its indices checked."""
+        name = f"{where}.extensions.KHR_draco_mesh_compression"
+        data, _ = self._source.view(draco.buffer_view, name)
+        self._budget.take_bytes(len(data), name)
+        decoded = decode_draco(data.tobytes(), len(draco.attributes), self._budget, name)
+        self._budget.give_bytes(len(data))
+        return decoded
+
+    def _draco_attribute(
+        self, decoded: DracoGeometry, identity: int, accessor: int, components: tuple[int, ...], where: str
+    ) -> NDArray[np.float32]:
+        """A decoded attribute as floats; the accessor says whether its integers are normalised."""
+        described = self._source.accessor(accessor)
+        values = decoded.attributes.get(identity)
+        if values is None or values.shape[1] not in components:
+            corrupt(f"{where} names the Draco attribute {identity}, which does not exist or is not fit for it.")
+        floats = np.ascontiguousarray(values, dtype=np.float32)
+        if described.normalized and described.component_type in _NORMALIZED:
+            floats = np.maximum(floats * np.float32(1.0 / _NORMALIZED[described.component_type]), np.float32(-1.0))
+        return floats
 
     def _attribute(self, accessor: int, components: tuple[int, ...], where: str) -> NDArray[np.float32]:
         """An accessor as floats, decoded once however many primitives use it."""
@@ -682,10 +957,32 @@ class _Reader:
         return uvs
 
 
-class _FindTexture(Protocol):
-    """From a reference (sRGB or not, named ``where`` in errors) to the model's texture; ``None``: left out."""
-
-    def __call__(self, info: schema.TextureInfo, srgb: bool, where: str) -> int | None: ...
+def _matrices(
+    translation: NDArray[np.float64], rotation: NDArray[np.float64], scale: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(n, 4, 4): scale, then rotation by a quaternion xyzw (of any length but 0), then translation."""
+    with np.errstate(all="ignore"):
+        x, y, z, w = (rotation / np.sqrt((rotation * rotation).sum(axis=1, keepdims=True))).T
+    matrices = np.zeros((len(translation), 4, 4))
+    matrices[:, 0, 0], matrices[:, 0, 1], matrices[:, 0, 2] = (
+        1 - 2 * (y * y + z * z),
+        2 * (x * y - z * w),
+        2 * (x * z + y * w),
+    )
+    matrices[:, 1, 0], matrices[:, 1, 1], matrices[:, 1, 2] = (
+        2 * (x * y + z * w),
+        1 - 2 * (x * x + z * z),
+        2 * (y * z - x * w),
+    )
+    matrices[:, 2, 0], matrices[:, 2, 1], matrices[:, 2, 2] = (
+        2 * (x * z - y * w),
+        2 * (y * z + x * w),
+        1 - 2 * (x * x + y * y),
+    )
+    matrices[:, :3, :3] *= scale[:, None, :]
+    matrices[:, :3, 3] = translation
+    matrices[:, 3, 3] = 1.0
+    return matrices
 
 
 def _world_matrices(nodes: list[Node], parents: NDArray[np.int32], depths: NDArray[np.int32]) -> NDArray[np.float64]:

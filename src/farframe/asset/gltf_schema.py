@@ -46,6 +46,25 @@ class Buffer(_Object, frozen=True):
     name: str = ""
 
 
+class MeshoptView(_Object, frozen=True):
+    """EXT_meshopt_compression and KHR_meshopt_compression: where the compressed bytes of a buffer view are."""
+
+    buffer: Index
+    byte_length: Size
+    byte_stride: Annotated[int, Meta(ge=1, le=256)]
+    count: Count
+    mode: Literal["ATTRIBUTES", "TRIANGLES", "INDICES"]
+    byte_offset: Size = 0
+    filter: Literal["NONE", "OCTAHEDRAL", "QUATERNION", "EXPONENTIAL", "COLOR"] = "NONE"
+
+
+class BufferViewExtensions(msgspec.Struct, frozen=True):
+    """Extensions of a buffer view that this reader understands."""
+
+    EXT_meshopt_compression: MeshoptView | None = None
+    KHR_meshopt_compression: MeshoptView | None = None
+
+
 class BufferView(_Object, frozen=True):
     """A range of a buffer, with the distance between elements if they are interleaved."""
 
@@ -53,6 +72,7 @@ class BufferView(_Object, frozen=True):
     byte_length: Size
     byte_offset: Size = 0
     byte_stride: Annotated[int, Meta(ge=4, le=252, multiple_of=4)] | None = None
+    extensions: BufferViewExtensions = BufferViewExtensions()
 
 
 class SparseIndices(_Object, frozen=True):
@@ -90,6 +110,19 @@ class Accessor(_Object, frozen=True):
     sparse: Sparse | None = None
 
 
+class Draco(_Object, frozen=True):
+    """KHR_draco_mesh_compression: the compressed triangles, and Draco's ids of the attributes that lie there."""
+
+    buffer_view: Index
+    attributes: dict[str, Index]
+
+
+class PrimitiveExtensions(msgspec.Struct, frozen=True):
+    """Extensions of a primitive that this reader understands."""
+
+    KHR_draco_mesh_compression: Draco | None = None
+
+
 class Primitive(_Object, frozen=True):
     """Geometry with one material. ``mode`` is the topology: 0 points, 1-3 lines, 4 triangles, 5 strip, 6 fan."""
 
@@ -98,7 +131,7 @@ class Primitive(_Object, frozen=True):
     material: Index | None = None
     mode: Annotated[int, Meta(ge=0, le=6)] = 4
     targets: list[Any] = []
-    extensions: dict[str, msgspec.Raw] = {}
+    extensions: PrimitiveExtensions = PrimitiveExtensions()
 
 
 class Mesh(_Object, frozen=True):
@@ -106,6 +139,18 @@ class Mesh(_Object, frozen=True):
 
     primitives: list[Primitive]
     name: str = ""
+
+
+class Instancing(_Object, frozen=True):
+    """EXT_mesh_gpu_instancing: accessors with one element for each instance of the node's mesh."""
+
+    attributes: dict[str, Index] = {}
+
+
+class NodeExtensions(msgspec.Struct, frozen=True):
+    """Extensions of a node that this reader understands."""
+
+    EXT_mesh_gpu_instancing: Instancing | None = None
 
 
 class Node(_Object, frozen=True):
@@ -120,6 +165,7 @@ class Node(_Object, frozen=True):
     translation: Vector3 | None = None
     rotation: Vector4 | None = None
     scale: Vector3 | None = None
+    extensions: NodeExtensions = NodeExtensions()
 
 
 class Scene(_Object, frozen=True):
@@ -170,11 +216,47 @@ class EmissiveStrength(_Object, frozen=True):
     emissive_strength: Annotated[float, Meta(ge=0.0)] = 1.0
 
 
+class SpecularGlossiness(_Object, frozen=True):
+    """KHR_materials_pbrSpecularGlossiness."""
+
+    diffuse_factor: Vector4 = (1.0, 1.0, 1.0, 1.0)
+    diffuse_texture: TextureInfo | None = None
+    specular_factor: Vector3 = (1.0, 1.0, 1.0)
+    glossiness_factor: float = 1.0
+    specular_glossiness_texture: TextureInfo | None = None
+
+
+class Clearcoat(_Object, frozen=True):
+    """KHR_materials_clearcoat, the parts of it that something can be made of."""
+
+    clearcoat_factor: float = 0.0
+    clearcoat_roughness_factor: float = 0.0
+
+
+class Transmission(_Object, frozen=True):
+    """KHR_materials_transmission."""
+
+    transmission_factor: float = 0.0
+    transmission_texture: TextureInfo | None = None
+
+
+class PackedOcclusion(_Object, frozen=True):
+    """MSFT_packing_occlusionRoughnessMetallic: other packings of the core's textures."""
+
+    occlusion_roughness_metallic_texture: TextureInfo | None = None
+    roughness_metallic_occlusion_texture: TextureInfo | None = None
+    normal_texture: TextureInfo | None = None
+
+
 class MaterialExtensions(msgspec.Struct, frozen=True):
     """Extensions of a material that this reader understands."""
 
     KHR_materials_unlit: dict[str, msgspec.Raw] | None = None
     KHR_materials_emissive_strength: EmissiveStrength | None = None
+    KHR_materials_pbrSpecularGlossiness: SpecularGlossiness | None = None
+    KHR_materials_clearcoat: Clearcoat | None = None
+    KHR_materials_transmission: Transmission | None = None
+    MSFT_packing_occlusionRoughnessMetallic: PackedOcclusion | None = None
 
 
 class Material(_Object, frozen=True):
@@ -193,7 +275,7 @@ class Material(_Object, frozen=True):
 
 
 class Image(_Object, frozen=True):
-    """PNG or JPEG bytes: in a buffer view, in a file or in a data URI."""
+    """The bytes of an image file: in a buffer view, in a file or in a data URI."""
 
     uri: str | None = None
     buffer_view: Index | None = None
@@ -209,12 +291,26 @@ class Sampler(_Object, frozen=True):
     wrap_t: Literal[33071, 33648, 10497] = 10497
 
 
+class TextureImage(_Object, frozen=True):
+    """KHR_texture_basisu and EXT_texture_webp: the image to read instead of the core's."""
+
+    source: Index | None = None
+
+
+class TextureExtensions(msgspec.Struct, frozen=True):
+    """Extensions of a texture that this reader understands."""
+
+    KHR_texture_basisu: TextureImage | None = None
+    EXT_texture_webp: TextureImage | None = None
+
+
 class Texture(_Object, frozen=True):
     """An image and how it is read. ``source`` may be missing where only an extension names the image."""
 
     sampler: Index | None = None
     source: Index | None = None
     name: str = ""
+    extensions: TextureExtensions = TextureExtensions()
 
 
 class Document(_Object, frozen=True):

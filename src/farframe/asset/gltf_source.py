@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farframe.asset.budget import Budget
-from farframe.asset.gltf_schema import Accessor, BufferView, Document, decode_document
+from farframe.asset.gltf_compression import decode_meshopt
+from farframe.asset.gltf_schema import Accessor, BufferView, Document, MeshoptView, decode_document
 from farframe.protocol.errors import FarframeError, Result
 
 MAX_JSON_BYTES = 256 * 1024**2
@@ -97,6 +98,7 @@ class GltfSource:
         self.folder = path.parent
         self._budget = budget
         self._buffers: dict[int, Bytes] = {}
+        self._decompressed: dict[int, Bytes] = {}
         data = map_file(path, path.name)
         self._binary_chunk: Bytes | None = None
         if data[:4].tobytes() == b"glTF":
@@ -167,11 +169,30 @@ class GltfSource:
         if index >= len(views):
             corrupt(f"{where} names $.bufferViews[{index}], which does not exist.")
         view = views[index]
+        compressed = view.extensions.KHR_meshopt_compression or view.extensions.EXT_meshopt_compression
+        if compressed is not None:
+            return self._decompress(index, view, compressed), view
         data = self.buffer(view.buffer)
         end = view.byte_offset + view.byte_length
         if end > len(data):
             corrupt(f"$.bufferViews[{index}] ends at byte {end:,} of a buffer of {len(data):,}.")
         return data[view.byte_offset : end], view
+
+    def _decompress(self, index: int, view: BufferView, compressed: MeshoptView) -> Bytes:
+        """The bytes of a compressed buffer view, decoded once."""
+        found = self._decompressed.get(index)
+        if found is not None:
+            return found
+        where = f"$.bufferViews[{index}]"
+        data = self.buffer(compressed.buffer)
+        end = compressed.byte_offset + compressed.byte_length
+        if end > len(data):
+            corrupt(f"{where}'s compressed bytes end at byte {end:,} of a buffer of {len(data):,}.")
+        if view.byte_length != compressed.count * compressed.byte_stride:
+            corrupt(f"{where}.byteLength is not what its compressed elements have.")
+        decoded = decode_meshopt(data[compressed.byte_offset : end], compressed, self._budget, where)
+        self._decompressed[index] = decoded
+        return decoded
 
     def accessor(self, index: int) -> Accessor:
         """The description of an accessor."""

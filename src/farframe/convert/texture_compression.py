@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from farframe.asset.blocks import BlockFormat, decode_blocks
 from farframe.asset.format import TextureFormat
 from farframe.asset.model import Filter, Texture, Wrap
+from farframe.asset.srgb import linear_of_srgb, srgb_of_linear
 
 Role = Literal["color", "color_alpha", "normal", "mask"]
 Quality = Literal["fast", "normal", "high"]
@@ -286,31 +287,10 @@ def _sample(values: Floats, map_x: Floats, map_y: Floats) -> Floats:
     return result
 
 
-def _srgb_table() -> Floats:
-    """Linear light of the 256 values of an sRGB channel (IEC 61966-2-1)."""
-    encoded = np.arange(256) / 255.0
-    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4).astype(np.float32)
-
-
-_SRGB_TO_LINEAR = _srgb_table()
-
-_LINEAR_STEPS = 1 << 16
-
-
-def _encode_table() -> Pixels:
-    """The sRGB value of linear light, in steps of 1/65536: fine enough that no value is off by more than one half."""
-    linear = np.arange(_LINEAR_STEPS + 1) / _LINEAR_STEPS
-    encoded = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.round(encoded * 255.0).astype(np.uint8)
-
-
-_LINEAR_TO_SRGB = _encode_table()
-
-
 def _linear(pixels: Pixels, srgb: bool, opaque: bool) -> Floats:
     """Linear values, 0 to 1; colours multiplied by alpha where there is any."""
     values = np.empty(pixels.shape, np.float32)
-    values[..., :3] = _SRGB_TO_LINEAR[pixels[..., :3]] if srgb else pixels[..., :3] * np.float32(1 / 255)
+    values[..., :3] = linear_of_srgb(pixels[..., :3]) if srgb else pixels[..., :3] * np.float32(1 / 255)
     values[..., 3] = 1.0 if opaque else pixels[..., 3] * np.float32(1 / 255)
     if not opaque:
         # What is fully transparent still counts a little: its colour is all that there is where nothing else is.
@@ -322,11 +302,7 @@ def _from_linear(values: Floats, srgb: bool, opaque: bool) -> Pixels:
     """The bytes of linear values."""
     result = np.empty(values.shape, np.uint8)
     colors = values[..., :3] if opaque else values[..., :3] / np.maximum(values[..., 3:], np.float32(1e-4))
-    colors = colors.clip(0.0, 1.0)
-    if srgb:
-        result[..., :3] = _LINEAR_TO_SRGB[(colors * _LINEAR_STEPS + 0.5).astype(np.int32)]
-    else:
-        result[..., :3] = np.rint(colors * 255.0)
+    result[..., :3] = srgb_of_linear(colors) if srgb else np.rint(colors.clip(0.0, 1.0) * 255.0)
     result[..., 3] = 255 if opaque else np.rint(np.clip(values[..., 3], 0.0, 1.0) * 255.0)
     return result
 
