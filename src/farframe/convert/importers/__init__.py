@@ -86,6 +86,14 @@ def import_file(
     reader: Any
     if kind == "gltf":
         from farframe.convert.importers.gltf import import_gltf as reader
+    elif kind == "fbx":
+        from farframe.convert.importers.fbx import import_fbx as reader
+    elif kind == "obj":
+        from farframe.convert.importers.obj import import_obj as reader
+    elif kind == "stl":
+        from farframe.convert.importers.stl import import_stl as reader
+    elif kind == "ply" and _has_polygons(path):
+        from farframe.convert.importers.ply import import_ply as reader
     else:
         raise FarframeError(
             Result.NOT_SUPPORTED,
@@ -94,6 +102,12 @@ def import_file(
         )
     found: Imported = reader(path, folder, settings, budget, progress, overrides=overrides or MaterialOverrides([]))
     return found
+
+
+def _has_polygons(path: Path) -> bool:
+    from farframe.convert.importers.ply import read_header
+
+    return read_header(path).is_mesh
 
 
 def recognise(path: Path) -> str:
