@@ -7,6 +7,8 @@ import pytest
 
 from farframe.asset.format import MAX_CLUSTER_TRIANGLES, NONE
 from farframe.asset.gltf import read_gltf
+from farframe.convert import build
+from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.link import LoadLimits
 from tests.convert.surfaces import (
     all_triangles,
@@ -189,6 +191,56 @@ def test_small_parts_share_pages(tmp_path):
         full = (asset.clusters["part"] == part) & (asset.clusters["producer"] == NONE)
         assert open_edges(np.concatenate([triangles[i] for i in np.flatnonzero(full)])) == 0
     assert report.triangles == int(asset.parts["triangles"].sum())
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Parts are built in blocks of 6,000 triangles."""
+    monkeypatch.setattr(build, "MIN_BLOCK_TRIANGLES", 6_000)
+    monkeypatch.setattr(build, "SMALL_MODEL", 0)
+    return {"memory_bytes": 1}
+
+
+@pytest.mark.parametrize("style", list(STYLES))
+def test_blocks_meet(style, small_blocks, tmp_path):
+    model = model_of(sphere(40_000, **STYLES[style]), sphere(1_000, **STYLES[style]), textured=style == "uv")
+    asset, report = built(model, tmp_path, **small_blocks)
+    assert report.triangles == model.triangle_count
+    assert sorted(asset.parts["triangles"][asset.instances["part"]].tolist()) == sorted(asset.parts["triangles"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.arrAsset"]
+    triangles = all_triangles(asset)
+    large = int(asset.instances["part"][0])
+    mine = asset.clusters["part"] == large
+    assert int(asset.parts["triangles"][large]) > 30_000
+    rng = np.random.default_rng(13)
+    counts = set()
+    for turn in range(30):
+        resident = random_pages(asset, rng, rng.uniform(0, 0.7)) if turn % 2 else None
+        eye = rng.normal(size=3) * rng.uniform(0.2, 1.5)
+        cut = drawn_clusters(asset, good_groups(asset, eye, 10 ** rng.uniform(-4.5, -1)), resident)
+        surface = np.concatenate([triangles[i] for i in cut[mine[cut]]])
+        counts.add(len(surface))
+        assert open_edges(surface) == 0
+    assert len(counts) > 8
+    roots = np.flatnonzero(mine & (asset.clusters["consumer"] == NONE))
+    assert sum(len(triangles[i]) for i in roots) < 0.05 * 40_000
+
+
+def test_many_processes_build_the_same(small_blocks, tmp_path):
+    model = model_of(sphere(20_000), *(sphere(2_000) for _ in range(10)))
+    for name, workers in (("one", 1), ("two", 2)):
+        (tmp_path / name).mkdir()
+        built(model, tmp_path / name, workers=workers, **small_blocks)
+    assert (tmp_path / "one/model.arrAsset").read_bytes() == (tmp_path / "two/model.arrAsset").read_bytes()
+
+
+def test_errors_of_workers_arrive(small_blocks, tmp_path):
+    model = model_of(*(sphere(2_000) for _ in range(10)))
+    model.vertices["position"][model.parts[7].first_vertex] = np.nan
+    with pytest.raises(FarframeError) as error:
+        built(model, tmp_path, workers=2, **small_blocks)
+    assert error.value.result is Result.FILE_CORRUPT
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_broken_and_empty_triangles_do_no_harm(tmp_path):

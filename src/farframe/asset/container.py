@@ -13,6 +13,7 @@ import math
 import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -431,6 +432,18 @@ def _page_pairs(
     return np.stack([keys >> 32, keys & 0xFFFF_FFFF], axis=1)
 
 
+@dataclass(frozen=True, slots=True)
+class SpooledPage:
+    """A page whose bytes lie in the writer's spool."""
+
+    offset: int
+    size: int
+    crc: int
+    vertex_count: int
+    index_count: int
+    cluster_count: int
+
+
 class AssetWriter:
     """Writes an asset part by part, then all tables; the file appears under its name only when it is whole.
 
@@ -500,14 +513,15 @@ class AssetWriter:
         row: NDArray[np.void],
         groups: NDArray[np.void],
         clusters: NDArray[np.void],
-        pages: Iterable[EncodedPage] | PageContent,
+        pages: Iterable[EncodedPage | SpooledPage] | PageContent,
     ) -> int:
         """Add a part and return its number.
 
         ``row`` is one row (shape ()) of PART_DTYPE, ``groups`` and ``clusters`` are the part's. Numbers in them count
         within the part: ``producer`` and ``consumer`` its groups, ``page`` its pages; ``part``, ``first_group``,
         ``first_vertex`` and ``first_index`` are filled in here. Clusters are sorted by page. ``pages`` are all pages,
-        or the content of the only one, which then is packed with others'.
+        or the content of the only one, which then is packed with others'. Pages may have been handed over before, by
+        :meth:`spool`, so that they need not be held.
         """
         number = len(self._parts)
         part = np.array(row, PART_DTYPE).reshape(1).copy()
@@ -557,15 +571,27 @@ class AssetWriter:
             groups["page"] = self._page_count
         self._add_page(EncodedPage(encode_page(joined), len(joined.grid), len(joined.indices), len(clusters)), clusters)
 
-    def _add_page(self, page: EncodedPage, clusters: NDArray[np.void]) -> None:
+    def spool(self, page: EncodedPage) -> SpooledPage:
+        """Put a page's bytes away until its part is added."""
+        return SpooledPage(
+            self._append(page.data),
+            len(page.data),
+            zlib.crc32(page.data),
+            page.vertex_count,
+            page.index_count,
+            page.cluster_count,
+        )
+
+    def _add_page(self, page: EncodedPage | SpooledPage, clusters: NDArray[np.void]) -> None:
+        if isinstance(page, EncodedPage):
+            page = self.spool(page)
         for count, first in (("vertex_count", "first_vertex"), ("index_count", "first_index")):
             counts = clusters[count].astype(np.int64)
             clusters[first] = np.cumsum(counts) - counts
         row = np.zeros(1, PAGE_DTYPE)
-        row["size"], row["crc"] = len(page.data), zlib.crc32(page.data)
+        row["offset"], row["size"], row["crc"] = page.offset, page.size, page.crc
         row["vertex_count"], row["index_count"] = page.vertex_count, page.index_count
         row["cluster_count"] = len(clusters)
-        row["offset"] = self._append(page.data)
         self._pages.append(row)
         self._clusters.append(clusters)
         self._page_count += 1

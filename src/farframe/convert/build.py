@@ -6,11 +6,12 @@ over their coarse levels (:mod:`farframe.convert.blocks`). Both are spread over 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,12 +21,13 @@ from numpy.typing import NDArray
 
 from farframe import __version__
 from farframe.asset.budget import Progress, no_progress
-from farframe.asset.container import AssetWriter
+from farframe.asset.container import AssetWriter, SpooledPage
 from farframe.asset.format import (
     GROUP_DTYPE,
     HAS_COLOR,
     INSTANCE_DTYPE,
     NODE_DTYPE,
+    NONE,
     PART_DTYPE,
     TRIANGLES,
     MetadataValue,
@@ -33,8 +35,17 @@ from farframe.asset.format import (
 )
 from farframe.asset.model import Material, Model, Part
 from farframe.asset.pages import streams_of
+from farframe.convert.blocks import (
+    BLOCK_TRIANGLES,
+    Block,
+    SortedTriangles,
+    build_block,
+    join_blocks,
+    sort_into_blocks,
+)
 from farframe.convert.build_textures import encoded_texture, texture_role
-from farframe.convert.clusters import Built, Grid, Surface, SurfaceStyle
+from farframe.convert.clusters import Built, Cluster, Grid, Surface, SurfaceStyle
+from farframe.convert.parallel import Workers, core_count
 from farframe.protocol.errors import FarframeError, Result
 
 if TYPE_CHECKING:
@@ -49,6 +60,16 @@ STEPS_PER_EDGE = 64
 """Steps of the grid in a short edge of the surface: what is lost by snapping is far below what simplification moves."""
 
 SAMPLED_EDGES = 100_000
+BLOCK_BYTES_PER_TRIANGLE = 600
+"""What building a block takes, about, with all copies."""
+
+MIN_BLOCK_TRIANGLES = 100_000
+SMALL_MODEL = 150_000
+"""Indices up to which processes are not worth their start."""
+
+PART_COST = 300
+"""What a part costs beside its triangles, in triangles."""
+
 THIN_TRIANGLES = 1_000
 """Raised lettering and labels have few triangles; thin parts with more (belts, sheet metal) are worth simplifying."""
 
@@ -104,7 +125,7 @@ def build_asset(
     report = BuildReport()
     with AssetWriter(path, generator=GENERATOR) as writer:
         if isinstance(source, Model):
-            _build_model(source, writer, options, progress, report)
+            _build_model(source, writer, options, progress, report, path.parent)
         else:
             _build_cloud(source, writer, options, progress, report, path.parent)
         report.pages = writer.page_count
@@ -129,20 +150,48 @@ def _build_cloud(
 
 
 def _build_model(
-    model: Model, writer: AssetWriter, options: BuildOptions, progress: Progress, report: BuildReport
+    model: Model, writer: AssetWriter, options: BuildOptions, progress: Progress, report: BuildReport, folder: Path
 ) -> None:
     clock = time.monotonic
     started = clock()
     progress("clusters", 0.0)
     total = sum(part.levels[0].index_count for part in model.parts) or 1
     done = 0
-    for part in model.parts:
-        indices = part_indices(model, part)
-        vertices = model.vertices[part.first_vertex : part.first_vertex + part.vertex_count]
-        row, built = build_part(vertices, indices, model.materials[part.material], part.material)
-        add_built(writer, row, built, report)
-        done += len(indices)
-        progress("clusters", 0.8 * done / total)
+    numbers = np.zeros(len(model.parts), np.int64)
+    count = options.workers or core_count()
+    block_size = int(
+        np.clip(options.memory_bytes // (2 * count * BLOCK_BYTES_PER_TRIANGLE), MIN_BLOCK_TRIANGLES, BLOCK_TRIANGLES)
+    )
+    large = [i for i, part in enumerate(model.parts) if part.levels[0].index_count > 3 * 1.5 * block_size]
+    with contextlib.ExitStack() as stack:
+        sorted_parts: dict[int, _LargePart] = {}
+        for number in large:
+            part = model.parts[number]
+            vertices, indices = part_vertices(model, part), part_indices(model, part)
+            material = model.materials[part.material]
+            grid, style = grid_and_style(vertices["position"], indices, material, streams_of(vertices))
+            triangles = sort_into_blocks(vertices["position"], indices, folder, block_size)
+            stack.callback(triangles.path.unlink, missing_ok=True)
+            sorted_parts[number] = _LargePart(triangles, grid, style)
+        report.seconds["sorting"] = clock() - started
+        shared = _Shared(model, sorted_parts)
+        batches = _batches(model, frozenset(large), max(min(total // 3 // (8 * count), 200_000), 1))
+        workers = stack.enter_context(Workers(_build_batch, shared, count if total > SMALL_MODEL else 1))
+        for members, results in zip(batches, workers.map(batches), strict=True):
+            for number, (row, built) in zip(members, results, strict=True):
+                numbers[number] = add_built(writer, row, built, report)
+                done += model.parts[number].levels[0].index_count
+            progress("clusters", 0.8 * done / total)
+        for number in large:
+            numbers[number] = _build_large(
+                number,
+                shared,
+                workers.count,
+                writer,
+                report,
+                lambda more, before=done: progress("clusters", 0.8 * (before + more) / total),
+            )
+            done += model.parts[number].levels[0].index_count
     report.seconds["clusters"] = clock() - started
     started = clock()
     for number, texture in enumerate(model.textures):
@@ -156,7 +205,8 @@ def _build_model(
         nodes[index] = (node.matrix[:3], node.parent, 0)
     instances = np.zeros(len(model.instance_part), INSTANCE_DTYPE)
     instances["matrix"] = model.instance_matrix[:, :3]
-    instances["part"], instances["node"] = model.instance_part, model.instance_node
+    instances["part"] = numbers[model.instance_part]
+    instances["node"] = model.instance_node
     report.bytes = writer.finish(
         name=model.name,
         nodes=nodes,
@@ -175,13 +225,127 @@ def _build_model(
     progress("writing", 1.0)
 
 
-def add_built(writer: AssetWriter, row: NDArray[np.void], built: Built, report: BuildReport) -> None:
-    """Hand a part to the writer and count it."""
-    writer.add_part(row, built.groups, built.clusters, built.pages if built.content is None else built.content)
+@dataclass(frozen=True, slots=True)
+class _LargePart:
+    """A part that is built in blocks."""
+
+    triangles: SortedTriangles
+    grid: Grid
+    style: SurfaceStyle
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What workers know when they begin."""
+
+    model: Model
+    large: dict[int, _LargePart]
+
+
+def _batches(model: Model, apart: frozenset[int], size: int) -> list[list[int]]:
+    """The parts but those ``apart``, in order, in batches of about ``size`` triangles."""
+    batches: list[list[int]] = []
+    room = 0
+    for number, part in enumerate(model.parts):
+        if number in apart:
+            continue
+        # A part costs something, however small it is.
+        cost = part.levels[0].index_count // 3 + PART_COST
+        if room < cost or not batches:
+            batches.append([])
+            room = size
+        batches[-1].append(number)
+        room -= cost
+    return batches
+
+
+def _build_batch(shared: _Shared, members: list[int]) -> list[tuple[NDArray[np.void], Built]]:
+    model = shared.model
+    results = []
+    for number in members:
+        part = model.parts[number]
+        material = model.materials[part.material]
+        results.append(build_part(part_vertices(model, part), part_indices(model, part), material, part.material))
+    return results
+
+
+def _build_one_block(shared: _Shared, task: tuple[int, int]) -> Block:
+    number, block = task
+    part = shared.large[number]
+    vertices = part_vertices(shared.model, shared.model.parts[number])
+    return build_block(vertices, part.triangles.read(block), part.grid, part.style)
+
+
+def _build_large(
+    number: int,
+    shared: _Shared,
+    count: int,
+    writer: AssetWriter,
+    report: BuildReport,
+    progress: Callable[[int], None],
+) -> int:
+    """Build a part in blocks and join them; its number in the asset."""
+    part = shared.large[number]
+    groups: list[NDArray[np.void]] = []
+    clusters: list[NDArray[np.void]] = []
+    pages: list[SpooledPage] = []
+    rows: list[NDArray[np.void]] = []
+    rests: list[list[Cluster]] = []
+    first_group = levels = streams = 0
+    tasks = [(number, block) for block in range(len(part.triangles))]
+
+    def add(built: Built) -> None:
+        nonlocal first_group, levels
+        built.groups["page"] += len(pages)
+        groups.append(built.groups)
+        clusters.append(built.clusters)
+        pages.extend(writer.spool(page) for page in built.pages)
+        first_group += len(built.groups)
+
+    with Workers(_build_one_block, shared, count) as workers:
+        for block, made in enumerate(workers.map(tasks)):
+            built = made.built
+            for end in ("producer", "consumer"):
+                named = built.clusters[end] != NONE
+                built.clusters[end][named] += first_group
+            for cluster in built.rest:
+                if cluster.producer != NONE:
+                    cluster.producer += first_group
+            add(built)
+            rows.append(made.rows)
+            rests.append(built.rest)
+            streams |= made.streams
+            levels = max(levels, built.levels)
+            progress(int(part.triangles.starts[block + 1]) * 3)
+    last = join_blocks(rows, rests, part.grid, part.style, first_group)
+    levels += last.levels - 1
+    add(last)
+    whole = Built(np.concatenate(groups), np.concatenate(clusters), [], levels=levels)
+    row = part_row(part.grid, shared.model.parts[number].material, streams, whole)
+    return add_built(writer, row, whole, report, pages)
+
+
+def add_built(
+    writer: AssetWriter,
+    row: NDArray[np.void],
+    built: Built,
+    report: BuildReport,
+    spooled: list[SpooledPage] | None = None,
+) -> int:
+    """Hand a part to the writer and count it; its number in the asset."""
+    number = writer.add_part(
+        row, built.groups, built.clusters, spooled or (built.pages if built.content is None else built.content)
+    )
     report.triangles += int(row["triangles"])
     report.groups += len(built.groups)
     report.clusters += len(built.clusters)
     report.levels = max(report.levels, built.levels)
+    return number
+
+
+def part_vertices(model: Model, part: Part) -> NDArray[np.void]:
+    """A part's vertices."""
+    return model.vertices[part.first_vertex : part.first_vertex + part.vertex_count]
 
 
 def part_indices(model: Model, part: Part) -> NDArray[np.uint32]:
@@ -205,7 +369,7 @@ def part_row(grid: Grid, material: int, streams: int, built: Built) -> NDArray[n
     row = np.zeros((), PART_DTYPE)
     row["origin"], row["step"] = grid.origin, grid.step
     row["material"], row["kind"], row["streams"] = material, TRIANGLES, streams
-    full = built.clusters["producer"] == 0xFFFF_FFFF
+    full = built.clusters["producer"] == NONE
     row["triangles"] = built.clusters["index_count"][full].sum(dtype=np.int64) // 3
     row["vertices"] = built.clusters["vertex_count"][full].sum(dtype=np.int64)
     if full.any():

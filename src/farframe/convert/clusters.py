@@ -178,12 +178,35 @@ class Surface:
     """
 
     def __init__(self, vertices: NDArray[np.void], indices: NDArray[Any], grid: Grid, style: SurfaceStyle) -> None:
-        self.grid = grid
-        self.style = style
-        self.streams = streams_of(vertices)
         rows = np.array(vertices, VERTEX_DTYPE)
         # The grid's numbers take the place of the positions: rows are then equal if their places are.
         self._place_view(rows)[:] = grid.snap(rows["position"])
+        wedge = self._take(rows, grid, style)
+        corners = wedge[indices].reshape(-1, 3)
+        place = self.place[corners]
+        sound = (place[:, 0] != place[:, 1]) & (place[:, 1] != place[:, 2]) & (place[:, 2] != place[:, 0])
+        self.corners: _Ids = np.ascontiguousarray(corners if sound.all() else corners[sound]).reshape(-1)
+        self._describe()
+
+    @classmethod
+    def of_clusters(cls, rows: NDArray[np.void], clusters: list[Cluster], grid: Grid, style: SurfaceStyle) -> Surface:
+        """A surface of clusters that others built, whose corners count among ``rows``: vertices with places instead of
+        positions, as :attr:`rows`. The clusters' corners are numbered anew."""
+        surface = cls.__new__(cls)
+        wedge = surface._take(rows, grid, style)
+        for cluster in clusters:
+            cluster.corners = wedge[cluster.corners]
+        surface.corners = (
+            np.concatenate([cluster.corners for cluster in clusters]) if clusters else np.empty(0, np.uint32)
+        )
+        surface._describe()
+        return surface
+
+    def _take(self, rows: NDArray[np.void], grid: Grid, style: SurfaceStyle) -> _Ids:
+        """Join equal vertices, which have places instead of positions; for each its wedge."""
+        self.grid = grid
+        self.style = style
+        self.streams = streams_of(rows)
         wedge, rows = _joined(rows)
         self.rows = rows
         """(w,) of VERTEX_DTYPE; the first 12 bytes hold the place as int32."""
@@ -203,11 +226,7 @@ class Surface:
         self.normals = _unit_normals(rows)
         self.count = len(rows)
         """How many wedges there are; the arrays may have room for more."""
-        corners = wedge[indices].reshape(-1, 3)
-        place = self.place[corners]
-        sound = (place[:, 0] != place[:, 1]) & (place[:, 1] != place[:, 2]) & (place[:, 2] != place[:, 0])
-        self.corners: _Ids = np.ascontiguousarray(corners if sound.all() else corners[sound]).reshape(-1)
-        self._describe()
+        return wedge
 
     @staticmethod
     def _place_view(rows: NDArray[np.void]) -> NDArray[np.int32]:
@@ -246,6 +265,23 @@ class Surface:
             fit = np.einsum("tki,ti->t", corners, faces) / (3.0 * length)
         agreeing, opposed = (int(np.count_nonzero(sign * fit > FITTING_COSINE)) for sign in (1, -1))
         return -1.0 if opposed > agreeing else 1.0, 2 * max(agreeing, opposed) > int(np.count_nonzero(length))
+
+    def open_places(self) -> NDArray[np.bool_]:
+        """The places on open edges: where each place's edges that leave and that come do not cancel out.
+
+        Neighbours count as random numbers whose sums are compared; that two sums are equal by chance is as unlikely as
+        a fault of memory. Sums of so few 40-bit numbers are exact.
+        """
+        places = int(self.place.max(initial=0)) + 1
+        marks = np.random.default_rng(0x5EED).integers(1, 1 << 40, places).astype(np.float64)
+        corners = self.place[self.corners].reshape(-1, 3)
+        balance = np.zeros(places)
+        for side in range(3):
+            begin, end = corners[:, side], corners[:, (side + 1) % 3]
+            balance += np.bincount(begin, marks[end], places)
+            balance -= np.bincount(end, marks[begin], places)
+        flags: NDArray[np.bool_] = balance != 0.0
+        return flags
 
     def _texture_scale(self) -> float:
         """How many steps of the grid a unit of texture coordinates is long, about."""
@@ -391,7 +427,8 @@ class _Levels:
             for start in range(0, len(clusters), GROUP_SIZE):
                 self._put(clusters[start : start + GROUP_SIZE], NONE)
         content = None
-        if not self._pages and self._open_bytes <= SHARED_PAGE_BYTES:
+        # What begins with other groups belongs to a part that has pages already.
+        if not self._pages and not self._first_group and not keep_rest and self._open_bytes <= SHARED_PAGE_BYTES:
             content, rows = self._taken()
             self._cluster_rows.append(rows)
         self._close_page()
