@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
+import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +141,41 @@ async def test_the_commands(world: Any, operator_file: Path, capsys: pytest.Capt
     assert code == 0
     for action in ("account.create", "account.regenerate-key", "account.revoke-tokens", "account.delete"):
         assert action in out
+
+
+async def test_usage_on_the_command_line(world: Any, operator_file: Path) -> None:
+    content = {"endpoint": world.endpoint, "stsEndpoint": world.endpoint, "caBundle": str(world.ca)}
+    file = world.folder / "connection.json"
+    file.write_text(json.dumps({**content, "accountId": world.account, "accountKey": world.key}))
+
+    async def farframe(*words: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "farframe.cli", "--connection", str(file), *words),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, _ = await asyncio.wait_for(process.communicate(), 60)
+        return process.returncode or 0, out.decode()
+
+    code, out = await farframe("prices", "add", "session", "0.05", "eur", "--size", "standard", "--from", "2020-01-01")
+    assert (code, "0.050000" in out) == (0, True)
+    await world.create()
+    await world.until_status("Ready")
+    begun = datetime.fromtimestamp(world.clock.now() // 1_000_000, UTC).date()
+    world.clock.advance(minutes=3)
+    await world.call("POST", "/s/:stop")
+    period = ("--from", begun.isoformat(), "--to", (begun + timedelta(days=2)).isoformat())
+    for who in ((), ("--all-accounts",)):
+        code, out = await farframe("usage", *period, "--csv", *who)
+        assert code == 0
+        (row,) = csv.DictReader(out.splitlines())
+        assert (row["day"], row["account_id"], row["size"]) == (begun.isoformat(), world.account, "Standard")
+        assert (row["microseconds"], row["minutes"], row["amount"]) == ("180000000", "3.000", "0.150000")
+    code, out = await farframe("usage", *period)
+    assert "Total 0.150000 EUR" in out
+    code, out = await farframe("usage", "--to", begun.isoformat(), "--csv")
+    assert (code, len(out.splitlines())) == (0, 1)
+    assert (await farframe("usage", "--from", "yesterday"))[0] == 1
 
 
 async def test_a_device_needs_no_account_key(world: Any) -> None:
