@@ -11,7 +11,7 @@ import importlib
 import os
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,6 +64,8 @@ BLOCK_BYTES_PER_TRIANGLE = 600
 """What building a block takes, about, with all copies."""
 
 MIN_BLOCK_TRIANGLES = 100_000
+"""However little memory may be used: the more blocks, the more borders."""
+
 SMALL_MODEL = 150_000
 """Indices up to which processes are not worth their start."""
 
@@ -184,12 +186,7 @@ def _build_model(
             progress("clusters", 0.8 * done / total)
         for number in large:
             numbers[number] = _build_large(
-                number,
-                shared,
-                workers.count,
-                writer,
-                report,
-                lambda more, before=done: progress("clusters", 0.8 * (before + more) / total),
+                number, shared, workers.count, writer, report, _Share(progress, 0.8 * done / total, 0.8 / total)
             )
             done += model.parts[number].levels[0].index_count
     report.seconds["clusters"] = clock() - started
@@ -232,6 +229,19 @@ class _LargePart:
     triangles: SortedTriangles
     grid: Grid
     style: SurfaceStyle
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """The progress of one part of a whole: it begins at ``first``, and each index of it counts ``each``."""
+
+    progress: Progress
+    first: float
+    each: float
+
+    def tell(self, indices: int) -> None:
+        """So many indices are done."""
+        self.progress("clusters", min(self.first + self.each * indices, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +292,7 @@ def _build_large(
     count: int,
     writer: AssetWriter,
     report: BuildReport,
-    progress: Callable[[int], None],
+    progress: _Share,
 ) -> int:
     """Build a part in blocks and join them; its number in the asset."""
     part = shared.large[number]
@@ -316,7 +326,7 @@ def _build_large(
             rests.append(built.rest)
             streams |= made.streams
             levels = max(levels, built.levels)
-            progress(int(part.triangles.starts[block + 1]) * 3)
+            progress.tell(int(part.triangles.starts[block + 1]) * 3)
     last = join_blocks(rows, rests, part.grid, part.style, first_group)
     levels += last.levels - 1
     add(last)
