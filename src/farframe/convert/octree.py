@@ -66,8 +66,9 @@ FINEST_VOXELS, FIRST_VOXELS = 128, 48
 """Most voxels along a node, and how many are tried first. A flat surface fills about ``voxels ** 2`` of them."""
 SIZE_STEPS, SIZE_OFFSET = 8.0, 20.0
 """Codes of a size per factor of two, and the power of two that code 0 stands for: 2 ** -20 m, a micrometre."""
-OVERLAP = 1.25
-"""How much larger than their mean spacing the points of a leaf are drawn, so that random gaps close."""
+OVERLAP, SAMPLE_OVERLAP = 1.6, 1.2
+"""How much larger than their mean spacing points are drawn, so that gaps close: those of the cloud, which may lie at
+random, and those of a sample, which lie well spread."""
 
 _RECORD = np.dtype([("grid", "<i4", 3), ("color", "u1", 4)])
 
@@ -173,7 +174,7 @@ class _Graph:
         low = np.min([child.low for child in children], axis=0)
         high = np.max([child.high for child in children], axis=0)
         group = self.add(children, records, error, low, high)
-        chosen["color"][:, 3] = size_codes(error * self.step)
+        chosen["color"][:, 3] = size_codes(error * self.step * SAMPLE_OVERLAP)
         return _Node(chosen, group, error, low, high, 1 + max(child.depth for child in children))
 
     def add(
