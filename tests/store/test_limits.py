@@ -114,3 +114,63 @@ async def test_quotas_of_accounts(store: Store) -> None:
     assert await store.quotas.of("b") == {}
     await store.quotas.set("a", "conversions", None)
     assert await store.quotas.of("a") == {"stored_bytes": 5_000_000_000_000}
+
+
+async def test_a_deleted_account_gets_no_conversion_and_keeps_none_that_waits(store: Store) -> None:
+    for key in ("queued", "runs", "done"):
+        await conversion(store, key)
+    await conversion(store, "other", account="b")
+    for key in ("runs", "done"):
+        await store.conversions.mark_running(key, 5)
+    await store.conversions.mark_succeeded("done", "uri", 1, 7)
+    assert await store.conversions.unfinished_of_deleted() == []
+    assert await store.accounts.mark_deleted("a", 8)
+    assert await conversion(store, "late") is None
+    assert await store.conversions.unfinished_of_deleted() == ["a"]
+    assert await store.conversions.fail_all_of("a", "AccountDeleted", "Gone.", 9) == 2
+    assert await store.conversions.unfinished_of_deleted() == []
+    assert [row.key for row in await store.conversions.unfinished()] == ["other"]
+    assert not await store.conversions.mark_succeeded("runs", "uri", 1, 10), "its worker comes too late"
+    records = [one async for batch in store.usage.records(None, 0, 100) for one in batch]
+    assert sorted((one.source_key, one.started_at, one.ended_at) for one in records) == [("done", 5, 7), ("runs", 5, 9)]
+
+
+async def test_of_conversions_and_a_deletion_that_meet_none_is_left(store: Store) -> None:
+    for number in range(10):
+        account = f"account-{number}"
+        await store.accounts.create(account, "n", 1)
+        first = asyncio.gather(*(conversion(store, f"{account}-{i}", account=account) for i in range(4)))
+
+        async def delete(account: str = account) -> int:
+            assert await store.accounts.mark_deleted(account, 2)
+            return await store.conversions.fail_all_of(account, "AccountDeleted", "Gone.", 3)
+
+        assert await delete() == sum(made is not None for made in await first)
+    assert await store.conversions.unfinished() == []
+
+
+async def test_history_is_forgotten_and_leases_expire_some_at_a_time(store: Store) -> None:
+    none = SessionQuota()
+    for index in range(5):
+        await session(store, f"s{index}", none, lease=0)
+        await store.sessions.mark_ready(f"s{index}", SERVER, 10 + index)
+        await conversion(store, f"c{index}")
+    await conversion(store, "unfinished")
+    await store.conversions.mark_running("unfinished", 5)
+    for index in range(5):
+        await store.conversions.mark_failed(f"c{index}", "X", "x", 20)
+    assert await store.sessions.list_active("a", after=None, count=9, now=14) == [], "their leases are over"
+    seen = [row.key for row in await store.sessions.list_active("a", after=None, count=9, now=12)]
+    assert seen == ["s3", "s4"]
+    assert await store.sessions.expire("s2", 100)
+    assert not await store.sessions.expire("s2", 100)
+    assert not await store.sessions.expire("s3", 12)
+    batches = [await store.sessions.expire_due(100, count=2) for _ in range(3)]
+    assert [[row.key for row in batch] for batch in batches] == [["s0", "s1"], ["s3", "s4"], []]
+    records = [one async for batch in store.usage.records(None, 0, 2**60) for one in batch]
+    assert len(records) == 5
+    for forget, counts in ((store.sessions.forget_ended, [2, 2, 1, 0]), (store.conversions.forget_ended, [2, 2, 1, 0])):
+        assert await forget(0, count=2) == 0, "they were created at that time, not before it"
+        assert [await forget(1, count=2) for _ in counts] == counts
+    assert [row.key for row in await store.conversions.unfinished()] == ["unfinished"]
+    assert len([one async for batch in store.usage.records(None, 0, 2**60) for one in batch]) == 5

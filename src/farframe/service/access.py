@@ -227,10 +227,10 @@ class Access:
 
 def bearer(request: AnyRequest) -> str | None:
     """What follows ``Bearer`` in the Authorization header, if there is exactly one such header."""
-    values = request.headers.getall("authorization", [])
+    values = [value for name, value in request.scope["headers"] if name == b"authorization"]
     if len(values) != 1:
         return None
-    scheme, _, rest = values[0].partition(" ")
+    scheme, _, rest = values[0].decode("latin-1").partition(" ")
     credential = rest.strip()
     return credential if scheme.lower() == "bearer" and credential else None
 

@@ -107,14 +107,17 @@ class Accounts:
             raise self._missing(row.id)
         await self._changed(row.id)
         await self._end_sessions(row.id)
+        await self._end_conversions(row.id)
         await self._store.uploads.expire_all_of(row.id, self._clock.now())
         self._wake_scheduler()
         log.info("account.deleted", account=row.id)
 
     async def sweep(self, now: int) -> int:
-        """End sessions of deleted accounts that were being made meanwhile, here or by another service."""
+        """End what a deletion left that did not come to its end, here or in another service."""
         for account_id in await self._store.accounts.deleted_with_sessions():
             await self._end_sessions(account_id)
+        for account_id in await self._store.conversions.unfinished_of_deleted():
+            await self._end_conversions(account_id)
         await self._store.accounts.forget_revocations(now - _REVOCATIONS_KEPT_MICROSECONDS)
         return now + _SWEEP_MICROSECONDS
 
@@ -128,6 +131,11 @@ class Accounts:
                     continue
             if following is None:
                 return
+
+    async def _end_conversions(self, account_id: str) -> None:
+        await self._store.conversions.fail_all_of(
+            account_id, "AccountDeleted", "The account was deleted before the conversion ended.", self._clock.now()
+        )
 
     async def _set_key(self, account_id: str, serial: int) -> AccountKey:
         key = new_account_key()

@@ -16,7 +16,7 @@ from farframe.service.addresses import Addresses
 from farframe.service.audit import Audit
 from farframe.service.clock import Clock, SystemClock, seconds
 from farframe.service.config import ServiceConfig
-from farframe.service.conversions import ConversionEngine, ConversionQueue, NoConversionWorkers
+from farframe.service.conversions import ConversionEngine, ConversionQueue, NoConversionWorkers, StorageGate
 from farframe.service.description import description_routes
 from farframe.service.exchange import on_exception
 from farframe.service.frontier import Frontier
@@ -41,6 +41,7 @@ from farframe.service.scheduler import Scheduler
 from farframe.service.sessions import SessionEngine
 from farframe.service.tls import relay_client
 from farframe.service.uploads import Uploads
+from farframe.store.sessions import FORGOTTEN_AT_A_TIME
 from farframe.store.store import Store
 
 log = structlog.get_logger("farframe.service")
@@ -65,6 +66,7 @@ class Service:
         bundle: WebBundle | None = None,
         relay_transport: httpx.AsyncBaseTransport | None = None,
         conversion_queue: ConversionQueue | None = None,
+        conversion_storage: StorageGate | None = None,
     ) -> None:
         self.config = config
         self.fleet = fleet
@@ -110,7 +112,13 @@ class Service:
         self.uploads = Uploads(config, uploads_folder, store.uploads, self.quotas, self.clock)
         store.conversions.region = config.region
         self.conversions = ConversionEngine(
-            config, store.conversions, self.quotas, conversion_queue or NoConversionWorkers(), self.clock
+            config,
+            store.conversions,
+            self.quotas,
+            conversion_queue or NoConversionWorkers(),
+            self.clock,
+            conversion_storage,
+            store.conversion_jobs,
         )
         self.links = Links(store.links, self.issuer, self.clock)
         store.sessions.region = config.region
@@ -127,7 +135,7 @@ class Service:
         self.scheduler.add(self.supervision.tend, periodic=True)
         self.scheduler.add(self.links.expire, periodic=True)
         self.scheduler.add(self.conversions.tend, periodic=True)
-        self.scheduler.add(self._forget_sessions, periodic=True)
+        self.scheduler.add(self._forget_history, periodic=True)
         self.health = Health(store, fleet, self.scheduler)
         self.metrics = Metrics(store, self.health, config.servers, config.region)
         self._relay_client = relay_client(ca_file, relay_transport, RELAY_TIMEOUT_SECONDS)
@@ -183,8 +191,11 @@ class Service:
         await self.audit.stop()
         await self._relay_client.aclose()
 
-    async def _forget_sessions(self, now: int) -> int:
-        """Ended sessions stay readable for some weeks after their creation; once an hour the older ones go."""
-        kept = round(self.config.session_history_days * 24 * _MICROSECONDS_PER_HOUR)
-        await self.store.sessions.forget_ended(now - kept)
-        return now + _MICROSECONDS_PER_HOUR
+    async def _forget_history(self, now: int) -> int:
+        """Ended sessions and conversions stay readable for some weeks after their creation; then they go, some at a
+        time, so that requests and other jobs have their turn in between."""
+        before = now - round(self.config.session_history_days * 24 * _MICROSECONDS_PER_HOUR)
+        sessions = await self.store.sessions.forget_ended(before)
+        conversions = await self.store.conversions.forget_ended(before)
+        more = FORGOTTEN_AT_A_TIME in (sessions, conversions)
+        return now if more else now + _MICROSECONDS_PER_HOUR

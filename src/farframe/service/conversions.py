@@ -19,11 +19,13 @@ import structlog
 from farframe.service.clock import Clock
 from farframe.service.config import ServiceConfig
 from farframe.service.quotas import CONVERSIONS, Quotas
+from farframe.store.conversion_jobs import ConversionJobStore
 from farframe.store.conversions import FAILED, SUCCEEDED, ConversionRow, ConversionStore, NewConversion
 from farframe.store.quotas import QuotaReached
 from farframe.wire.conversions import (
     Conversion,
     ConversionOutput,
+    ConversionProgress,
     ConversionRequest,
     ConversionSettings,
     ConversionStatus,
@@ -35,6 +37,7 @@ from farframe.wire.errors import (
     ErrorDetail,
     QuotaExceeded,
     ResourceMissing,
+    Unauthorized,
 )
 from farframe.wire.sessions import PAGE_SIZE
 from farframe.wire.times import format_utc_time
@@ -88,6 +91,14 @@ class ConversionQueue(Protocol):
         """End what goes on in the background."""
 
 
+class StorageGate(Protocol):
+    """Knows whose storage may be used."""
+
+    async def permits(self, account_id: str, request: ConversionRequest) -> bool:
+        """Whether the account may use both containers of a request, with what came along or with the operator's
+        credentials."""
+
+
 class NoConversionWorkers:
     """The queue of a service without conversion workers: it takes jobs and fails them, with a word on why.
 
@@ -123,8 +134,17 @@ class ConversionEngine:
     """Creates and shows conversions; the book of the queue; one of the scheduler's jobs."""
 
     def __init__(
-        self, config: ServiceConfig, store: ConversionStore, quotas: Quotas, queue: ConversionQueue, clock: Clock
+        self,
+        config: ServiceConfig,
+        store: ConversionStore,
+        quotas: Quotas,
+        queue: ConversionQueue,
+        clock: Clock,
+        storage: StorageGate | None = None,
+        jobs: ConversionJobStore | None = None,
     ) -> None:
+        self._storage = storage
+        self._jobs = jobs
         self._linked = frozenset(linked_host(entry) for entry in config.linked_storage)
         self._store = store
         self._quotas = quotas
@@ -140,10 +160,16 @@ class ConversionEngine:
         Returns it and whether it is new. Raises :class:`DelegatedResourceAccessError`, :class:`Conflict`,
         :class:`QuotaExceeded`.
         """
+        if self._storage is not None and not await self._storage.permits(account_id, request):
+            raise DelegatedResourceAccessError
         places = request.settings
         for uri, sas in (
-            (places.input_location.storage_container_uri, request.input_sas),
-            (places.output_location.storage_container_uri, request.output_sas),
+            ()
+            if self._storage is not None
+            else (
+                (places.input_location.storage_container_uri, request.input_sas),
+                (places.output_location.storage_container_uri, request.output_sas),
+            )
         ):
             if not sas and not self._is_linked(account_id, uri):
                 raise DelegatedResourceAccessError
@@ -163,13 +189,17 @@ class ConversionEngine:
             settings_json=settings_json,
         )
         try:
-            row, created = await self._store.create(new, limit=limit)
+            made = await self._store.create(new, limit=limit)
         except QuotaReached as reached:
             raise QuotaExceeded(
                 f"The account has {reached.used} unfinished conversions, and {reached.limit} are allowed at a time. "
                 "Wait for one to end.",
                 code="ConversionQuotaExceeded",
             ) from None
+        if made is None:
+            # The account was deleted after this call's token was looked at, which is void by now.
+            raise Unauthorized
+        row, created = made
         if not created:
             if row.settings_json != settings_json:
                 raise Conflict("A resource already exists under the given ID.")
@@ -199,6 +229,17 @@ class ConversionEngine:
         page = rows[:PAGE_SIZE]
         more = len(rows) > PAGE_SIZE
         return [describe(row) for row in page], f"1-{page[-1].created_at}-{page[-1].key}" if more else None
+
+    async def progress(self, account_id: str, conversion_id: str) -> ConversionProgress | None:
+        """How far the conversion of that id is, if there is one."""
+        row = await self._store.get(account_id, conversion_id)
+        if row is None:
+            return None
+        said = await self._jobs.progress(row.key) if self._jobs is not None else None
+        stage, fraction = (said.stage, said.fraction) if said is not None else ("waiting", 0.0)
+        if row.status in (SUCCEEDED, FAILED):
+            stage, fraction = "done", 1.0
+        return ConversionProgress(id=row.id, status=ConversionStatus(row.status), stage=stage, fraction=fraction)
 
     # The queue's book ---------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.types import HTTPResponseStartEvent, Receive, Scope, Send
 
 from farframe.service.frontier import JSON_CONTENT_TYPE, canonical_segments
 from farframe.wire.errors import BadRequest, InternalServerError, MethodNotAllowed, NotFound, PayloadTooLarge, WireError
@@ -83,29 +84,59 @@ def announced_length(request: AnyRequest) -> int | None:
     return int(value) if value is not None and value.isascii() and value.isdigit() else None
 
 
+class Answer(Response[bytes]):
+    """An answer that is complete as it is. The framework's own puts media type, charset, cookies and lengths together
+    for each answer, in a fifth of a request's time; here two messages are all there is to make.
+    """
+
+    def __init__(self, content: bytes, status: int, content_type: str, headers: Mapping[str, str]) -> None:
+        # Not the framework's own: it would make what is not used.
+        self.content = content
+        self.status_code = self._status = status
+        self._content_type = content_type
+        self._headers = headers
+
+    def to_asgi_response(self, *_arguments: Any, **_named: Any) -> Any:
+        """Itself, which is an ASGI application."""
+        return self
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in self._headers.items()]
+        if self._status not in (204, 304):
+            pairs.append((b"content-type", self._content_type.encode("latin-1")))
+            pairs.append((b"content-length", b"%d" % len(self.content)))
+        start: HTTPResponseStartEvent = {
+            "type": "http.response.start",
+            "status": self._status,
+            "headers": pairs,
+        }
+        await send(start)
+        await send({"type": "http.response.body", "body": self.content, "more_body": False})
+
+
 def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response[bytes]:
     """An answer with a JSON body."""
-    return Response(
-        msgspec.json.encode(value), status_code=status, media_type=JSON_CONTENT_TYPE, headers=dict(headers or {})
-    )
+    return Answer(msgspec.json.encode(value), status, JSON_CONTENT_TYPE, headers or {})
 
 
 def empty_response(status: int = 204, headers: Mapping[str, str] | None = None) -> Response[bytes]:
     """An answer without a body."""
-    return Response(b"", status_code=status, headers=dict(headers or {}))
+    return Answer(b"", status, JSON_CONTENT_TYPE, headers or {})
 
 
 def content_response(
     content: bytes, content_type: str, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response[bytes]:
-    """An answer with any content. The framework adds the charset to texts by itself."""
-    media_type = content_type.partition(";")[0].strip() if content_type.startswith("text/") else content_type
-    return Response(content, status_code=status, media_type=media_type, headers=dict(headers or {}))
+    """An answer with any content. Texts without a charset are in UTF-8."""
+    if content_type.startswith("text/") and "charset" not in content_type:
+        content_type = f"{content_type}; charset=utf-8"
+    return Answer(content, status, content_type, headers or {})
 
 
 def error_response(error: WireError) -> Response[bytes]:
     """An answer that is an error."""
-    return Response(error.body(), status_code=error.status, media_type=JSON_CONTENT_TYPE, headers=error.headers)
+    return Answer(error.body(), error.status, JSON_CONTENT_TYPE, error.headers)
 
 
 def on_exception(request: AnyRequest, error: Exception) -> Response[bytes]:

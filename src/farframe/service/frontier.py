@@ -11,7 +11,9 @@ fixed parts match in any letter case       cross-origin headers for configured o
 from __future__ import annotations
 
 import base64
+import logging
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -25,8 +27,13 @@ from farframe.wire.errors import InternalServerError, WireError
 from farframe.wire.versions import SUPPORTED_VERSIONS_HEADER
 
 log = structlog.get_logger("farframe.service")
+_standard_log = logging.getLogger("farframe.service")
+"""Asked by itself for its level: for a line that nobody wants that is ten times as fast."""
 
 JSON_CONTENT_TYPE = "application/json; charset=utf-8"
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]*\Z")
+"""A segment that is the same encoded and decoded."""
 
 _FIXED_SEGMENTS = frozenset(
     {
@@ -36,6 +43,7 @@ _FIXED_SEGMENTS = frozenset(
         "conversions",
         ":stop",
         "whep",
+        "progress",
         "inspector-link",
         "uploads",
         "viewer-links",
@@ -49,7 +57,7 @@ _FIXED_SEGMENTS = frozenset(
         "ready",
     }
 )
-_EXTENSIONS_OF_A_SESSION = frozenset({"whep", "inspector-link", "token"})
+_EXTENSIONS_OF_A_SESSION = frozenset({"whep", "inspector-link", "token", "progress"})
 _CORS_METHODS = b"GET, PUT, PATCH, POST, DELETE, OPTIONS"
 _CORS_REQUEST_HEADERS = b"Authorization, Content-Type, X-MRC-CV, x-ms-client-request-id"
 _CORS_EXPOSED = b"MS-CV, Location, Retry-After, api-supported-versions, WWW-Authenticate"
@@ -81,7 +89,8 @@ def canonical_segments(raw_path: bytes) -> list[str]:
         segments.pop(0)
     result: list[str] = []
     for position, segment in enumerate(segments):
-        decoded = unquote(segment, errors="surrogateescape")
+        plain = _PLAIN.match(segment) is not None
+        decoded = segment if plain else unquote(segment, errors="surrogateescape")
         lower = decoded.lower()
         # Only where a fixed part can stand: accounts/{id}/sessions/{id}/:stop. An upload's path is left alone.
         fixed = lower in _FIXED_SEGMENTS and position % 2 == 0 and position <= 4
@@ -89,13 +98,13 @@ def canonical_segments(raw_path: bytes) -> list[str]:
         if fixed and not (position == 4 and result[2] == "uploads"):
             result.append(lower)
         else:
-            result.append(quote(decoded, safe="", errors="surrogateescape"))
+            result.append(decoded if plain else quote(decoded, safe="", errors="surrogateescape"))
     return result
 
 
 def decode_segment(segment: str) -> str:
     """The text of a canonical segment. Bytes that are no UTF-8 come out as lone surrogates."""
-    return unquote(segment, errors="surrogateescape")
+    return unquote(segment, errors="surrogateescape") if "%" in segment else segment
 
 
 def is_data_plane(segments: list[str]) -> bool:
@@ -193,13 +202,14 @@ class Frontier:
             elapsed = time.perf_counter() - begun
             if self._observe is not None:
                 self._observe(scope["method"], segments, status, elapsed)
-            log.debug(
-                "request",
-                method=scope["method"],
-                path=scope["path"],
-                status=status,
-                milliseconds=round(elapsed * 1000, 1),
-            )
+            if _standard_log.isEnabledFor(logging.DEBUG):
+                log.debug(
+                    "request",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status,
+                    milliseconds=round(elapsed * 1000, 1),
+                )
 
     def _allowed_origin(self, scope: Scope) -> bytes | None:
         if not self._cors_origins:

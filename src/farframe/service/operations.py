@@ -120,6 +120,7 @@ class Metrics:
     def __init__(self, store: Store, health: Health, limits: Mapping[str, int], region: str) -> None:
         self._store, self._health = store, health
         self._registry = CollectorRegistry()
+        self._observed: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
         self._requests = Counter(
@@ -144,9 +145,14 @@ class Metrics:
 
     def observe(self, method: str, segments: Sequence[str], status: int, seconds: float) -> None:
         """Count a request."""
-        route = route_of(segments)
-        self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        labels = (method if method in _METHODS else "other", route_of(segments), status)
+        known = self._observed.get(labels)
+        if known is None:
+            # As many as there are methods, routes and statuses: the library finds the same more slowly.
+            known = self._requests.labels(labels[0], labels[1], str(status)), self._seconds.labels(labels[1])
+            self._observed[labels] = known
+        known[0].inc()
+        known[1].observe(seconds)
 
     async def text(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -11,16 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, ColumnElement, and_, case, func, insert, literal, select, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, and_, case, delete, func, insert, literal, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from farframe.store.database import Database
 from farframe.store.quotas import QuotaReached, lock_account
-from farframe.store.schema import conversions
+from farframe.store.schema import accounts, conversions
 from farframe.store.usage import record_conversion
 
 NOT_STARTED, RUNNING, SUCCEEDED, FAILED = "NotStarted", "Running", "Succeeded", "Failed"
 UNFINISHED = (NOT_STARTED, RUNNING)
+FORGOTTEN_AT_A_TIME = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +61,11 @@ class ConversionStore:
         self.region = "local"
         """What usage records name as their region."""
 
-    async def create(self, new: NewConversion, *, limit: int | None) -> tuple[ConversionRow, bool]:
+    async def create(self, new: NewConversion, *, limit: int | None) -> tuple[ConversionRow, bool] | None:
         """Add a conversion, unless its id is taken in the account: then the present one is returned.
 
-        Returns it and whether it is new. Raises :class:`QuotaReached` if the account has ``limit`` unfinished ones.
+        Returns it and whether it is new; ``None`` if there is no such account, or not any more. Raises
+        :class:`QuotaReached` if the account has ``limit`` unfinished ones.
         """
         try:
             return await self._create(new, limit)
@@ -74,14 +76,18 @@ class ConversionStore:
                 raise
             return present, False
 
-    async def _create(self, new: NewConversion, limit: int | None) -> tuple[ConversionRow, bool]:
+    async def _create(self, new: NewConversion, limit: int | None) -> tuple[ConversionRow, bool] | None:
         named = _named(new.account_id, new.id)
         async with self._database.write() as connection:
+            # A deletion waits for this, or this for the deletion, which ends what it finds.
+            await lock_account(connection, new.account_id)
+            lives = select(accounts.c.id).where(accounts.c.id == new.account_id, accounts.c.deleted_at.is_(None))
+            if (await connection.execute(lives)).first() is None:
+                return None
             present = (await connection.execute(select(conversions).where(named))).first()
             if present is not None:
                 return _row(present), False
             if limit is not None:
-                await lock_account(connection, new.account_id)
                 busy = await connection.scalar(
                     select(func.count())
                     .select_from(conversions)
@@ -152,6 +158,37 @@ class ConversionStore:
         return await self._change(
             key, UNFINISHED, status=FAILED, ended_at=_not_before_start(now), error_code=code, error_message=message
         )
+
+    async def fail_all_of(self, account_id: str, code: str, message: str, now: int) -> int:
+        """NotStarted or Running to Failed, for every such conversion of the account. Returns how many."""
+        unfinished = select(conversions.c.key).where(
+            conversions.c.account_id == account_id, conversions.c.status.in_(UNFINISHED)
+        )
+        async with self._database.read() as connection:
+            keys = list((await connection.execute(unfinished)).scalars())
+        return sum([await self.mark_failed(key, code, message, now) for key in keys])
+
+    async def unfinished_of_deleted(self) -> list[str]:
+        """Deleted accounts that have conversions in NotStarted or Running all the same."""
+        query = (
+            select(accounts.c.id)
+            .join(conversions, conversions.c.account_id == accounts.c.id)
+            .where(accounts.c.deleted_at.is_not(None), conversions.c.status.in_(UNFINISHED))
+            .distinct()
+        )
+        async with self._database.read() as connection:
+            return list((await connection.execute(query)).scalars())
+
+    async def forget_ended(self, before: int, *, count: int = FORGOTTEN_AT_A_TIME) -> int:
+        """Delete conversions that were created before that time and have ended, ``count`` at most. Returns how many."""
+        old = (
+            select(conversions.c.key)
+            .where(conversions.c.status.in_((SUCCEEDED, FAILED)), conversions.c.created_at < before)
+            .limit(count)
+        )
+        async with self._database.write() as connection:
+            result = await connection.execute(delete(conversions).where(conversions.c.key.in_(old)))
+        return result.rowcount
 
     async def _change(self, key: str, expected: Sequence[str], **values: object) -> bool:
         async with self._database.write() as connection:

@@ -40,6 +40,10 @@ _COMMITS_A_CHECKPOINT = 500
 _CACHE_KIBIBYTES = 16_384
 _POSTGRESQL_CONNECTIONS = 8
 _CONNECT_SECONDS = 10.0
+_CONNECTION_LOST = (
+    *(asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError),
+    *(asyncpg.AdminShutdownError, OSError),
+)
 
 
 class Statement:
@@ -220,7 +224,7 @@ class Direct:
             async with self._connection() as connection:
                 rows: Sequence[Row] = await connection.fetch(statement.numbered, *arguments)
                 return rows
-        except (asyncpg.InterfaceError, asyncpg.PostgresConnectionError, OSError):
+        except _CONNECTION_LOST:
             # The server may have been restarted, and what only reads can be asked again.
             if not again:
                 raise
@@ -239,9 +243,17 @@ class Direct:
                 connection = await asyncpg.connect(**self._database.driver_arguments())
             try:
                 yield connection
-            finally:
-                if not connection.is_closed():
-                    self._idle.append(connection)
+            except asyncpg.PostgresError:
+                self._keep(connection)  # the server refused the statement; its connection is as good as before
+                raise
+            except BaseException:
+                connection.terminate()
+                raise
+            self._keep(connection)
+
+    def _keep(self, connection: asyncpg.Connection) -> None:
+        if not connection.is_closed():
+            self._idle.append(connection)
 
 
 def _begin_patiently(writer: sqlite3.Connection) -> None:

@@ -39,7 +39,12 @@ from farframe.store.usage import record_sessions
 STARTING, READY, STOPPED, ERROR, EXPIRED = "Starting", "Ready", "Stopped", "Error", "Expired"
 ACTIVE = (STARTING, READY)
 
+EXPIRED_AT_A_TIME = 200
+FORGOTTEN_AT_A_TIME = 500
+"""As many as one transaction changes: who else writes waits for milliseconds, however many there are in all."""
+
 _MINUTE = 60_000_000
+_LONGEST_LIFE = 25 * 60 * _MINUTE
 
 
 class SessionRow(msgspec.Struct, frozen=True):
@@ -202,13 +207,16 @@ class SessionStore:
         """The session of that key."""
         return await self._one(sessions.c.key == key)
 
-    async def list_active(self, account_id: str, *, after: Position | None, count: int) -> list[SessionRow]:
-        """Up to ``count`` sessions in Starting or Ready, oldest first."""
+    async def list_active(
+        self, account_id: str, *, after: Position | None, count: int, now: int = 0
+    ) -> list[SessionRow]:
+        """Up to ``count`` sessions in Starting or Ready, oldest first, without those whose lease is over at ``now``."""
         values = {
             "account_id": account_id,
             "created_at": after.created_at if after is not None else _BEFORE_ALL,
             "key": after.key if after is not None else "",
             "count": count,
+            "now": now,
         }
         return [SessionRow(*row) for row in await self._direct.rows(_ACTIVE_PAGE, values)]
 
@@ -254,24 +262,35 @@ class SessionStore:
             key, ACTIVE, owner, status=ERROR, ended_at=_not_before_ready(now), error_code=code, error_message=message
         )
 
-    async def expire_due(self, now: int) -> list[SessionRow]:
-        """Ready to Expired, for each session whose lease has run out. Returns those that this call changed."""
+    async def expire_due(self, now: int, *, count: int = EXPIRED_AT_A_TIME) -> list[SessionRow]:
+        """Ready to Expired, for sessions whose lease has run out, ``count`` at most: those that ran out first. Returns
+        those that this call changed; ask again while they are as many."""
         due = and_(sessions.c.status == READY, sessions.c.expires_at <= now)
         async with self._database.write() as connection:
             # What another replica has in hand is left to it.
-            look = select(sessions).where(due).with_for_update(skip_locked=True)
-            rows = [_row(row) for row in await connection.execute(look)]
-            expired = []
-            for row in rows:
-                result = await connection.execute(
-                    update(sessions)
-                    .where(sessions.c.key == row.key, due)
-                    .values(status=EXPIRED, ended_at=sessions.c.expires_at)
-                )
-                if result.rowcount == 1:
-                    expired.append(row)
-            await record_sessions(connection, [row.key for row in expired], self.region)
-        return expired
+            look = select(sessions).where(due).order_by(sessions.c.expires_at).limit(count)
+            rows = [_row(row) for row in await connection.execute(look.with_for_update(skip_locked=True))]
+            if not rows:
+                return []
+            keys = [row.key for row in rows]
+            await connection.execute(
+                update(sessions)
+                .where(sessions.c.key.in_(keys), due)
+                .values(status=EXPIRED, ended_at=sessions.c.expires_at)
+            )
+            await record_sessions(connection, keys, self.region)
+        return rows
+
+    async def expire(self, key: str, now: int) -> bool:
+        """Ready to Expired, for one session whose lease has run out. False if it is not so."""
+        condition = and_(sessions.c.key == key, sessions.c.status == READY, sessions.c.expires_at <= now)
+        async with self._database.write() as connection:
+            result = await connection.execute(
+                update(sessions).where(condition).values(status=EXPIRED, ended_at=sessions.c.expires_at)
+            )
+            if result.rowcount == 1:
+                await record_sessions(connection, [key], self.region)
+        return result.rowcount == 1
 
     async def count_active(self) -> list[tuple[str, str, int]]:
         """How many sessions are in Starting and in Ready, by size: (status, size, count)."""
@@ -313,14 +332,18 @@ class SessionStore:
                 await check_time(connection, account_id, quota, 0)  # the new lease is among those that run by now
         return result.rowcount == 1
 
-    async def forget_ended(self, before: int) -> int:
-        """Delete sessions that were created before that time and have ended. Returns how many."""
+    async def forget_ended(self, before: int, *, count: int = FORGOTTEN_AT_A_TIME) -> int:
+        """Delete sessions that were created before that time and have ended, ``count`` at most. Returns how many it
+        were; ask again while they are as many."""
+        # By the index of ends. No session lives much longer than the longest lease; one that did goes later.
+        old = (
+            select(sessions.c.key)
+            .where(sessions.c.ended_at < before + _LONGEST_LIFE, sessions.c.created_at < before)
+            .order_by(sessions.c.ended_at)
+            .limit(count)
+        )
         async with self._database.write() as connection:
-            result = await connection.execute(
-                sql_delete(sessions).where(
-                    sessions.c.status.not_in(ACTIVE), sessions.c.ended_at.is_not(None), sessions.c.created_at < before
-                )
-            )
+            result = await connection.execute(sql_delete(sessions).where(sessions.c.key.in_(old)))
         return result.rowcount
 
     async def _one(self, condition: ColumnElement[bool]) -> SessionRow | None:
@@ -386,6 +409,7 @@ def _page_of(status: str) -> str:
         SELECT * FROM (
             SELECT {_COLUMNS} FROM sessions
             WHERE account_id = :account_id AND status = '{status}' AND (created_at, key) > (:created_at, :key)
+                AND (expires_at IS NULL OR expires_at > :now)
             ORDER BY created_at, key LIMIT :count
         ) AS {status.lower()}
     """

@@ -16,10 +16,8 @@ def format_session_time(microseconds: int) -> str:
     >>> format_session_time(1_663_117_532_477_350)
     '2022-09-14T01:05:32.47735+00:00'
     """
-    moment = _EPOCH + timedelta(microseconds=microseconds)
-    text = moment.strftime("%Y-%m-%dT%H:%M:%S")
-    fraction = f"{moment.microsecond:06d}".rstrip("0")
-    return f"{text}.{fraction}+00:00" if fraction else f"{text}+00:00"
+    text = (_EPOCH + timedelta(microseconds=microseconds)).isoformat().removesuffix("+00:00")
+    return f"{text.rstrip('0') if '.' in text else text}+00:00"
 
 
 def format_utc_time(microseconds: int) -> str:
