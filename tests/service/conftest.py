@@ -20,8 +20,10 @@ from farframe.fleet.fake import FakeFleet
 from farframe.service.app import Service
 from farframe.service.clock import Clock, ManualClock
 from farframe.service.config import ServiceConfig
+from farframe.service.conversion_workers import ConversionWorkers
 from farframe.service.conversions import ConversionQueue
 from farframe.service.listeners import Listener, bind
+from farframe.service.replicas import ensure_replica_id
 from farframe.store.store import Store
 from farframe.wire.ids import new_account_id
 
@@ -109,6 +111,7 @@ def make_world(tmp_path: Path, signing_key: SigningKey, certificates: Certificat
         fleet: Fleet | None = None,
         clock: Clock | None = None,
         conversion_queue: ConversionQueue | None = None,
+        workers: Callable[[Store, str], ConversionWorkers] | None = None,
         **settings: Any,
     ) -> AsyncIterator[World]:
         config = ServiceConfig(data_dir=str(tmp_path / "data"), **settings)
@@ -122,6 +125,10 @@ def make_world(tmp_path: Path, signing_key: SigningKey, certificates: Certificat
             account = present.id
         await store.accounts.set_key(account, 1, hash_account_key(key), 1)
         fleet, clock = fleet or FakeFleet(), clock or ManualClock()
+        storage = None
+        if workers is not None:
+            made = workers(store, ensure_replica_id(config.data_path))
+            conversion_queue, storage = made, made.storage
         service = Service(
             config,
             fleet,
@@ -130,6 +137,7 @@ def make_world(tmp_path: Path, signing_key: SigningKey, certificates: Certificat
             ca_file=certificates.ca,
             clock=clock,
             conversion_queue=conversion_queue,
+            conversion_storage=storage,
         )
         https = Listener(service.app, bind("127.0.0.1", 0, "--port"), server_ssl_context(certificates))
         http = Listener(service.app, bind("127.0.0.1", 0, "--http-port"), None)

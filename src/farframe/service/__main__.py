@@ -27,6 +27,8 @@ from farframe.service.addresses import host_in_url
 from farframe.service.app import Service
 from farframe.service.clock import Clock, SystemClock
 from farframe.service.config import ConfigError, ServiceConfig, load_config, parse_address
+from farframe.service.conversion_secrets import KEY_FILE_NAME, KeyFileError, Sealer
+from farframe.service.conversion_workers import ConversionWorkers
 from farframe.service.identity import (
     DATABASE_NAME,
     ConnectionFile,
@@ -44,6 +46,7 @@ from farframe.service.identity import (
 from farframe.service.listeners import Listener, ListenError, bind
 from farframe.service.logs import configure_logging
 from farframe.service.operations import metrics_app
+from farframe.service.replicas import ensure_replica_id
 from farframe.service.tls import ServedCertificates
 from farframe.service.tracing import Tracing, TracingError
 from farframe.store.database import StoreError
@@ -109,6 +112,7 @@ async def serving(config: ServiceConfig, clock: Clock | None = None) -> AsyncIte
         http_socket = bind(HTTP_HOST, config.http_port, "--http-port")
         stack.callback(http_socket.close)
         fleet = LocalFleet(fleet_config(config, files, export_jwks(keys)))
+        workers = conversion_workers(config, store)
         service = Service(
             config,
             fleet,
@@ -117,6 +121,8 @@ async def serving(config: ServiceConfig, clock: Clock | None = None) -> AsyncIte
             ca_file=files.ca,
             clock=clock,
             relay_transport=certificates.relay_transport(config.public_name),
+            conversion_queue=workers,
+            conversion_storage=workers.storage if workers is not None else None,
         )
         service.scheduler.add(certificates.job, periodic=True)
         stack.enter_context(_reloading(certificates))
@@ -170,6 +176,18 @@ async def serving(config: ServiceConfig, clock: Clock | None = None) -> AsyncIte
             servers=config.servers,
         )
         yield f"{service.addresses.http_url}/#link={code}"
+
+
+def conversion_workers(config: ServiceConfig, store: Store) -> ConversionWorkers | None:
+    """The workers of this service, if it has any. Raises StartError."""
+    if config.conversion_workers == 0:
+        return None
+    given = config.conversion_key_file
+    try:
+        sealer = Sealer.of_file(Path(given) if given else config.data_path / KEY_FILE_NAME, create=not given)
+    except KeyFileError as error:
+        raise StartError(str(error)) from None
+    return ConversionWorkers(config, store, ensure_replica_id(config.data_path), sealer)
 
 
 def certificate_names(config: ServiceConfig) -> list[str]:

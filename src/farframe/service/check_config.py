@@ -18,7 +18,7 @@ import msgspec
 from farframe.service.config import CONFIG_KEYS, ConfigError, ServiceConfig, environment_name, load_config
 
 _PASSWORD_IN_URL = re.compile(r"(?<=://)([^:/@\s]*):[^@/\s]*@")
-_SECRET_KEY = re.compile(r"(secret|password)")
+_SECRET_KEY = re.compile(r"(secret|password|credentials)")
 
 
 def takes(key: str) -> str:

@@ -74,6 +74,25 @@ class OidcProvider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ca_file: str = ""
 
 
+class StorageCredentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What opens a storage account (azure) or a bucket (s3, gcs) without a signature in the request. ``key`` is the
+    account's key, the secret access key, or a service account in JSON; ``repr`` does not show it. ``accounts`` are
+    those of this service that may use it, all of them if there are none.
+    """
+
+    name: str
+    kind: Literal["azure", "s3", "gcs"] = "azure"
+    endpoint: str = ""
+    region: str = ""
+    key_id: str = ""
+    key: str
+    accounts: tuple[str, ...] = ()
+    access: Literal["read", "write", "read-write"] = "read-write"
+
+    def __repr__(self) -> str:
+        return f"StorageCredentials(name={self.name!r}, kind={self.kind!r}, key='***')"
+
+
 class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of the control plane and its local fleet, with their defaults."""
 
@@ -108,6 +127,13 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     upload_retention_hours: float = 24.0
     session_history_days: float = 30.0
     linked_storage: tuple[str, ...] = ()
+    storage_credentials: tuple[StorageCredentials, ...] = ()
+    writable_folders: tuple[str, ...] = ()
+    conversion_workers: int = 1
+    conversion_memory_bytes: int = 8_000_000_000
+    conversion_disk_bytes: int = 100_000_000_000
+    conversion_seconds: float = 14_400.0
+    conversion_key_file: str = ""
     quota_sessions: dict[str, int] = msgspec.field(default_factory=dict)
     quota_session_minutes: int = NO_LIMIT
     quota_conversions: int = 20
@@ -197,11 +223,12 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _parse_variable(name: str, text: str, hint: Any) -> object:
-    if hint == tuple[OidcProvider, ...]:
+    if hint in (tuple[OidcProvider, ...], tuple[StorageCredentials, ...]):
+        what = "providers" if hint == tuple[OidcProvider, ...] else "credentials"
         try:
             return msgspec.json.decode(text or "[]")
         except msgspec.DecodeError as error:
-            raise ConfigError(f"{name} must be a JSON list of providers: {error}.") from None
+            raise ConfigError(f"{name} must be a JSON list of {what}: {error}.") from None
     kind = get_origin(hint)
     if kind is tuple:
         return [part.strip() for part in text.split(",") if part.strip()]
@@ -295,8 +322,21 @@ def _check(config: ServiceConfig) -> None:
     if config.database_url:
         is_url = bool(re.fullmatch(r"postgres(ql)?://[^\s/]*/[^\s?]+(\?\S*)?", config.database_url))
         _require(is_url, "database_url", "must look like postgresql://user:password@host:port/name")
-    for folder in config.allowed_folders:
-        _require(Path(folder).is_absolute(), "allowed_folders", f"must hold absolute paths, which {folder!r} is not")
+    for key in ("allowed_folders", "writable_folders"):
+        for folder in getattr(config, key):
+            _require(Path(folder).is_absolute(), key, f"must hold absolute paths, which {folder!r} is not")
+    _require(config.conversion_workers >= 0, "conversion_workers", "must not be negative")
+    for key in ("conversion_memory_bytes", "conversion_disk_bytes", "conversion_seconds"):
+        _require(getattr(config, key) > 0, key, "must be larger than 0")
+    key_file = config.conversion_key_file
+    _require(not key_file or Path(key_file).is_file(), "conversion_key_file", "must name a file that exists")
+    for opened in config.storage_credentials:
+        _require(bool(re.fullmatch(r"[A-Za-z0-9._-]{1,63}", opened.name)), "storage_credentials", "needs plain names")
+        _require(bool(opened.key), "storage_credentials", f"needs a key for {opened.name!r}")
+        is_url = bool(re.fullmatch(r"(https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9-]+)?)?", opened.endpoint))
+        _require(is_url, "storage_credentials", f"needs an endpoint like https://store.example.net for {opened.name!r}")
+        for account in opened.accounts:
+            _require(bool(_UUID.fullmatch(account)), "storage_credentials", "needs accounts that are UUIDs")
     if config.download_ca_file:
         _require(Path(config.download_ca_file).is_file(), "download_ca_file", "must name a file that exists")
     for network in config.allowed_networks:

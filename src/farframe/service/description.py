@@ -24,6 +24,7 @@ _SHAPES: tuple[Any, ...] = (
     sessions.UpdateSession,
     conversions.Conversion,
     conversions.ConversionList,
+    conversions.ConversionProgress,
     conversions.CreateConversion,
     extensions.AccessToken,
     extensions.UploadedFile,
@@ -205,6 +206,14 @@ def describe() -> dict[str, Any]:
                     "429": _LIMITED,
                 },
             ),
+        },
+        "/accounts/{account_id}/conversions/{conversion_id}/progress": {
+            "get": _operation(
+                "getConversionProgress",
+                "How far a conversion is.",
+                {"200": _json("ConversionProgress"), **_errors("400", "401", "403", "404", "429")},
+                tag=_OWN,
+            )
         },
         f"{session}/token": {
             "post": _operation(
@@ -411,7 +420,7 @@ def describe() -> dict[str, Any]:
             "get": _operation(
                 "listUploads",
                 "Uploaded files, oldest first, 50 a page.",
-                {"200": _json("UploadList"), **_errors("401", "403")},
+                {"200": _json("UploadList"), **_errors("400", "401", "403")},
                 tag=_OWN,
                 extra=[_SKIP_TOKEN],
             )
@@ -532,7 +541,7 @@ def _operation(
     extra: list[dict[str, Any]] | None = None,
     security: list[dict[str, list[str]]] | None = None,
 ) -> dict[str, Any]:
-    if tag == _OPERATOR or (tag == _SERVICE and name not in ("getLive", "getReady")):
+    if tag in (_OPERATOR, _OWN) or (tag == _SERVICE and name not in ("getLive", "getReady")):
         responses = {**responses, "429": _LIMITED_WITH_BODY}
     described = {
         status: value if isinstance(value, dict) else {"description": value or "No body."}

@@ -1,4 +1,4 @@
-"""The contract's conversion operations: create, get, list. They need the role Administrator."""
+"""The contract's conversion operations: create, get, list; and the progress of one. All need Administrator."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from farframe.service.addresses import Addresses
 from farframe.service.conversions import ConversionEngine
 from farframe.service.exchange import NO_STORE, AnyRequest, json_response, path_values, read_body
 from farframe.wire.conversions import ConversionList, parse_conversion
+from farframe.wire.errors import BadRequest, NotFound
+from farframe.wire.ids import is_valid_id
 
 
 def conversion_routes(access: Access, engine: ConversionEngine, addresses: Addresses) -> list[HTTPRouteHandler]:
@@ -47,4 +49,15 @@ def conversion_routes(access: Access, engine: ConversionEngine, addresses: Addre
         # Unlike the list of sessions it says null on the last page, and may be kept.
         return json_response(ConversionList(conversions=conversions, next_link=next_link))
 
-    return [create_conversion, get_conversion, list_conversions]
+    @get("/accounts/{account:str}/conversions/{conversion_id:str}/progress")
+    async def get_progress(request: AnyRequest) -> Response[bytes]:
+        account, conversion_id = path_values(request, "account", "conversion_id")
+        caller = access.extension(request, account, permission=Permission.READ_CONVERSIONS)
+        if not is_valid_id(conversion_id):
+            raise BadRequest("The id of the conversion is malformed.")
+        progress = await engine.progress(caller.account_id, conversion_id)
+        if progress is None:
+            raise NotFound("There is no conversion of that id.")
+        return json_response(progress, headers=NO_STORE)
+
+    return [create_conversion, get_conversion, list_conversions, get_progress]

@@ -82,6 +82,15 @@ class Conversion(msgspec.Struct, kw_only=True, rename="camel"):
     status: ConversionStatus
 
 
+class ConversionProgress(msgspec.Struct, kw_only=True, rename="camel"):
+    """How far a conversion is. ``stage`` names what is done just now; ``fraction`` is 0 to 1 of the whole."""
+
+    id: str
+    status: ConversionStatus
+    stage: str
+    fraction: float
+
+
 class ConversionList(msgspec.Struct, kw_only=True):
     """A page of conversions; ``@nextLink`` is null on the last one."""
 
