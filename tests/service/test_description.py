@@ -56,6 +56,18 @@ async def test_the_document_is_valid(world: Any) -> None:
                 assert set(operation["tags"]) <= tags
 
 
+def test_limits_are_described_wherever_calls_are_counted() -> None:
+    counted = 0
+    for path, item in describe()["paths"].items():
+        for method, operation in item.items():
+            if method == "parameters" or path.startswith("/health/"):
+                continue
+            headers = operation["responses"].get("429", {}).get("headers", {})
+            assert "Retry-After" in headers, (method, path)
+            counted += 1
+    assert counted > 30
+
+
 class Page(HTMLParser):
     """What a browser would load, and the anchors that links can go to."""
 
