@@ -1,8 +1,9 @@
 """Drawing the clusters of point clouds: squares that face the eye, as large as the gaps between the points.
 
 WebGPU's own points are one pixel large; where a cluster's points are no larger they are drawn as such, because on a
-CPU adapter a square, which is two triangles, costs two to four times as much. The shader reads the points from a
-storage buffer by the vertex' number, so one indirect command without indices draws a cluster.
+CPU adapter a square, which is two triangles, costs two to four times as much. Of a dot the shader gets what it needs
+as vertex attributes; for squares it reads the points from a storage buffer by the vertex' number. Either way one
+indirect command without indices draws a cluster.
 """
 
 from __future__ import annotations
@@ -13,20 +14,31 @@ import numpy as np
 import wgpu
 from numpy.typing import NDArray
 
-from farframe.render.pipelines import COLOR_FORMAT, DEPTH_FORMAT, INSTANCE_DTYPE, Pipelines, preprocess, shader_source
+from farframe.asset.format import POINT_DTYPE
+from farframe.render.pipelines import COLOR_FORMAT, DEPTH_FORMAT, Pipelines, preprocess, shader_source
 
 SIZE_STEPS, SIZE_OFFSET = 8.0, 20.0
 """How a point's fourth byte tells its size, see POINT_DTYPE: ``2 ** (byte / SIZE_STEPS - SIZE_OFFSET)`` metres."""
 LARGEST_PIXELS = 64.0
 """No point is drawn larger, however near the eye is: one would hide all that is behind it."""
-LARGEST_DOT = 1.25
+LARGEST_DOT_CPU, LARGEST_DOT_GPU = 1.25, 1.0
 """Clusters whose points are at most this many pixels wide are drawn as dots of one."""
 SQUARE, DOT = 0, 1
 """The kinds of drawing a cluster."""
 COMMAND_FIELDS = 4
 """Vertex count, instance count, first vertex, first instance: the layout of an indirect draw without indices."""
 
+ROW_DTYPE = np.dtype([("matrix", "<f4", (3, 4))])
+"""One row per instance of a cloud: the upper rows of the matrix from part space to origin-relative world."""
+
 _VERTICES = np.array([6, 1], np.uint32)
+
+
+def point_rows(matrices: NDArray[np.floating[Any]]) -> NDArray[np.void]:
+    """(n,) of :data:`ROW_DTYPE` for (n, 3, 4) matrices of instances of point clouds."""
+    rows = np.zeros(len(matrices), ROW_DTYPE)
+    rows["matrix"] = matrices
+    return rows
 
 
 def cluster_sizes(points: NDArray[np.void], first_vertex: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
@@ -39,9 +51,12 @@ def cluster_sizes(points: NDArray[np.void], first_vertex: NDArray[np.integer[Any
     return np.asarray(np.exp2(code.astype(np.float32) / SIZE_STEPS - SIZE_OFFSET), np.float32)
 
 
-def point_kinds(pixels: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """(k,) uint8, :data:`DOT` or :data:`SQUARE`, for clusters whose largest points are ``pixels`` wide."""
-    return np.where(np.asarray(pixels) <= LARGEST_DOT, DOT, SQUARE).astype(np.uint8)
+def point_kinds(pixels: NDArray[np.floating[Any]], *, cpu: bool) -> NDArray[np.uint8]:
+    """(k,) uint8, :data:`DOT` or :data:`SQUARE`, for clusters whose largest points are ``pixels`` wide.
+
+    ``cpu``: the adapter is one, so that a few small holes are worth the time.
+    """
+    return np.where(np.asarray(pixels) <= (LARGEST_DOT_CPU if cpu else LARGEST_DOT_GPU), DOT, SQUARE).astype(np.uint8)
 
 
 def point_commands(
@@ -53,7 +68,7 @@ def point_commands(
     """(k, 4) indirect commands, without indices, that draw k clusters.
 
     ``first_point``: (k,), where the cluster's points begin in the bound buffer; ``count``: (k,) points; ``instance``:
-    (k,) rows of the instance buffer; ``kind``: (k,) from :func:`point_kinds`.
+    (k,), which of the matrices given to :func:`point_rows`; ``kind``: (k,) from :func:`point_kinds`.
     """
     commands = np.empty((len(first_point), COMMAND_FIELDS), np.uint32)
     commands[:, 0] = count * _VERTICES[kind]
@@ -66,8 +81,8 @@ def point_commands(
 class PointPipelines:
     """The pipelines of points on a device.
 
-    Group 0 is the view as for surfaces, group 1 the buffer of points, vertex buffer 0 the instance rows
-    (:data:`~farframe.render.pipelines.INSTANCE_DTYPE`), of which only the matrix is read.
+    Group 0 is the view as for surfaces; the buffer of points is both a storage buffer, in group 1, and a vertex
+    buffer; the rows of :func:`point_rows` are another vertex buffer.
     """
 
     def __init__(self, device: Any, pipelines: Pipelines) -> None:
@@ -81,10 +96,8 @@ class PointPipelines:
         )
 
     def bind_group(self, points: Any) -> Any:
-        """The group for a buffer of :data:`~farframe.asset.format.POINT_DTYPE` rows that has the usage STORAGE.
-
-        The device's limit on the size of a storage binding holds.
-        """
+        """The group for a buffer of :data:`~farframe.asset.format.POINT_DTYPE` rows, with the usages STORAGE and
+        VERTEX. The device's limit on the size of a storage binding holds."""
         return self._device.create_bind_group(
             layout=self.layout, entries=[{"binding": 0, "resource": {"buffer": points}}]
         )
@@ -116,12 +129,23 @@ class PointPipelines:
 
     def _make(self, samples: int, kind: int) -> Any:
         module = self._module(kind)
-        rows = [{"format": "float32x4", "offset": 16 * row, "shader_location": 6 + row} for row in range(3)]
-        buffers = [{"array_stride": INSTANCE_DTYPE.itemsize, "step_mode": "instance", "attributes": rows}]
+        rows = [{"format": "float32x4", "offset": 16 * row, "shader_location": row} for row in range(3)]
+        buffers: list[dict[str, Any]] = [
+            {"array_stride": ROW_DTYPE.itemsize, "step_mode": "instance", "attributes": rows}
+        ]
+        layouts = [self._pipelines.view_layout]
+        if kind == SQUARE:
+            layouts.append(self.layout)
+        else:
+            attributes = [
+                {"format": "float32x3", "offset": 0, "shader_location": 3},
+                {"format": "unorm8x4", "offset": 12, "shader_location": 4},
+            ]
+            buffers.append({"array_stride": POINT_DTYPE.itemsize, "attributes": attributes})
         self._pipelines.created += 1
         return self._device.create_render_pipeline(
             label="dots" if kind == DOT else "squares",
-            layout=self._device.create_pipeline_layout(bind_group_layouts=[self._pipelines.view_layout, self.layout]),
+            layout=self._device.create_pipeline_layout(bind_group_layouts=layouts),
             vertex={"module": module, "entry_point": "vertex", "buffers": buffers},
             fragment={"module": module, "entry_point": "fragment", "targets": [{"format": COLOR_FORMAT}]},
             primitive={"topology": "point-list" if kind == DOT else "triangle-list", "cull_mode": "none"},
@@ -129,11 +153,14 @@ class PointPipelines:
             multisample={"count": samples},
         )
 
-    def bind(self, passing: Any, group: Any, instances: Any, samples: int, kind: int) -> None:
+    def bind(self, passing: Any, points: Any, group: Any, rows: Any, samples: int, kind: int) -> None:
         """Set all that drawing clusters of ``kind`` needs in the pass ``passing``, but for the view's group.
 
-        ``group``: from :meth:`bind_group`; ``instances``: the buffer of instance rows.
+        ``points``: the buffer of points; ``group``: its group; ``rows``: a buffer of :func:`point_rows`.
         """
         passing.set_pipeline(self.pipeline(samples, kind))
-        passing.set_bind_group(1, group)
-        passing.set_vertex_buffer(0, instances)
+        passing.set_vertex_buffer(0, rows)
+        if kind == SQUARE:
+            passing.set_bind_group(1, group)
+        else:
+            passing.set_vertex_buffer(1, points)

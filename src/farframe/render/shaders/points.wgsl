@@ -1,14 +1,21 @@
 // Points of a cloud as squares that face the eye, as large as the gaps between them, or as dots of one pixel where
 // that is as large. Unlit: scans come with the light that they were taken in.
 
+#ifndef DOT
 @group(1) @binding(0) var<storage, read> points: array<vec4u>;  // position as three floats; colour and size as bytes
+#endif
 
 struct VertexIn {
-    @builtin(vertex_index) index: u32,
     // Rows of the matrix from part space to origin-relative world space.
-    @location(6) row0: vec4f,
-    @location(7) row1: vec4f,
-    @location(8) row2: vec4f,
+    @location(0) row0: vec4f,
+    @location(1) row1: vec4f,
+    @location(2) row2: vec4f,
+#ifdef DOT
+    @location(3) position: vec3f,
+    @location(4) color: vec4f,
+#else
+    @builtin(vertex_index) index: u32,
+#endif
 }
 
 struct VertexOut {
@@ -18,12 +25,13 @@ struct VertexOut {
 
 @vertex fn vertex(in: VertexIn) -> VertexOut {
 #ifdef DOT
-    let point = points[in.index];
+    let local = vec4f(in.position, 1.0);
+    let color = in.color;
 #else
     let point = points[in.index / 6u];
-#endif
     let local = vec4f(bitcast<vec3f>(point.xyz), 1.0);
     let color = unpack4x8unorm(point.w);
+#endif
     let world = vec4f(dot(in.row0, local), dot(in.row1, local), dot(in.row2, local), 1.0);
     var out: VertexOut;
     out.position = view.view_projection * world;
