@@ -17,16 +17,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from farframe.asset.budget import Budget, Progress
 from farframe.asset.format import MAGIC
 from farframe.asset.model import Model
 from farframe.convert import materials, transform
 from farframe.convert.errors import (
-    FORMAT_NOT_SUPPORTED,
     INPUT_NOT_FOUND,
     INTERNAL,
     LIMITS_EXCEEDED,
     NAME_NOT_ALLOWED,
+    NO_EFFECT,
     OUTPUT_NOT_WRITTEN,
     ConversionFailed,
     ConversionWarning,
@@ -35,8 +37,9 @@ from farframe.convert.errors import (
 from farframe.convert.importers import Imported, import_file
 from farframe.convert.info import info_contents
 from farframe.convert.overrides import MaterialOverrides, read_overrides
+from farframe.convert.points import PointCloud
 from farframe.convert.result import write_json
-from farframe.convert.settings import ConversionSettings, read_settings
+from farframe.convert.settings import ConversionSettings, read_settings, settings_as_used
 from farframe.protocol.errors import FarframeError
 from farframe.protocol.link import LoadLimits
 
@@ -45,6 +48,9 @@ MAX_PATH_LENGTH = 178
 
 IMPORT_SHARE = 0.4
 """How much of the progress bar is for reading; building has the rest."""
+
+POINT_SETTINGS = frozenset({"scaling", "recenterToOrigin", "axis", "gammaToLinearVertex", "generateCollisionMesh"})
+"""What settings mean something to point clouds."""
 
 Build = Callable[..., Any]
 """``build(source, path, options, progress) -> report``: :func:`farframe.convert.build.build_asset`, or a test's."""
@@ -153,6 +159,35 @@ def prepare_model(
     return offset, warnings
 
 
+def prepare_points(
+    cloud: PointCloud, settings: ConversionSettings
+) -> tuple[tuple[float, float, float], list[ConversionWarning]]:
+    """Scale, axes and origin of a point cloud, in place; its importer has seen to the colours.
+
+    Returns the translation back to the original place, and warnings for settings that points do not know.
+    """
+    matrix = np.eye(4)
+    matrix[:3, :3] = transform.axis_matrix(settings.axis) * settings.scaling
+    cloud.matrix = matrix @ cloud.matrix
+    offset = (0.0, 0.0, 0.0)
+    if settings.recenter_to_origin:
+        low, high = cloud.world_bounds()
+        if (low <= high).all():
+            center = (low + high) * 0.5
+            cloud.matrix[:3, 3] -= center
+            offset = (float(center[0]), float(center[1]), float(center[2]))
+    used = set(settings_as_used(settings)) - POINT_SETTINGS
+    text = "Point clouds do not know this setting."
+    return offset, [ConversionWarning(NO_EFFECT, {"property": name, "problem": text}) for name in sorted(used)]
+
+
+def _model_bounds(model: Model | PointCloud) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    if isinstance(model, Model):
+        return model.bounds_min, model.bounds_max
+    low, high = model.world_bounds()
+    return (float(low[0]), float(low[1]), float(low[2])), (float(high[0]), float(high[1]), float(high[2]))
+
+
 def _convert(
     input_folder: Path,
     relative_path: str,
@@ -186,14 +221,14 @@ def _convert(
     if isinstance(model, Model):
         offset, found = prepare_model(imported, settings, overrides)
     else:
-        raise ConversionFailed(FORMAT_NOT_SUPPORTED, details={"problem": "Point clouds are not converted yet."})
+        offset, found = prepare_points(model, settings)
     warnings += found
     budget.check_time()
 
     report, parts, instances, asset = _build(
         model, imported, output_folder / f"{base_name}.arrAsset", settings, offset, limits, workers, build, progress
     )
-    bounds_min, bounds_max = model.bounds_min, model.bounds_max
+    bounds_min, bounds_max = _model_bounds(model)
     contents = info_contents(
         input_name=Path(relative_path).name,
         output_name=asset.name,

@@ -6,6 +6,7 @@ they are needed. All input is hostile: every failure is a :class:`~farframe.prot
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from farframe.protocol.errors import FarframeError, Result
 
 MESH_EXTENSIONS = (".gltf", ".glb", ".fbx", ".obj", ".stl", ".ply")
 POINT_EXTENSIONS = (".ply", ".xyz", ".e57", ".las", ".laz")
+POINT_KINDS = ("ply", "xyz", "e57", "las")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,6 +96,9 @@ def import_file(
         from farframe.convert.importers.stl import import_stl as reader
     elif kind == "ply" and _has_polygons(path):
         from farframe.convert.importers.ply import import_ply as reader
+    elif kind in POINT_KINDS:
+        # Readers of points have large libraries: they are imported by name, when one of them is needed.
+        reader = getattr(importlib.import_module(f"farframe.convert.importers.points_{kind}"), f"import_{kind}_points")
     else:
         raise FarframeError(
             Result.NOT_SUPPORTED,
