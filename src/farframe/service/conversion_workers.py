@@ -44,7 +44,6 @@ INTERRUPTED = "The conversion was interrupted twice. Start another one; if it fa
 SEALED_ELSEWHERE = "The service that took the conversion is gone, and its signatures with it. Start another one."
 NOT_PERMITTED = "The service may not use that storage any more. Send signatures, or ask the operator."
 LOST = "The service ended before the conversion was in its queue. Start another one."
-ACCOUNT_DELETED = "The account has been deleted."
 _MAX_LINE_BYTES = 256 * 1024
 
 
@@ -96,8 +95,6 @@ class ConversionWorkers:
             await jobs.free_all_of(self._replica_id)
             await asyncio.to_thread(self._clear_folders, await jobs.all_keys())
             self._prepared = True
-        for key in await jobs.of_deleted_accounts():
-            await book.failed(key, "AccountDeleted", ACCOUNT_DELETED)
         for key in await jobs.lost(now - LOST_AFTER_MICROSECONDS):
             await book.failed(key, "InternalServerError", LOST)
         standing = await jobs.standing(self._replica_id)

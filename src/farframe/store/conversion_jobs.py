@@ -12,7 +12,7 @@ from sqlalchemy import delete, exists, insert, or_, select, update
 
 from farframe.store.conversions import UNFINISHED
 from farframe.store.database import Database
-from farframe.store.schema import accounts, conversion_jobs, conversions, replicas
+from farframe.store.schema import conversion_jobs, conversions, replicas
 
 _CANDIDATES = 8
 
@@ -162,16 +162,6 @@ class ConversionJobStore:
             conversions.c.status.in_(UNFINISHED),
             conversions.c.created_at < before,
             ~exists().where(conversion_jobs.c.key == conversions.c.key),
-        )
-        async with self._database.read() as connection:
-            return list((await connection.execute(query)).scalars())
-
-    async def of_deleted_accounts(self) -> list[str]:
-        """Unfinished conversions of accounts that have been deleted."""
-        query = (
-            select(conversions.c.key)
-            .join(accounts, accounts.c.id == conversions.c.account_id)
-            .where(conversions.c.status.in_(UNFINISHED), accounts.c.deleted_at.is_not(None))
         )
         async with self._database.read() as connection:
             return list((await connection.execute(query)).scalars())
