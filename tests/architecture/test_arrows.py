@@ -26,7 +26,7 @@ KNOWS = {
     "server": {"scene", "render", "stream", "asset", "storage", "auth", "protocol"},
     "service": {"store", "fleet", "storage", "auth", "wire", "protocol"},
     "client": {"wire", "protocol", "stream"},
-    "cli": {"client", "wire", "protocol"},
+    "cli": {"client", "asset", "wire", "protocol"},
 }
 """What each room may import, besides itself and the package's own top."""
 

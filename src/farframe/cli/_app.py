@@ -82,6 +82,18 @@ account_app.command(quota_app)
 config_app = App(name="config", help="Look after the service's configuration.", help_format="plaintext")
 app.command(config_app)
 
+asset_app = App(
+    name="asset",
+    help="""Look into converted models.
+
+For example:
+
+    farframe asset show engine.arrAsset
+""",
+    help_format="plaintext",
+)
+app.command(asset_app)
+
 SizeOption = Annotated[str, Parameter(converter=values.parse_server_size, metavar="SIZE")]
 RegionOption = Annotated[
     str | None,
@@ -325,6 +337,25 @@ def view(
     from farframe.cli import _view
 
     _view.view(session, open_browser=open_, size=size, lease_minutes=lease_minutes)
+
+
+@asset_app.command(name="show")
+def show_asset(
+    file: Annotated[Path, Parameter(help="An .arrAsset file.")],
+    /,
+    *,
+    nodes: Annotated[int, Parameter(help="How many nodes of the scene graph to print at most.")] = 40,
+) -> None:
+    """Show what an asset holds: counts, sizes, levels of detail, the scene graph.
+
+    For example:
+
+        farframe asset show engine.arrAsset
+        farframe asset show engine.arrAsset --nodes 1000 --json
+    """
+    from farframe.cli import _asset
+
+    _asset.show(file, nodes=nodes)
 
 
 @config_app.command(name="check")
