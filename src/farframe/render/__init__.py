@@ -4,6 +4,7 @@ It knows nothing of devices, sessions, entities or video; it draws what a :class
 the CPU through lavapipe, and hands back pixels in mapped memory. ``docs/rendering.md`` tells how and how fast.
 """
 
+from farframe.render.assets import AssetResource, PreparedAsset, prepare_asset
 from farframe.render.engine import Engine
 from farframe.render.frame import FULL_QUALITY, FrameInput, Quality, RenderedFrame
 from farframe.render.quality import QualityGovernor
@@ -12,11 +13,14 @@ from farframe.render.scene import RenderScene
 
 __all__ = [
     "FULL_QUALITY",
+    "AssetResource",
     "Engine",
     "FrameInput",
     "ModelResource",
+    "PreparedAsset",
     "Quality",
     "QualityGovernor",
     "RenderScene",
     "RenderedFrame",
+    "prepare_asset",
 ]

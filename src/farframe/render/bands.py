@@ -60,6 +60,7 @@ def render_in_bands(
     rows = band_rows(frame.height, count)
     if len(rows) == 1:
         return renderer.render(frame)
+    visible = renderer.count_visible(frame)  # first, for it settles how coarse the whole picture must be
     pixels = np.empty((frame.height, frame.width, 4), np.uint8)
     drawn: list[RenderedFrame] = []
     for first, last in rows:
@@ -72,7 +73,6 @@ def render_in_bands(
         pixels[first:last] = band.pixels
         band.release()
         drawn.append(band)
-    visible = renderer.count_visible(frame)
     waited = sum(band.draw_end - band.draw_start for band in drawn)
     return RenderedFrame(
         pixels=pixels,
@@ -86,4 +86,6 @@ def render_in_bands(
         draws=visible.draws,
         reduced_parts=visible.reduced_parts,
         samples=drawn[0].samples,
+        points=visible.points,
+        over_limit=visible.over_limit,
     )

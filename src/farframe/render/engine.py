@@ -3,6 +3,8 @@
     Engine                       one per process: device, pipelines, environment
     |-- Uploader                 samplers and fallback textures
     |-- ModelResource            one per loaded model: vertices, indices, textures, level tables
+    |-- AssetResource            one per opened asset: its graph, its textures, which pages are resident
+    |-- Residency                pools of pages of all assets, and the threads that fetch them
     |-- ScenePlacement           one per scene: an instance row per part instance, batches
     |-- Attachments              by size and sample count: colour, depth
     |-- ReadbackPool             by size: the mapped buffers that frames live in
@@ -27,11 +29,16 @@ import wgpu
 from numpy.typing import NDArray
 from wgpu.backends.wgpu_native import extras
 
-from farframe.asset.model import Model
+from farframe.asset.container import Asset
+from farframe.asset.format import POINT_DTYPE
+from farframe.asset.model import VERTEX_DTYPE, Model
 from farframe.protocol.errors import FarframeError, Result
 from farframe.render import environment, flops
+from farframe.render.assets import AssetResource, PreparedAsset, make_resource, prepare_asset
+from farframe.render.cut import Seen, cut, slackened
 from farframe.render.device import AdapterChoice, AdapterInfo, AdapterKind, request_device
 from farframe.render.frame import (
+    FULL_QUALITY,
     VIEW_DTYPE,
     FrameInput,
     RenderedFrame,
@@ -43,11 +50,25 @@ from farframe.render.frame import (
     viewports,
 )
 from farframe.render.pipelines import Pipelines
-from farframe.render.placement import ScenePlacement
+from farframe.render.placement import Resource, ScenePlacement
+from farframe.render.points import COMMAND_FIELDS as POINT_FIELDS
+from farframe.render.points import PointPipelines, point_commands, point_kinds
+from farframe.render.pools import Pool
 from farframe.render.resources import ModelResource, Uploader
 from farframe.render.scene import RenderScene
+from farframe.render.streaming import Residency, Streamer
 from farframe.render.targets import Attachments, Fence, ReadbackPool
-from farframe.render.visibility import COMMAND_FIELDS, Run, Selection, frustum_planes, select
+from farframe.render.visibility import (
+    COMMAND_FIELDS,
+    NO_CLOUD,
+    Cloud,
+    Clusters,
+    Cutter,
+    Run,
+    Selection,
+    frustum_planes,
+    select,
+)
 from farframe.render.warmup import draw_every_variant, prime
 
 MAX_VIEWS = 2
@@ -57,6 +78,14 @@ KEPT_SIZES = 6
 """Sizes of picture whose attachments stay: the steps of a governor's scale, at both sample counts."""
 GPU_ANISOTROPY = 8
 """Anisotropic filtering is nearly free on a GPU; on a CPU it would cost more than the rest of the shading."""
+
+PAGE_BUDGET_BYTES = {"cpu": 1 << 30, "gpu": 4 << 30}
+"""What the pages of all assets may take on a device, unless it is told otherwise."""
+TINY = 0.5
+"""An instance of an asset whose size is below this share of the allowed error is not drawn."""
+COARSENING_STEP = 1.4
+MAX_COARSENING = 64.0
+"""How much coarser than asked for a scene is drawn that has too many primitives, by which steps and at most."""
 
 
 @contextlib.contextmanager
@@ -75,20 +104,34 @@ def _device_errors(adapter_name: str) -> Iterator[None]:
 class Engine:
     """Draws frames. Make one with :meth:`create`; ``adapter_kind`` tells whether a CPU draws."""
 
-    def __init__(self, device: Any, adapter: AdapterInfo) -> None:
+    def __init__(self, device: Any, adapter: AdapterInfo, *, page_budget_bytes: int | None = None) -> None:
         self._device = device
         self.adapter_name = adapter.name
         self.adapter_kind: AdapterKind = "cpu" if adapter.kind == "CPU" else "gpu"
         self.pipelines = Pipelines(device)
         self._uploader = Uploader(
-            device, self.pipelines, anisotropy=1 if self.adapter_kind == "cpu" else GPU_ANISOTROPY
+            device,
+            self.pipelines,
+            anisotropy=1 if self.adapter_kind == "cpu" else GPU_ANISOTROPY,
+            decode_blocks=self.adapter_kind == "cpu",
         )
         self._placements: WeakKeyDictionary[RenderScene, ScenePlacement] = WeakKeyDictionary()
         self._attachments: OrderedDict[tuple[int, int, int], Attachments] = OrderedDict()
         self._pools: OrderedDict[tuple[int, int], ReadbackPool] = OrderedDict()
-        self._resources: set[ModelResource] = set()
+        self._resources: set[Resource] = set()
+        self._point_pipelines = PointPipelines(device, self.pipelines)
+        self._point_group: tuple[int, Any] | None = None
+        self._pools_of_pages = self._make_pools()
+        self.residency = Residency(
+            *self._pools_of_pages,
+            Streamer(),
+            PAGE_BUDGET_BYTES[self.adapter_kind] if page_budget_bytes is None else page_budget_bytes,
+        )
+        """Which pages of assets are on the device. Its ``streamer.on_ready`` tells a loop at rest to draw again."""
+        self._coarsening = 1.0
         self._release_count = 0
         self._commands: Any = None
+        self._point_commands: Any = None
         self._uniforms = device.create_buffer(
             label="views",
             size=MAX_VIEWS * UNIFORM_STRIDE,
@@ -99,9 +142,22 @@ class Engine:
         self._view_group = self._make_view_group()
 
     @classmethod
-    def create(cls, adapter: AdapterChoice = "auto") -> Engine:
-        """Open the best adapter of that choice. Raises :class:`FarframeError` ``DeviceLost`` if there is none."""
-        return cls(*request_device(adapter))
+    def create(cls, adapter: AdapterChoice = "auto", *, page_budget_bytes: int | None = None) -> Engine:
+        """Open the best adapter of that choice. Raises :class:`FarframeError` ``DeviceLost`` if there is none.
+
+        ``page_budget_bytes``: what the pages of assets may take together; :data:`PAGE_BUDGET_BYTES` if not given.
+        """
+        return cls(*request_device(adapter), page_budget_bytes=page_budget_bytes)
+
+    def _make_pools(self) -> tuple[Pool, Pool, Pool]:
+        usage, limits = wgpu.BufferUsage, self._device.limits
+        largest = int(limits["max-buffer-size"])
+        bound = min(largest, int(limits["max-storage-buffer-binding-size"]))
+        return (
+            Pool(self._device, "vertices of assets", VERTEX_DTYPE.itemsize, usage.VERTEX, largest),
+            Pool(self._device, "indices of assets", 4, usage.INDEX, largest),
+            Pool(self._device, "points of assets", POINT_DTYPE.itemsize, usage.STORAGE | usage.VERTEX, bound),
+        )
 
     def _make_view_group(self) -> Any:
         texels = self._environment.texels
@@ -168,17 +224,57 @@ class Engine:
                 return step
         raise AssertionError("an upload ends with its resource")
 
-    def release(self, resource: ModelResource) -> None:
+    def open_asset_steps(self, source: Asset | PreparedAsset) -> Generator[float | AssetResource, None, None]:
+        """Bring an asset onto the device as far as its first picture needs it, in steps as :meth:`upload_steps`.
+
+        What :func:`~farframe.render.assets.prepare_asset` makes, on any thread, saves the render thread the reading.
+        The rest comes while frames are drawn. The asset stays open until it is released; it is not closed then.
+        """
+        prepared = prepare_asset(source) if isinstance(source, Asset) else source
+        complete = False
+        resource = make_resource(prepared, self._device, self._uploader)
+        try:
+            self.residency.add(resource)
+            count = len(prepared.root_pages)
+            for number, (page, content) in enumerate(prepared.root_pages.items()):
+                self.residency.place(resource, page, content)
+                yield min(0.9, (number + 1) / count)
+            for _ in prime(self, resource):
+                yield 1.0
+            complete = True
+        except wgpu.GPUOutOfMemoryError as error:
+            raise FarframeError(
+                Result.EXCEEDS_MEMORY_LIMIT,
+                f"The asset {resource.name!r} does not fit into the memory of {self.adapter_name}.",
+                next_step="Unload other models first.",
+            ) from error
+        finally:
+            if not complete:
+                self.residency.remove(resource)
+                resource.destroy()
+        self._resources.add(resource)
+        yield resource
+
+    def open_asset(self, source: Asset | PreparedAsset) -> AssetResource:
+        """Open an asset at one go. Raises as :meth:`open_asset_steps`."""
+        for step in self.open_asset_steps(source):
+            if not isinstance(step, float):
+                return step
+        raise AssertionError("opening ends with the resource")
+
+    def release(self, resource: Resource) -> None:
         """Free a model's memory. Scenes that still place it draw without it; a second call is fine."""
         if not resource.released:
+            if isinstance(resource, AssetResource):
+                self.residency.remove(resource)
             resource.destroy()
             self._resources.discard(resource)
             self._release_count += 1
 
     @property
     def model_bytes(self) -> int:
-        """Device memory that uploaded models hold."""
-        return sum(resource.size_bytes for resource in self._resources)
+        """Device memory that uploaded models and the resident pages of assets hold."""
+        return sum(resource.size_bytes for resource in self._resources) + self.residency.used_bytes
 
     def render(self, frame: FrameInput) -> RenderedFrame:
         """Draw a frame and wait for its pixels. The frame holds a readback buffer until it is released.
@@ -193,10 +289,15 @@ class Engine:
         start = time.perf_counter()
         if not 1 <= len(frame.views) <= MAX_VIEWS:
             raise ValueError(f"a frame has 1 or {MAX_VIEWS} views, not {len(frame.views)}")
+        # The bands of a picture are one picture: no page comes or goes between them.
+        if frame.first_row == 0:
+            self.residency.begin_picture()
         attachments = self._attachments_for(frame)
         placement = self._place(frame)
         ports = viewports(len(frame.views), attachments.width, attachments.height)
         selections = self._select_views(frame, placement, ports)
+        if frame.first_row + frame.height >= (frame.full_height or frame.height):
+            self.residency.end_picture()
         self._write_commands(selections)
         self._draw(frame, placement, selections, ports, attachments)
         draw_end = time.perf_counter()
@@ -213,6 +314,8 @@ class Engine:
             draws=sum(len(selection.commands) for selection in selections),
             reduced_parts=sum(selection.reduced_parts for selection in selections),
             samples=attachments.samples,
+            points=sum(selection.points for selection in selections),
+            over_limit=_over_limit(selections, frame.scene.primitive_limit),
             _release=release,
         )
 
@@ -225,6 +328,8 @@ class Engine:
             triangles=sum(selection.triangles for selection in selections),
             draws=sum(len(selection.commands) for selection in selections),
             reduced_parts=sum(selection.reduced_parts for selection in selections),
+            points=sum(selection.points for selection in selections),
+            over_limit=_over_limit(selections, frame.scene.primitive_limit),
         )
 
     def _attachments_for(self, frame: FrameInput) -> Attachments:
@@ -249,7 +354,10 @@ class Engine:
             placement = self._placements[frame.scene] = ScenePlacement(self._device)
         placement.update(frame.scene, np.array(frame.views[0].position, np.float64), self._release_count)
         for batch in placement.batches:
-            self.pipelines.surface(batch.variant, frame.quality.samples)
+            if batch.variant.points:
+                self._point_pipelines.make(frame.quality.samples)
+            else:
+                self.pipelines.surface(batch.variant, frame.quality.samples)
         return placement
 
     def _select_views(
@@ -258,39 +366,160 @@ class Engine:
         """What each view sees; its uniform is written on the way."""
         records = np.zeros(len(frame.views), VIEW_DTYPE)
         staging = np.zeros((len(frame.views), UNIFORM_STRIDE), np.uint8)
-        selections = []
         full_height = frame.full_height or frame.height
         band = (frame.first_row / full_height, (frame.first_row + frame.height) / full_height)
-        for index, (view, port) in enumerate(zip(frame.views, ports, strict=True)):
-            matrix = view_projection(view, placement.origin)
+        matrices = [view_projection(view, placement.origin) for view in frame.views]
+        for index, (view, port, matrix) in enumerate(zip(frame.views, ports, matrices, strict=True)):
             fill_view(records[index], view, port, frame.scene, matrix, self._environment.irradiance, band)
-            if placement.placement is None:
-                selections.append(Selection(np.zeros((0, COMMAND_FIELDS), np.uint32), (), (), 0, 0))
-                continue
-            selections.append(
-                select(
-                    placement.placement,
-                    frustum_planes(matrix),
-                    np.array(view.position) - placement.origin,
-                    near=view.near,
-                    pixels_per_radian=pixels_per_radian(view, port),
-                    pixel_error=frame.quality.pixel_error,
-                )
-            )
+        selections = self._select_within_limit(frame, placement, ports, matrices)
         staging[:, : VIEW_DTYPE.itemsize] = records.view(np.uint8).reshape(len(records), -1)
         self._device.queue.write_buffer(self._uniforms, 0, staging)
         return selections
 
+    def _select_within_limit(
+        self,
+        frame: FrameInput,
+        placement: ScenePlacement,
+        ports: tuple[Viewport, ...],
+        matrices: list[NDArray[np.float64]],
+    ) -> list[Selection]:
+        """What each view sees, drawn as coarsely as the scene's limit of primitives demands.
+
+        Bands of a picture take what was found for the whole of it, see :meth:`count_visible`.
+        """
+        if placement.placement is None:
+            return [Selection(np.zeros((0, COMMAND_FIELDS), np.uint32), (), (), 0, 0) for _ in frame.views]
+        limit = frame.scene.primitive_limit
+        if limit is None:
+            self._coarsening = 1.0
+        elif frame.full_height is None:
+            self._coarsening = max(1.0, self._coarsening / COARSENING_STEP)
+        while True:
+            selections = []
+            for view, port, matrix in zip(frame.views, ports, matrices, strict=True):
+                density = pixels_per_radian(view, port)
+                planes, eye = frustum_planes(matrix), np.array(view.position) - placement.origin
+                selections.append(
+                    select(
+                        placement.placement,
+                        planes,
+                        eye,
+                        near=view.near,
+                        pixels_per_radian=density,
+                        pixel_error=frame.quality.pixel_error,
+                        cutter=self._cutter(placement, planes, eye, view.near, density, frame)
+                        if placement.assets
+                        else None,
+                    )
+                )
+            too_many = frame.full_height is None and _over_limit(selections, limit)
+            if not too_many or not placement.assets or self._coarsening >= MAX_COARSENING:
+                return selections
+            self._coarsening *= COARSENING_STEP
+
+    def _cutter(
+        self,
+        placement: ScenePlacement,
+        planes: NDArray[np.float64],
+        eye: NDArray[np.float64],
+        near: float,
+        density: float,
+        frame: FrameInput,
+    ) -> Cutter:
+        """The function that cuts the assets which a view sees."""
+        rows_of, of_asset, scene = placement.asset_rows, placement.placement, self
+        assert rows_of is not None and of_asset is not None and of_asset.asset is not None
+        number_of, radius = of_asset.asset, of_asset.radius
+        cpu = self.adapter_kind == "cpu"
+        quality, point_size = frame.quality, frame.scene.point_size
+        pixel_error = quality.cut_error * self._coarsening
+        # Whatever the quality in motion is, pages are fetched for the picture that comes when everything rests.
+        wanted_error = min(pixel_error, FULL_QUALITY.cut_error * quality.scale * self._coarsening)
+
+        def cutter(rows: NDArray[np.int64], nearest: NDArray[np.float32]) -> Clusters:
+            large = 2.0 * radius[rows] * np.float32(density) > np.float32(TINY * pixel_error) * nearest
+            rows, nearest = rows[large], nearest[large]
+            commands, owners, distances, clouds = [], [], [], []
+            triangles = 0
+            number = number_of[rows]
+            for asset in np.unique(number).tolist():
+                resource = placement.assets[asset]
+                mine = np.flatnonzero(number == asset)
+                row = rows[mine]
+                world, inverse = rows_of.world[row], rows_of.inverse[row]
+                local = np.empty((len(row), 6, 4))
+                local[:, :, :3] = np.einsum("pi,vij->vpj", planes[:, :3], world[:, :, :3])
+                local[:, :, 3] = world[:, :, 3] @ planes[:, :3].T + planes[:, 3]
+                found = cut(
+                    resource.tables,
+                    resource.pages,
+                    Seen(
+                        part=rows_of.part[row],
+                        eye=(inverse[:, :, :3] @ eye + inverse[:, :, 3]).astype(np.float32),
+                        planes=slackened(local, rows_of.reach[row]),
+                        nearest=nearest[mine],
+                        least=rows_of.least[row],
+                        most=rows_of.most[row],
+                        one_sided=rows_of.one_sided[row],
+                    ),
+                    pixels_per_radian=density,
+                    pixel_error=pixel_error,
+                    wanted_error=wanted_error,
+                    picture=scene.residency.picture,
+                )
+                table, cluster, owner = resource.tables, found.cluster, row[found.seen]
+                page = table.cluster_page[cluster]
+                command = np.empty((len(cluster), COMMAND_FIELDS), np.uint32)
+                command[:, 0] = table.index_count[cluster]
+                command[:, 1] = 1
+                command[:, 2] = resource.pages.index[page] + table.first_index[cluster]
+                command[:, 3] = resource.pages.vertex[page] + table.first_vertex[cluster]
+                command[:, 4] = owner
+                cloud = table.part_points[rows_of.part[owner]]
+                if cloud.any():
+                    some = cluster[cloud]
+                    pixels = table.point_size[some] * rows_of.most[owner[cloud]] * np.float32(density * point_size)
+                    kind = point_kinds(pixels / np.maximum(found.distance[cloud], near), cpu=cpu)
+                    count, slot = table.vertex_count[some], rows_of.cloud[owner[cloud]]
+                    clouds.append((kind, point_commands(command[cloud, 3], count, slot, kind), int(count.sum())))
+                    command, owner, cluster = command[~cloud], owner[~cloud], cluster[~cloud]
+                triangles += int(table.index_count[cluster].sum()) // 3
+                commands.append(command)
+                owners.append(owner)
+                distances.append(found.distance[~cloud])
+            if not commands:
+                return Clusters(
+                    np.zeros((0, COMMAND_FIELDS), np.uint32),
+                    np.zeros(0, np.int64),
+                    np.zeros(0, np.float32),
+                    0,
+                    NO_CLOUD,
+                )
+            return Clusters(
+                np.concatenate(commands), np.concatenate(owners), np.concatenate(distances), triangles, _cloud(clouds)
+            )
+
+        return cutter
+
     def _write_commands(self, selections: list[Selection]) -> None:
-        table = np.concatenate([selection.commands for selection in selections])
-        if self._commands is None or self._commands.size < table.nbytes:
-            if self._commands is not None:
-                self._commands.destroy()
+        self._commands = self._filled(self._commands, [selection.commands for selection in selections])
+        self._point_commands = self._filled(
+            self._point_commands, [selection.cloud.commands for selection in selections]
+        )
+
+    def _filled(self, buffer: Any, tables: list[NDArray[np.uint32]]) -> Any:
+        """``buffer``, or a larger one, with the commands of all views in it."""
+        table = np.concatenate(tables)
+        if not table.nbytes:
+            return buffer
+        if buffer is None or buffer.size < table.nbytes:
+            if buffer is not None:
+                buffer.destroy()
             usage = wgpu.BufferUsage.INDIRECT | wgpu.BufferUsage.COPY_DST
             size = 1 << max(12, int(table.nbytes - 1).bit_length())
-            self._commands = self._device.create_buffer(label="commands", size=size, usage=usage)
-        if table.nbytes:
-            self._device.queue.write_buffer(self._commands, 0, table)
+            buffer = self._device.create_buffer(label="commands", size=size, usage=usage)
+        self._device.queue.write_buffer(buffer, 0, table)
+        return buffer
 
     def _draw(
         self,
@@ -310,10 +539,12 @@ class Engine:
             self._record_backdrop_copy(encoder, attachments, ports)
         clear = None if copied else background or (0.0, 0.0, 0.0)
         passing = encoder.begin_render_pass(**attachments.pass_descriptor(clear, keep_depth=frame.read_depth))
-        first = 0
+        first = first_cloud = 0
         for index, (selection, port) in enumerate(zip(selections, ports, strict=True)):
             self._set_view(passing, index, port)
             self._draw_runs(passing, placement, selection.opaque, first, attachments.samples)
+            self._draw_cloud(passing, placement, selection.cloud, first_cloud, attachments.samples)
+            first_cloud += len(selection.cloud.commands)
             if background is None and not copied:
                 passing.set_pipeline(self.pipelines.backdrop(attachments.samples, behind=True))
                 passing.draw(3)
@@ -335,12 +566,36 @@ class Engine:
             passing.set_pipeline(self.pipelines.surface(batch.variant, samples))
             if batch.texture_set >= 0:
                 passing.set_bind_group(1, batch.resource.texture_sets[batch.texture_set])
-            passing.set_vertex_buffer(0, batch.resource.vertices)
+            vertices, indices = self._geometry(batch.resource)
+            passing.set_vertex_buffer(0, vertices)
             passing.set_vertex_buffer(1, placement.instances)
-            passing.set_index_buffer(batch.resource.indices, "uint32")
+            passing.set_index_buffer(indices, "uint32")
             extras.multi_draw_indexed_indirect(
                 passing, self._commands, offset=(first + run.first) * COMMAND_FIELDS * 4, count=run.count
             )
+
+    def _draw_cloud(self, passing: Any, placement: ScenePlacement, cloud: Cloud, first: int, samples: int) -> None:
+        """One call per way of drawing points."""
+        for kind, start, count in cloud.runs:
+            buffer = self._pools_of_pages[2].buffer
+            self._point_pipelines.bind(passing, buffer, self._points(), placement.point_rows, samples, kind)
+            extras.multi_draw_indirect(
+                passing, self._point_commands, offset=(first + start) * POINT_FIELDS * 4, count=count
+            )
+
+    def _geometry(self, resource: Resource) -> tuple[Any, Any]:
+        """The buffers of vertices and indices in which a resource lies."""
+        if isinstance(resource, AssetResource):
+            vertices, indices, _ = self._pools_of_pages
+            return vertices.buffer, indices.buffer
+        return resource.vertices, resource.indices
+
+    def _points(self) -> Any:
+        """The bind group of the pool of points, made anew when the pool has grown."""
+        pool = self._pools_of_pages[2]
+        if self._point_group is None or self._point_group[0] != pool.version:
+            self._point_group = (pool.version, self._point_pipelines.bind_group(pool.buffer))
+        return self._point_group[1]
 
     def _set_view(self, passing: Any, index: int, port: Viewport) -> None:
         passing.set_viewport(port.x, port.y, port.width, port.height, 0.0, 1.0)
@@ -408,6 +663,7 @@ class Engine:
 
     def close(self) -> None:
         """Free everything. Frames that are still held become invalid."""
+        self.residency.streamer.close()
         for resource in list(self._resources):
             self.release(resource)
         for placement in self._placements.values():
@@ -419,4 +675,22 @@ class Engine:
         for pool in self._pools.values():
             pool.trim()
         self._pools.clear()
+        for pages in self._pools_of_pages:
+            pages.destroy()
         self._device.destroy()
+
+
+def _cloud(parts: list[tuple[NDArray[np.uint8], NDArray[np.uint32], int]]) -> Cloud:
+    """The clusters of points of all assets, sorted by kind."""
+    if not parts:
+        return NO_CLOUD
+    kind = np.concatenate([part[0] for part in parts])
+    order = np.argsort(kind, kind="stable")
+    kinds, starts, counts = np.unique(kind[order], return_index=True, return_counts=True)
+    runs = tuple(zip(kinds.tolist(), starts.tolist(), counts.tolist(), strict=True))
+    return Cloud(np.concatenate([part[1] for part in parts])[order], runs, sum(part[2] for part in parts))
+
+
+def _over_limit(selections: list[Selection], limit: int | None) -> bool:
+    """Whether the views together draw more primitives than a scene may."""
+    return limit is not None and sum(selection.triangles + selection.points for selection in selections) > limit

@@ -17,14 +17,21 @@ from farframe.render.scene import RenderScene
 @dataclass(frozen=True, slots=True)
 class Quality:
     """How well a frame is drawn. ``samples`` per pixel, 1 or 4; ``scale`` of width and height, 0.25 to 1;
-    ``pixel_error``: the greatest projected error in drawn pixels of a part's level, 0 draws full detail."""
+    ``pixel_error``: the greatest projected error in drawn pixels of a part's level, 0 draws full detail;
+    ``cut_error``: the same for the clusters of assets, above 0, as far as their pages are there."""
 
     samples: int = 4
     scale: float = 1.0
     pixel_error: float = 0.0
+    cut_error: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.samples not in (1, 4) or not 0.25 <= self.scale <= 1.0 or not self.pixel_error >= 0.0:
+        if (
+            self.samples not in (1, 4)
+            or not 0.25 <= self.scale <= 1.0
+            or not self.pixel_error >= 0.0
+            or not self.cut_error > 0.0
+        ):
             raise ValueError(f"not a quality that can be drawn: {self}")
 
 
@@ -53,7 +60,8 @@ class RenderedFrame:
     :meth:`release`; ``depth``: (height, width) float32 metres along the view axis, infinite where nothing is.
 
     ``width`` and ``height`` are as drawn, so they may be smaller than was asked for. Times are ``time.perf_counter``
-    seconds. ``draws`` counts visible part instances, ``reduced_parts`` those below full detail.
+    seconds. ``draws`` counts visible part instances and clusters, ``reduced_parts`` the parts below full detail.
+    ``over_limit``: triangles and points are more than the scene's ``primitive_limit``, whatever was tried.
     """
 
     pixels: NDArray[np.uint8]
@@ -68,6 +76,8 @@ class RenderedFrame:
     reduced_parts: int
     samples: int
     _release: Callable[[], None] | None = field(default=None, repr=False)
+    points: int = 0
+    over_limit: bool = False
 
     def release(self) -> None:
         """Hand the memory back, from any thread. The arrays must not be touched afterwards; a second call is fine."""
@@ -83,6 +93,8 @@ class VisibleCounts:
     triangles: int
     draws: int
     reduced_parts: int
+    points: int = 0
+    over_limit: bool = False
 
 
 VIEW_DTYPE = np.dtype(
@@ -190,6 +202,7 @@ def fill_view(
     corner = rotation[:, 0] * left + rotation[:, 1] * up - rotation[:, 2]
     record["view_projection"] = matrix.T
     record["ray_corner"][:3] = corner - viewport.x * step_x - viewport.y * step_y
+    record["ray_corner"][3] = scene.point_size
     record["ray_dx"] = (*step_x, view.near)
     record["ray_dy"] = (*step_y, view.far)
     light = np.array(scene.light_direction, np.float64)

@@ -37,7 +37,8 @@ SLOTS = ("base_color", "metallic_roughness", "normal", "occlusion", "emissive")
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What a pipeline can do. ``uv_sets``: per slot of :data:`SLOTS` the UV set, or -1 where no texture is read."""
+    """What a pipeline can do. ``uv_sets``: per slot of :data:`SLOTS` the UV set, or -1 where no texture is read.
+    ``normal_xy``: the normal map has two channels; ``points``: a point cloud, of which nothing else here is true."""
 
     uv_sets: tuple[int, int, int, int, int] = (-1, -1, -1, -1, -1)
     alpha_mode: AlphaMode = "opaque"
@@ -46,9 +47,11 @@ class Variant:
     vertex_color: bool = False
     double_sided: bool = False
     mirrored: bool = False
+    normal_xy: bool = False
+    points: bool = False
 
     @staticmethod
-    def of(material: Material, *, vertex_color: bool, mirrored: bool) -> Variant:
+    def of(material: Material, *, vertex_color: bool, mirrored: bool, normal_xy: bool = False) -> Variant:
         """The least variant that draws ``material`` right."""
         emissive = max(material.emissive) > 0.0 and not material.unlit
         slots = [getattr(material, f"{name}_texture") for name in SLOTS]
@@ -65,6 +68,7 @@ class Variant:
             vertex_color=vertex_color,
             double_sided=material.double_sided,
             mirrored=mirrored,
+            normal_xy=normal_xy and uv[2] >= 0,
         )
 
     @property
@@ -87,6 +91,7 @@ class Variant:
             "VERTEX_COLOR": self.vertex_color,
             "DOUBLE_SIDED": self.double_sided,
             "MIRRORED": self.mirrored,
+            "NORMAL_XY": self.normal_xy,
             # Irradiance is smooth enough for one value per vertex, which spares a CPU a tenth of the frame; only a
             # normal map or a second side turns the normal after the vertex.
             "VERTEX_IRRADIANCE": not (self.unlit or self.double_sided or self.uv_sets[2] >= 0),

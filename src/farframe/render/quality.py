@@ -13,6 +13,8 @@ then resolution, at last both. The rungs of that ladder:
     7      1         1.5           0.5
     8      1         2             0.5
 
+Clusters of assets have an error of their own: 1 pixel on the first rungs, up to 3 on the last.
+
 Errors are in drawn pixels, so parts get coarser with the resolution. Beyond an error of one pixel a smaller picture
 costs less than coarser parts do and is closer to the full one: docs/rendering.md has the figures.
 
@@ -30,12 +32,12 @@ LADDER: tuple[Quality, ...] = (
     FULL_QUALITY,
     Quality(samples=1, scale=1.0, pixel_error=0.0),
     Quality(samples=1, scale=1.0, pixel_error=0.5),
-    Quality(samples=1, scale=1.0, pixel_error=1.0),
-    Quality(samples=1, scale=0.85, pixel_error=1.0),
-    Quality(samples=1, scale=0.7, pixel_error=1.0),
-    Quality(samples=1, scale=0.6, pixel_error=1.0),
-    Quality(samples=1, scale=0.5, pixel_error=1.5),
-    Quality(samples=1, scale=0.5, pixel_error=2.0),
+    Quality(samples=1, scale=1.0, pixel_error=1.0, cut_error=1.5),
+    Quality(samples=1, scale=0.85, pixel_error=1.0, cut_error=1.5),
+    Quality(samples=1, scale=0.7, pixel_error=1.0, cut_error=2.0),
+    Quality(samples=1, scale=0.6, pixel_error=1.0, cut_error=2.0),
+    Quality(samples=1, scale=0.5, pixel_error=1.5, cut_error=2.5),
+    Quality(samples=1, scale=0.5, pixel_error=2.0, cut_error=3.0),
 )
 """From the best to the least; see the table above."""
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import wgpu
 from numpy.typing import NDArray
 
-from farframe.asset.model import Model, Texture, TextureSlot
+from farframe.asset.format import TextureEntry
+from farframe.asset.model import Material, Model, Texture, TextureSlot
 from farframe.protocol.errors import FarframeError, Result
 from farframe.render.pipelines import SLOTS, Pipelines, Variant
 from farframe.render.textures import mip_chain, mip_sizes
+
+if TYPE_CHECKING:
+    from farframe.render.assets import AssetResource, AssetTexture
 
 CHUNK_BYTES = 8 << 20
 """Bytes per step of an upload: a few milliseconds, so that frames can be drawn in between."""
@@ -76,6 +80,26 @@ def part_tables(model: Model) -> PartTables:
     )
 
 
+def material_factors(materials: list[Material]) -> NDArray[np.float32]:
+    """(m, 12) per material, in the order of the instance row's last three fields."""
+    return np.array(
+        [
+            [
+                *material.base_color,
+                material.metallic,
+                # A perfect mirror would show the directional light as a single pixel that twinkles.
+                max(material.roughness, 0.03),
+                material.normal_scale,
+                material.occlusion_strength,
+                *material.emissive,
+                material.alpha_cutoff,
+            ]
+            for material in materials
+        ],
+        np.float32,
+    ).reshape(len(materials), 12)
+
+
 @dataclass(slots=True, eq=False)
 class ModelResource:
     """A model on the device. Made by :meth:`Engine.upload`, freed by :meth:`Engine.release`.
@@ -100,6 +124,29 @@ class ModelResource:
         """The model's name."""
         return self.model.name
 
+    @property
+    def instance_part(self) -> NDArray[np.int32]:
+        """(i,) the part of each instance."""
+        return self.model.instance_part
+
+    @property
+    def instance_matrix(self) -> NDArray[np.float64]:
+        """(i, 4, 4) part space to model space."""
+        return self.model.instance_matrix
+
+    @property
+    def materials(self) -> list[Material]:
+        """The model's materials."""
+        return self.model.materials
+
+    def variant(self, part: int, *, mirrored: bool) -> Variant:
+        """The pipeline variant that draws a part."""
+        return Variant.of(
+            self.model.materials[int(self.parts.material[part])],
+            vertex_color=bool(self.parts.vertex_color[part]),
+            mirrored=mirrored,
+        )
+
     def destroy(self) -> None:
         """Free everything on the device."""
         for buffer in (self.vertices, self.indices):
@@ -117,10 +164,14 @@ class ModelResource:
 class Uploader:
     """Brings models onto a device, in steps."""
 
-    def __init__(self, device: Any, pipelines: Pipelines, *, anisotropy: int) -> None:
+    def __init__(self, device: Any, pipelines: Pipelines, *, anisotropy: int, decode_blocks: bool = False) -> None:
         self._device = device
         self._pipelines = pipelines
         self._anisotropy = anisotropy
+        # A CPU adapter decodes a block for each texel that it reads, which costs BC7 up to a hundred times as much.
+        self._decoded_formats = {"bc5-rg-unorm", "bc7-rgba-unorm"} if decode_blocks else set()
+        if "texture-compression-bc" not in device.features:
+            self._decoded_formats = {"bc1-rgba-unorm", "bc5-rg-unorm", "bc7-rgba-unorm"}
         self._samplers: dict[tuple[Any, ...], Any] = {}
         self._white = self._solid((255, 255, 255, 255))
         self._flat = self._solid((128, 128, 255, 255))
@@ -135,7 +186,7 @@ class Uploader:
         self._device.queue.write_texture({"texture": texture}, bytes(rgba), {"bytes_per_row": 4}, (1, 1, 1))
         return texture
 
-    def _sampler(self, texture: Texture) -> Any:
+    def _sampler(self, texture: Texture | TextureEntry) -> Any:
         key = (texture.wrap_u, texture.wrap_v, texture.mag_filter, texture.min_filter, texture.mipmaps)
         if key not in self._samplers:
             smooth = texture.mag_filter == texture.min_filter == "linear" and texture.mipmaps
@@ -167,22 +218,7 @@ class Uploader:
                     f"The texture {texture.name!r} of {width} x {height} pixels is larger than this device's {side}.",
                     next_step="Scale it down.",
                 )
-        factors = np.array(
-            [
-                [
-                    *material.base_color,
-                    material.metallic,
-                    # A perfect mirror would show the directional light as a single pixel that twinkles.
-                    max(material.roughness, 0.03),
-                    material.normal_scale,
-                    material.occlusion_strength,
-                    *material.emissive,
-                    material.alpha_cutoff,
-                ]
-                for material in model.materials
-            ],
-            np.float32,
-        ).reshape(len(model.materials), 12)
+        factors = material_factors(model.materials)
         return ModelResource(model, part_tables(model), factors, np.full(len(model.materials), -1, np.int64))
 
     def steps(self, resource: ModelResource) -> Iterator[float]:
@@ -251,5 +287,50 @@ class Uploader:
             else:
                 view = (self._flat if SLOTS[slot] == "normal" else self._white).create_view()
                 sampler = self._plain_sampler
+            entries += [{"binding": 2 * slot, "resource": view}, {"binding": 2 * slot + 1, "resource": sampler}]
+        return self._device.create_bind_group(layout=self._pipelines.texture_layout, entries=entries)
+
+    def make_asset_texture(self, entry: TextureEntry) -> AssetTexture:
+        """A texture of an asset, with no level in it yet. Blocks that the device cannot read are decoded on the way."""
+        from farframe.render.assets import AssetTexture, texture_usage
+
+        # Blocks need a full size in whole blocks, too.
+        decoded = entry.format in self._decoded_formats or (
+            entry.format != "rgba8unorm" and bool(entry.width % 4 or entry.height % 4)
+        )
+        suffix = "-srgb" if entry.srgb and entry.format != "bc5-rg-unorm" else ""
+        texture = self._device.create_texture(
+            label=entry.name,
+            size=(entry.width, entry.height, 1),
+            format=("rgba8unorm" if decoded else entry.format) + suffix,
+            mip_level_count=len(entry.mips),
+            usage=texture_usage(),
+        )
+        return AssetTexture(entry, texture, decoded)
+
+    def write_level(self, texture: AssetTexture, level: int, data: bytes) -> None:
+        """Put the bytes of a level, see :meth:`AssetResource.level_data`, onto the device."""
+        from farframe.render.assets import level_layout
+
+        row_bytes, width, height = level_layout(texture, level)
+        self._device.queue.write_texture(
+            {"texture": texture.texture, "mip_level": level}, data, {"bytes_per_row": row_bytes}, (width, height, 1)
+        )
+
+    def asset_texture_set(self, resource: AssetResource, key: tuple[int, ...]) -> Any:
+        """The bind group of an asset's textures (-1: none), each with the levels that are there."""
+        entries: list[dict[str, Any]] = []
+        for slot, number in enumerate(key):
+            view = None
+            sampler = self._plain_sampler
+            if number >= 0:
+                texture = resource.textures[number]
+                if texture.first < len(texture.entry.mips):
+                    view = texture.texture.create_view(
+                        base_mip_level=texture.first, mip_level_count=len(texture.entry.mips) - texture.first
+                    )
+                    sampler = self._sampler(texture.entry)
+            if view is None:
+                view = (self._flat if SLOTS[slot] == "normal" else self._white).create_view()
             entries += [{"binding": 2 * slot, "resource": view}, {"binding": 2 * slot + 1, "resource": sampler}]
         return self._device.create_bind_group(layout=self._pipelines.texture_layout, entries=entries)

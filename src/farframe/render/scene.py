@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
-    from farframe.render.resources import ModelResource
+    from farframe.render.placement import Resource
 
 Color = tuple[float, float, float]
 
@@ -28,7 +28,7 @@ class RenderScene:
         self.version = 0
         self.placement_version = 0
         self._next = 1
-        self._entries: dict[int, tuple[ModelResource, NDArray[np.float64]]] = {}
+        self._entries: dict[int, tuple[Resource, NDArray[np.float64]]] = {}
         self._light_direction: Color = (0.45, 0.85, 0.55)
         self._light_color: Color = (1.0, 0.985, 0.96)
         self._light_intensity = 1.2
@@ -36,6 +36,8 @@ class RenderScene:
         self._environment_rotation = 0.0
         self._exposure = 1.0
         self._background: Color | None = None
+        self._primitive_limit: int | None = None
+        self._point_size = 1.0
 
     def _changed(self, *, placement: bool = False) -> None:
         self.version += 1
@@ -43,11 +45,11 @@ class RenderScene:
             self.placement_version += 1
 
     @property
-    def entries(self) -> dict[int, tuple[ModelResource, NDArray[np.float64]]]:
+    def entries(self) -> dict[int, tuple[Resource, NDArray[np.float64]]]:
         """The models by handle, each with its (4, 4) float64 model-to-world matrix. Read only."""
         return self._entries
 
-    def add(self, resource: ModelResource, matrix: ArrayLike) -> int:
+    def add(self, resource: Resource, matrix: ArrayLike) -> int:
         """Place a model; ``matrix`` is (4, 4), column vectors. Returns the handle that removes it."""
         handle = self._next
         self._next += 1
@@ -134,6 +136,18 @@ class RenderScene:
         self._changed()
 
     @property
+    def point_size(self) -> float:
+        """Factor on the size of points of point clouds; 1 just closes the gaps between them."""
+        return self._point_size
+
+    @point_size.setter
+    def point_size(self, value: float) -> None:
+        if not 0.0 <= value < float("inf"):
+            raise ValueError("the size of points must be a finite number that is not negative")
+        self._point_size = value
+        self._changed()
+
+    @property
     def background(self) -> Color | None:
         """Display-referred linear RGB, or None for the studio backdrop."""
         return self._background
@@ -142,6 +156,19 @@ class RenderScene:
     def background(self, value: Color | None) -> None:
         self._background = value
         self._changed()
+
+    @property
+    def primitive_limit(self) -> int | None:
+        """Triangles and points that a picture may draw; assets are drawn more coarsely to keep it. None: no limit."""
+        return self._primitive_limit
+
+    @primitive_limit.setter
+    def primitive_limit(self, value: int | None) -> None:
+        if value is not None and value < 1:
+            raise ValueError("a limit of primitives is positive")
+        if value != self._primitive_limit:
+            self._primitive_limit = value
+            self._changed()
 
 
 def _matrix(matrix: ArrayLike) -> NDArray[np.float64]:

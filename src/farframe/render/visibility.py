@@ -6,6 +6,7 @@ relative to the scene's origin (see :class:`Placement`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,37 @@ class Placement:
     count: NDArray[np.uint32]
     error: NDArray[np.float32]
     first_vertex: NDArray[np.uint32]
+    asset: NDArray[np.int64] | None = None
+    """(n,) which of the scene's assets an instance belongs to, or -1; ``None`` where there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """Commands (j, 4) uint32 for clusters of points, sorted by how they are drawn, and which of them one call draws:
+    the kind (see ``points``), the first, and how many. ``points`` counts them."""
+
+    commands: NDArray[np.uint32]
+    runs: tuple[tuple[int, int, int], ...]
+    points: int
+
+
+NO_CLOUD = Cloud(np.zeros((0, 4), np.uint32), (), 0)
+
+
+@dataclass(slots=True)
+class Clusters:
+    """Triangles: ``command`` (k, 5) uint32 of k clusters, ``row`` (k,) their instances, ``distance`` (k,) metres.
+    Points: ``cloud``."""
+
+    command: NDArray[np.uint32]
+    row: NDArray[np.int64]
+    distance: NDArray[np.float32]
+    triangles: int
+    cloud: Cloud
+
+
+Cutter = Callable[[NDArray[np.int64], NDArray[np.float32]], Clusters]
+"""From rows of instances of assets that a view may see, and the nearest distance of each, to their clusters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +93,12 @@ class Selection:
     blended: tuple[Run, ...]
     triangles: int
     reduced_parts: int
+    cloud: Cloud = NO_CLOUD
+
+    @property
+    def points(self) -> int:
+        """Points drawn."""
+        return self.cloud.points
 
 
 def frustum_planes(view_projection: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -78,12 +116,14 @@ def select(
     near: float,
     pixels_per_radian: float,
     pixel_error: float,
+    cutter: Cutter | None = None,
 ) -> Selection:
     """Cull, choose levels and sort.
 
     ``planes``: (6, 4) and ``eye``: (3,), relative to the placement's origin. ``pixels_per_radian``: drawn pixels that
     a small angle covers in the middle of the picture. With ``pixel_error`` > 0 each instance is drawn at its coarsest
     level whose error projects to no more than that many pixels, and not at all if it is smaller than that as a whole.
+    ``cutter`` gives the commands for the instances of assets.
     """
     normals = planes[:, :3].astype(np.float32)
     reach = placement.extent @ np.abs(normals).T
@@ -91,6 +131,13 @@ def select(
     visible = np.flatnonzero(inside.all(axis=1))
     offset = placement.center[visible] - eye.astype(np.float32)
     distance = np.sqrt(np.einsum("ij,ij->i", offset, offset))
+    clusters = None
+    if cutter is not None and placement.asset is not None:
+        of_asset = placement.asset[visible] >= 0
+        rows = visible[of_asset]
+        nearest = np.maximum(distance[of_asset] - placement.radius[rows], np.float32(near))
+        clusters = cutter(rows, nearest)
+        visible, distance = visible[~of_asset], distance[~of_asset]
     part = placement.part[visible]
     level = np.zeros(len(visible), np.int64)
     if pixel_error > 0.0 and len(visible):
@@ -104,20 +151,28 @@ def select(
     some = np.flatnonzero(count)
     if len(some) != len(count):
         visible, distance, part, level, count = visible[some], distance[some], part[some], level[some], count[some]
-    batch = placement.batch[visible]
-    order, opaque, blended = _order(placement, batch, distance)
     commands = np.empty((len(visible), COMMAND_FIELDS), np.uint32)
     commands[:, 0] = count
     commands[:, 1] = 1
     commands[:, 2] = placement.first_index[part, level]
     commands[:, 3] = placement.first_vertex[part]
     commands[:, 4] = visible
+    triangles = int(count.sum(dtype=np.int64)) // 3
+    if clusters is not None:
+        visible = np.concatenate([visible, clusters.row])
+        distance = np.concatenate([distance, clusters.distance])
+        commands = np.concatenate([commands, clusters.command])
+        triangles += clusters.triangles
+        sort = np.argsort(placement.batch[visible], kind="stable")
+        visible, distance, commands = visible[sort], distance[sort], commands[sort]
+    order, opaque, blended = _order(placement, placement.batch[visible], distance)
     return Selection(
         commands=commands[order],
         opaque=opaque,
         blended=blended,
-        triangles=int(count.sum(dtype=np.int64)) // 3,
+        triangles=triangles,
         reduced_parts=int(np.count_nonzero(level)),
+        cloud=NO_CLOUD if clusters is None else clusters.cloud,
     )
 
 

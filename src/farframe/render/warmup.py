@@ -14,9 +14,10 @@ import numpy as np
 
 from farframe.asset.model import VERTEX_DTYPE, AlphaMode, Level, Material, Model, Node, Part, Texture, TextureSlot
 from farframe.protocol.records import FieldOfView, View
+from farframe.render.assets import AssetResource
 from farframe.render.frame import FrameInput, Quality
 from farframe.render.pipelines import SLOTS
-from farframe.render.resources import ModelResource
+from farframe.render.placement import Resource
 from farframe.render.scene import RenderScene
 
 if TYPE_CHECKING:
@@ -106,17 +107,17 @@ def draw_every_variant(engine: Engine) -> None:
     engine.release(resource)
 
 
-def prime(engine: Engine, resource: ModelResource) -> Iterator[None]:
+def prime(engine: Engine, resource: Resource) -> Iterator[None]:
     """Draw one triangle of each kind of instance of the resource, so that its first real frame compiles nothing.
 
     Yields after each sample count.
     """
-    model, parts = resource.model, resource.parts
-    if not len(model.instance_part):
+    parts = resource.parts
+    if not len(resource.instance_part):
         return
     with np.errstate(all="ignore"):  # a file's matrix may overflow
-        mirrored = np.linalg.det(model.instance_matrix[:, :3, :3]) < 0.0
-    part = model.instance_part.astype(np.int64)
+        mirrored = np.linalg.det(resource.instance_matrix[:, :3, :3]) < 0.0
+    part = resource.instance_part.astype(np.int64)
     kinds = np.stack([parts.material[part], parts.vertex_color[part], mirrored], axis=1).astype(np.int64)
     some = np.unique(kinds, axis=0, return_index=True)[1]
     # Each stands at the origin with a radius of 1, whatever its size, so that none is culled.
@@ -127,16 +128,22 @@ def prime(engine: Engine, resource: ModelResource) -> Iterator[None]:
     matrix[:, 0, 0] *= np.where(mirrored[some], -1.0, 1.0)
     matrix[:, :3, 3] = -matrix[:, (0, 1, 2), (0, 1, 2)] * parts.center[shown]
     matrix[:, 3, 3] = 1.0
-    excerpt = replace(
-        resource,
-        model=replace(
-            model,
-            instance_part=model.instance_part[some],
-            instance_node=model.instance_node[some],
-            instance_matrix=matrix,
-        ),
-        parts=replace(parts, count=np.minimum(parts.count, 3)),
-    )
+    excerpt: Resource
+    if isinstance(resource, AssetResource):
+        # What is resident is shared: only the coarsest clusters are there to be drawn.
+        excerpt = replace(resource, instance_part=resource.instance_part[some], instance_matrix=matrix)
+    else:
+        model = resource.model
+        excerpt = replace(
+            resource,
+            model=replace(
+                model,
+                instance_part=model.instance_part[some],
+                instance_node=model.instance_node[some],
+                instance_matrix=matrix,
+            ),
+            parts=replace(parts, count=np.minimum(parts.count, 3)),
+        )
     scene = RenderScene()
     scene.add(excerpt, np.eye(4))
     for samples in SAMPLE_COUNTS:

@@ -253,7 +253,12 @@ fn shade(n: vec3f, v: vec3f, base: vec3f, metallic: f32, roughness: f32, occlusi
     let v = -normalize(view.ray_corner.xyz + in.position.x * view.ray_dx.xyz + in.position.y * view.ray_dy.xyz);
     var n = normalize(in.normal);
 #ifdef NORMAL_TEXTURE
+#ifdef NORMAL_XY
+    let slope = textureSample(normal_texture, normal_sampler, in.NORMAL_UV).xy * 2.0 - 1.0;
+    let texel = vec3f(slope, sqrt(max(1.0 - dot(slope, slope), 0.0)));
+#else
     let texel = textureSample(normal_texture, normal_sampler, in.NORMAL_UV).xyz * 2.0 - 1.0;
+#endif
     let t = normalize(in.tangent.xyz - n * dot(n, in.tangent.xyz));
     let b = cross(n, t) * sign(in.tangent.w);
     n = normalize(t * (texel.x * in.surface.z) + b * (texel.y * in.surface.z) + n * texel.z);

@@ -1,7 +1,7 @@
 // What every pass of a view reads. The layout is VIEW_DTYPE of frame.py.
 struct View {
     view_projection: mat4x4f,  // from origin-relative world to reversed-Z clip space
-    ray_corner: vec4f,         // world direction of the ray through pixel (0, 0) of the target
+    ray_corner: vec4f,         // world direction of the ray through pixel (0, 0) of the target; w: size of points
     ray_dx: vec4f,             // its change per pixel to the right; w: near clip distance
     ray_dy: vec4f,             // its change per pixel down; w: far clip distance
     light_direction: vec4f,    // unit, towards the light
