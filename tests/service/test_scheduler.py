@@ -51,3 +51,46 @@ async def test_jobs_run_when_due_and_after_a_wake() -> None:
     await reach(lambda: len(calls["broken"]) == 2)
     await scheduler.stop()
     await Scheduler(clock).stop()
+
+
+async def test_what_comes_up_wakes_only_if_it_is_first_and_is_never_missed() -> None:
+    clock = ManualClock()
+    start = clock.now()
+    calls: list[int] = []
+    due: list[int | None] = [start + 30_000_000]
+    busy, go_on = asyncio.Event(), asyncio.Event()
+
+    async def job(now: int) -> int | None:
+        seen = due[0]
+        calls.append((now - start) // 1_000_000)
+        busy.set()
+        await go_on.wait()
+        return seen
+
+    scheduler = Scheduler(clock)
+    scheduler.add(job)
+    scheduler.start()
+    await busy.wait()
+    # While the job runs, which has looked already: kept for the next time.
+    due[0] = start + 10_000_000
+    scheduler.wake(due[0])
+    go_on.set()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert calls == [0]
+    scheduler.wake(start + 20_000_000)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert calls == [0], "nothing new is first"
+    due[0] = start + 40_000_000
+    clock.advance(seconds=10)
+    await reach(lambda: calls == [0, 10])
+    due[0] = start + 15_000_000
+    scheduler.wake(due[0])
+    await reach(lambda: calls == [0, 10, 10])
+    due[0] = None
+    clock.advance(seconds=5)
+    await reach(lambda: calls == [0, 10, 10, 15])
+    scheduler.wake(start + 90_000_000)
+    await reach(lambda: calls == [0, 10, 10, 15, 15])
+    await scheduler.stop()

@@ -37,8 +37,10 @@ class Scheduler:
         self._clock = clock
         self._entries: list[_Entry] = []
         self._wake = asyncio.Event()
+        self._waiting = False
         self._waits_until: int | None = None
-        """What the task waits for; ``None`` while it works, or waits for nothing."""
+        self._announced: int | None = None
+        """The first of what came up while the jobs ran, some of which may not have seen it."""
         self._task: asyncio.Task[None] | None = None
 
     def add(self, job: Job, *, periodic: bool = False) -> None:
@@ -54,7 +56,11 @@ class Scheduler:
     def wake(self, due: int | None = None) -> None:
         """Look at the deadlines again. With ``due``, the time at which something new is due, only if that is before
         anything that is waited for."""
-        if due is None or self._waits_until is None or due < self._waits_until:
+        if due is None:
+            self._wake.set()
+            return
+        self._announced = due if self._announced is None else min(due, self._announced)
+        if self._waiting and (self._waits_until is None or due < self._waits_until):
             self._wake.set()
 
     @property
@@ -73,13 +79,16 @@ class Scheduler:
         while True:
             # Cleared before the deadlines are read: a change after that wakes us again.
             self._wake.clear()
+            self._announced = None
             for entry in self._entries:
                 if not entry.periodic or (entry.deadline is not None and entry.deadline <= self._clock.now()):
                     entry.deadline = await self._call(entry.job)
             deadlines = [entry.deadline for entry in self._entries if entry.deadline is not None]
-            self._waits_until = min(deadlines, default=None)
+            if self._announced is not None:
+                deadlines.append(self._announced)
+            self._waiting, self._waits_until = True, min(deadlines, default=None)
             await self._clock.wait_until(self._waits_until, self._wake)
-            self._waits_until = None
+            self._waiting = False
 
     async def _call(self, job: Job) -> int | None:
         now = self._clock.now()

@@ -75,7 +75,7 @@ sessions = Table(
     Column("link_path", String(256)),
     UniqueConstraint("account_id", "id"),
     Index(None, "status", "expires_at"),
-    Index(None, "replica_id", "status"),
+    Index(None, "replica_id", "status", "size"),
     Index(None, "account_id", "status", "created_at", "key"),
     Index(None, "ended_at"),
 )
