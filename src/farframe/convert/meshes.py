@@ -178,6 +178,10 @@ def crease_normals(positions: Floats, triangles: NDArray[Any]) -> Floats:
     flat = triangles.reshape(-1)
     corners = positions[flat].reshape(-1, 3, 3).astype(np.float64)
     faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    longest = np.square(corners - np.roll(corners, 1, axis=1)).sum(axis=2).max(axis=1)
+    # Slivers have no direction of their own: they follow their neighbours.
+    sliver = ~(np.einsum("ij,ij->i", faces, faces) > (1e-5 * longest) ** 2)
+    faces[sliver] = 0.0
     del corners
     unit = geometry.normalized_rows(faces, (0.0, 1.0, 0.0)).astype(np.float64)
     total = np.zeros((len(positions), 3))
@@ -188,9 +192,10 @@ def crease_normals(positions: Floats, triangles: NDArray[Any]) -> Floats:
     result: Floats = mean[flat].astype(np.float32)
     # All facets within half the angle of their mean are within the angle of each other.
     lean = np.einsum("ij,ij->i", np.repeat(unit, 3, axis=0), mean[flat])
+    lean[np.repeat(sliver, 3)] = 1.0
     sharp = np.zeros(len(positions), dtype=bool)
     sharp[flat[lean < np.cos(np.radians(CREASE_DEGREES / 2))]] = True
-    rough = np.flatnonzero(sharp[flat])
+    rough = np.flatnonzero(sharp[flat] & ~np.repeat(sliver, 3))
     if not len(rough):
         return result
     rough = rough[np.argsort(flat[rough], kind="stable")]

@@ -113,11 +113,16 @@ class _ObjMaterials(FbxMaterials):
             red, green, blue = np.clip(self._color(maps.diffuse_color), 0.0, 1.0).tolist()
             alpha = min(max(1.0 - self._number(maps.transparency_factor, 0.0), 0.0), 1.0)
             exponent = min(max(self._number(maps.specular_exponent, 0.0), 0.0), 1e6)
+            # ufbx derives a roughness of its own where the file has none.
+            stated = self._names(source)
+            roughness_of_exponent = (2.0 / (exponent + 2.0)) ** 0.5
             material = Material(
                 name=name,
                 base_color=(red, green, blue, alpha),
                 metallic=min(max(self._number(pbr.metalness, 0.0), 0.0), 1.0),
-                roughness=min(max(self._number(pbr.roughness, (2.0 / (exponent + 2.0)) ** 0.5), 0.0), 1.0),
+                roughness=min(max(self._number(pbr.roughness, 1.0), 0.0), 1.0)
+                if "Pr" in stated
+                else roughness_of_exponent,
                 alpha_mode="blend" if alpha < 1.0 - 1e-6 else "opaque",
             )
         used: list[Any] = []
@@ -158,6 +163,12 @@ class _ObjMaterials(FbxMaterials):
             self._warn(f"Material {name[:80]!a}: the displacement map is left out.")
         self.materials.append(material)
         assert index == len(self.materials) - 1
+
+    def _names(self, source: Any) -> set[str]:
+        """The properties that the file itself states."""
+        properties = source.props
+        values = properties.props
+        return {values[index].name for index in range(len(values))}
 
     def _color_texture(
         self, material: Material, diffuse: tuple[Pixels, Any] | None, opacity: tuple[Pixels, Any] | None

@@ -195,7 +195,10 @@ def _colors(head: bytes, attribute: NDArray[np.uint16]) -> NDArray[np.uint8] | N
     magics = place >= 0 and place + 10 <= len(head)
     if magics:
         own = ~own
-    if not own.any() or (magics and not attribute.any()):
+    if magics and not attribute.any():
+        # Nobody has painted single facets.
+        own[:] = False
+    elif not own.any() and not magics:
         return None
     result = np.full((len(attribute), 4), 255, np.uint8)
     low, middle, high = ((attribute >> shift) & 31 for shift in (0, 5, 10))
