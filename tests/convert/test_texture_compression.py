@@ -211,6 +211,12 @@ def test_what_is_no_texture_is_refused():
         compress_texture(Texture(np.empty((0, 0, 4), np.uint8), True), "color")
 
 
+def test_a_mask_that_is_srgb_is_averaged_as_light():
+    pixels = np.zeros((32, 32, 4), np.uint8)
+    pixels[:, ::2, :3] = 255
+    assert level(compress_texture(Texture(pixels, True), "mask"), 1)[0, 0, 0] == 188
+
+
 def test_blocks_of_the_wrong_length_are_refused():
     with pytest.raises(ValueError, match="no level"):
         decode_blocks("bc7-rgba-unorm", bytes(31), 8, 4)

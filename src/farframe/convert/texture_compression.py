@@ -51,7 +51,7 @@ MAX_ODD_TEXELS = 128 * 128
 BAND_ROWS = 256
 """Rows of a level that are worked on at a time; bounds the memory that goes into floating-point pixels."""
 
-_BAND_BLOCKS = 1 << 16
+_BAND_BLOCKS = 1 << 14
 _SIDE = 4
 
 
@@ -92,15 +92,15 @@ class EncodedTexture:
 def compress_texture(texture: Texture, role: Role, quality: Quality = "normal") -> EncodedTexture:
     """Code a texture for what it is used as (see the module).
 
-    Works on one thread, holds the interpreter's lock for most of the time (encoders that release it would be welcome),
-    and needs about twice the texture's bytes beside it: run several in processes. Normals and masks must not be sRGB:
-    raises ``ValueError``, as it does for textures without pixels.
+    Works on one thread and holds the interpreter's lock while it codes, a band of rows at a time: run several in
+    processes. Needs about twice the texture's bytes beside it. Normals must not be sRGB: raises ``ValueError``, as it
+    does for textures without pixels.
     """
     pixels = texture.pixels
     if pixels.ndim != 3 or pixels.shape[2] != 4 or 0 in pixels.shape or pixels.dtype != np.uint8:
         raise ValueError("a texture has (height, width, 4) bytes")
-    if texture.srgb and role in ("normal", "mask"):
-        raise ValueError(f"the texture of role {role} is sRGB")
+    if texture.srgb and role == "normal":
+        raise ValueError("the texture of role normal is sRGB")
     settings = QUALITIES[quality]
     encoded = EncodedTexture(
         texture.name,
@@ -138,21 +138,35 @@ def compress_texture(texture: Texture, role: Role, quality: Quality = "normal") 
         return encoded
     levels = [_with_alpha(_padded(level), opaque) for level in levels]
     if opaque:
-        first = etcpak.compress_bc1(levels[0].tobytes(), width, height)
+        first = _in_bands(levels[0], _bc1)
         if _worst_channel(levels[0], "bc1-rgba-unorm", first) >= settings.bc1_decibels:
             encoded.format = "bc1-rgba-unorm"
-            encoded.mips = [first] + [
-                etcpak.compress_bc1(level.tobytes(), level.shape[1], level.shape[0]) for level in levels[1:]
-            ]
+            encoded.mips = [first] + [_in_bands(level, _bc1) for level in levels[1:]]
             return encoded
     encoded.format = "bc7-rgba-unorm"
     parameters = etcpak.BC7CompressBlockParams()
     parameters.init_linear_weights()
     parameters.m_max_partitions = settings.partitions
     encoded.mips = [
-        etcpak.compress_bc7(level.tobytes(), level.shape[1], level.shape[0], parameters) for level in levels
+        _in_bands(level, lambda data, width, height: etcpak.compress_bc7(data, width, height, parameters))
+        for level in levels
     ]
     return encoded
+
+
+def _bc1(data: bytes, width: int, height: int) -> bytes:
+    return etcpak.compress_bc1(data, width, height)
+
+
+def _in_bands(pixels: Pixels, encode: Callable[[bytes, int, int], bytes]) -> bytes:
+    """Code a level a band of rows at a time, so that other threads get their turn in between."""
+    height, width = pixels.shape[:2]
+    rows = max(_SIDE, _BAND_BLOCKS * 16 // width // _SIDE * _SIDE)
+    parts = []
+    for first in range(0, height, rows):
+        band = pixels[first : first + rows]
+        parts.append(encode(band.tobytes(), width, len(band)))
+    return b"".join(parts)
 
 
 def decibels(wanted: Pixels, found: Pixels) -> list[float]:
