@@ -22,7 +22,7 @@ from farframe.service.clock import Clock
 from farframe.service.config import ServiceConfig
 from farframe.service.quotas import Quotas, session_refusal
 from farframe.store.quotas import QuotaReached
-from farframe.store.sessions import NewSession, Position, Refusal, ServerColumns, SessionRow
+from farframe.store.sessions import READY, NewSession, Position, Refusal, ServerColumns, SessionRow
 from farframe.store.store import Store
 from farframe.wire.errors import BadRequest, Conflict, ErrorDetail, ResourceMissing, Unauthorized, UnprocessableEntity
 from farframe.wire.sessions import PAGE_SIZE, Session, SessionSettings, SessionSize, SessionStatus
@@ -61,6 +61,7 @@ class SessionEngine:
         self._due = due
         self._tasks: set[asyncio.Task[Any]] = set()
         self._assigning: set[str] = set()
+        self._resuming = asyncio.Lock()
         self.token_rules: Callable[[str], Awaitable[TokenRules]] | None = None
         """Which tokens of an account are good, for its render servers."""
 
@@ -270,10 +271,16 @@ class SessionEngine:
     # Begin and end ------------------------------------------------------------------------------------------------
 
     async def resume(self, row: SessionRow) -> None:
-        """Go on with an active session that an earlier run or another replica had, and that is this replica's now."""
+        """Go on with an active session that an earlier run or another replica had, and that is this replica's now.
+
+        A server that lives is kept, even if this replica then has more than it may: nobody's work is ended for it, and
+        nothing is created here until enough of them have ended. A session that waits for its server gets one only
+        within the limit, else it fails as it would have at its creation.
+        """
         if row.status == SessionStatus.STARTING:
-            log.info("session.started_again", session=row.id, key=row.key)
-            await self._assign(row)
+            if await self._admits(row):
+                log.info("session.started_again", session=row.id, key=row.key)
+                await self._assign(row)
             return
         facts = None
         if row.link_path:
@@ -289,6 +296,22 @@ class SessionEngine:
                 "ServerLost",
                 "The service was restarted and the session's render server is gone. Create another session.",
             )
+
+    async def _admits(self, row: SessionRow) -> bool:
+        """Whether there is room for a session that an earlier run or another replica admitted; if not, it fails."""
+        limit = self._config.limit(SessionSize(row.size))
+        async with self._resuming:
+            served = set(self._fleet.session_keys()) | self._assigning
+            busy = sum(
+                other.size == row.size and other.key != row.key and (other.status == READY or other.key in served)
+                for other in await self._store.replicas.active_of(self.replica_id)
+            )
+            if busy < limit:
+                self._assigning.add(row.key)  # counted from now on
+                return True
+        refusal = self._refusal(SessionSize(row.size), limit)
+        await self.server_lost(row.key, refusal.code, refusal.message)
+        return False
 
     def busy_keys(self) -> set[str]:
         """Sessions that are just being given a server."""

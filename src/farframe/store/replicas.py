@@ -83,8 +83,13 @@ class ReplicaStore:
             return list((await connection.execute(query)).scalars())
 
     async def active_of(self, replica_id: str | None) -> list[SessionRow]:
-        """The sessions in Starting or Ready that the replica supervises; ``None`` for those that nobody does."""
-        query = select(sessions).where(_of(replica_id), sessions.c.status.in_(ACTIVE))
+        """The sessions in Starting or Ready that the replica supervises, oldest first; ``None`` for those that nobody
+        does."""
+        query = (
+            select(sessions)
+            .where(_of(replica_id), sessions.c.status.in_(ACTIVE))
+            .order_by(sessions.c.created_at, sessions.c.key)
+        )
         async with self._database.read() as connection:
             return [SessionRow(**row._mapping) for row in await connection.execute(query)]
 
