@@ -3,6 +3,7 @@
     first_light   create -> Ready, connect -> first frame, pose -> frame, frame rate, CPU by stage
     render        the renderer alone: milliseconds per frame by size and quality
     control_plane  requests per second with up to a million sessions, beside a bare route
+    conversion    source triangles per second and core, memory and size, beside gltfpack
     stream        encoder and transport alone: milliseconds and dB by preset, encoded -> decodable
 
 Timings depend on the machine and on what else it does; compare figures of one run, not of two.
@@ -19,7 +20,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-NAMES = ("first_light", "render", "stream", "control_plane")
+NAMES = ("first_light", "render", "stream", "control_plane", "conversion")
 OUTPUT = Path("out/bench")
 
 

@@ -37,6 +37,7 @@ HEADER = struct.Struct("<HH7I")
 
 UV0_FIXED, UV1_FIXED = 1, 2
 UV_STEP = 2.0**-18
+_PIECE = 1 << 18
 UV_LIMIT = 8191.0
 """UV coordinates up to here fit the fixed steps; a quarter of a texel of the largest texture is far above a step."""
 
@@ -100,7 +101,9 @@ def streams_of(vertices: NDArray[np.void]) -> int:
         (HAS_UV1, "uv1", 0),
         (HAS_COLOR, "color", 255),
     ):
-        if bool((vertices[name] != standard).any()):
+        column = vertices[name]
+        # Piece by piece: a column may be a large mapped one, and mostly its beginning tells.
+        if any(bool((column[first : first + _PIECE] != standard).any()) for first in range(0, len(column), _PIECE)):
             flags |= flag
     return flags
 

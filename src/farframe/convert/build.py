@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from farframe import __version__
 from farframe.asset.budget import Progress, no_progress
-from farframe.asset.container import AssetWriter, SpooledPage
+from farframe.asset.container import AssetWriter, SpooledPage, Texels
 from farframe.asset.format import (
     GROUP_DTYPE,
     HAS_COLOR,
@@ -33,7 +33,7 @@ from farframe.asset.format import (
     MetadataValue,
     SceneGraphMode,
 )
-from farframe.asset.model import Material, Model, Part
+from farframe.asset.model import Material, Model, Part, Texture
 from farframe.asset.pages import streams_of
 from farframe.convert.blocks import (
     BLOCK_TRIANGLES,
@@ -43,7 +43,7 @@ from farframe.convert.blocks import (
     join_blocks,
     sort_into_blocks,
 )
-from farframe.convert.build_textures import encoded_texture, texture_role
+from farframe.convert.build_textures import Role, encoded_texture, texture_role
 from farframe.convert.clusters import Built, Cluster, Grid, Surface, SurfaceStyle
 from farframe.convert.parallel import Workers, core_count
 from farframe.protocol.errors import FarframeError, Result
@@ -68,6 +68,9 @@ MIN_BLOCK_TRIANGLES = 100_000
 
 SMALL_MODEL = 150_000
 """Indices up to which processes are not worth their start."""
+
+SMALL_TEXTURES = 1 << 18
+"""Pixels up to which processes are not worth their start."""
 
 PART_COST = 300
 """What a part costs beside its triangles, in triangles."""
@@ -191,9 +194,13 @@ def _build_model(
             done += model.parts[number].levels[0].index_count
     report.seconds["clusters"] = clock() - started
     started = clock()
-    for number, texture in enumerate(model.textures):
-        progress("textures", 0.8 + 0.15 * number / len(model.textures))
-        writer.add_texture(encoded_texture(texture, texture_role(model, number), compress=options.compress_textures))
+    pixels = sum(texture.pixels.shape[0] * texture.pixels.shape[1] for texture in model.textures)
+    roles = [texture_role(model, number) for number in range(len(model.textures))]
+    coding = _Coding(model.textures, roles, options.compress_textures)
+    with Workers(_encode_texture, coding, min(count, len(roles)) if pixels > SMALL_TEXTURES else 1) as coders:
+        for number, texture in enumerate(coders.map(range(len(roles)))):
+            writer.add_texture(texture)
+            progress("textures", 0.8 + 0.15 * (number + 1) / len(roles))
     report.seconds["textures"] = clock() - started
     started = clock()
     progress("writing", 0.95)
@@ -229,6 +236,19 @@ class _LargePart:
     triangles: SortedTriangles
     grid: Grid
     style: SurfaceStyle
+
+
+@dataclass(frozen=True, slots=True)
+class _Coding:
+    """What those who code textures know when they begin."""
+
+    textures: list[Texture]
+    roles: list[Role]
+    compress: bool
+
+
+def _encode_texture(coding: _Coding, number: int) -> Texels:
+    return encoded_texture(coding.textures[number], coding.roles[number], compress=coding.compress)
 
 
 @dataclass(frozen=True, slots=True)
