@@ -339,6 +339,36 @@ def view(
     _view.view(session, open_browser=open_, size=size, lease_minutes=lease_minutes)
 
 
+@app.command
+def convert(
+    model: Annotated[str, Parameter(help="A local file, a folder with one model, or the URI of a file in storage.")],
+    /,
+    *,
+    out: Annotated[
+        str | None,
+        Parameter(name=["--out", "-o"], help="Folder, or file in .arrAsset, for the result: a path, or a URI."),
+    ] = None,
+    id_: Annotated[str | None, Parameter(name="--id", help="Id of the service's conversion.")] = None,
+    wait: Annotated[bool, Parameter(help="Wait for the service's conversion to end.")] = False,
+    memory: Annotated[int, Parameter(help="Memory that a local conversion may have, in GB.")] = 8,
+) -> None:
+    """Convert a model into an .arrAsset, which renders at any size.
+
+    A local file is converted on this machine, without a service, into the current
+    folder or --out. A URI is given to the service, which needs a SAS in it, or the
+    operator's credentials; without --out the result goes beside the model.
+
+    For example:
+
+        farframe convert house.fbx --out converted
+        farframe convert "https://contoso.blob.core.windows.net/in/house.fbx?SAS" --wait
+        farframe convert s3://designs/house/house.fbx --out s3://designs/converted --wait
+    """
+    from farframe.cli import _convert
+
+    _convert.convert(model, out, conversion_id=id_, wait=wait, memory=memory * 1_000_000_000)
+
+
 @asset_app.command(name="show")
 def show_asset(
     file: Annotated[Path, Parameter(help="An .arrAsset file.")],

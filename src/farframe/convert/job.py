@@ -240,6 +240,12 @@ class Job:
         """Fetch what the prefix names; how many bytes that is. Raises StorageError, _Ended without the asset."""
         order = self._order
         self._step("listing", 0.0)
+        if order.in_place:
+            self._input = Path(order.source.container)
+            try:
+                return (await asyncio.to_thread((self._input / order.asset).stat)).st_size
+            except OSError:
+                raise _missing() from None
         async with _opened(order, order.source, write=False) as container:
             blobs = await container.list(
                 max_files=order.limits.input_files,
@@ -247,16 +253,7 @@ class Job:
                 only=_files_of_single(order.asset),
             )
             if not any(blob.path == order.asset for blob in blobs):
-                raise _Ended(
-                    ConversionEnd(code="InputContainerError", message=ASSET_MISSING),
-                    ConversionFailed(
-                        INPUT_NOT_FOUND,
-                        details={
-                            "error": ASSET_MISSING,
-                            "next step": "Check blobPrefix and relativeInputAssetPath; upper and lower case differ.",
-                        },
-                    ),
-                )
+                raise _missing()
             await asyncio.to_thread(self._forget_others, blobs)
 
             def progress(done: int, total: int) -> None:
@@ -277,7 +274,7 @@ class Job:
         order = self._order
         self._step("converting", _DOWNLOADED)
         limits = order.limits
-        taken = folder_bytes([self._input])
+        taken = 0 if order.in_place else folder_bytes([self._input])
         bounds = Bounds(limits.memory_bytes, max(limits.disk_bytes - taken, 1), limits.seconds)
         wanted = WorkerOrder(
             conversion_id=order.conversion_id,
@@ -416,6 +413,18 @@ def _files_of_single(asset: str) -> frozenset[str] | None:
         return None
     beside = (f"{path.stem}.ConversionSettings.json", "conversionSettings.json", f"{path.stem}.MaterialOverrides.json")
     return frozenset({asset, *(str(path.with_name(name)) for name in beside)})
+
+
+def _missing() -> _Ended:
+    """What the caller sees without an asset."""
+    details = {
+        "error": ASSET_MISSING,
+        "next step": "Check blobPrefix and relativeInputAssetPath; upper and lower case differ.",
+    }
+    return _Ended(
+        ConversionEnd(code="InputContainerError", message=ASSET_MISSING),
+        ConversionFailed(INPUT_NOT_FOUND, details=details),
+    )
 
 
 def _source_failed(error: StorageError) -> _Ended:

@@ -69,6 +69,8 @@ class ConversionOrder(msgspec.Struct, frozen=True, kw_only=True):
     writable_folders: tuple[str, ...] = ()
     allowed_networks: tuple[str, ...] = ()
     ca_file: str = ""
+    in_place: bool = False
+    """Whether the source, a folder, is read where it is, and not copied first."""
     thumbnail: bool = True
     adapter: Literal["auto", "gpu", "cpu"] = "auto"
 
