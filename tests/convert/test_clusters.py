@@ -78,7 +78,7 @@ def test_every_cut_is_closed(ball):
     _, asset, _, triangles = ball
     rng = np.random.default_rng(7)
     counts = set()
-    for _ in range(40):
+    for _ in range(25):
         eye = rng.normal(size=3) * rng.uniform(0.2, 1.5)
         cut = drawn_clusters(asset, good_groups(asset, eye, 10 ** rng.uniform(-4.5, -1)))
         surface = np.concatenate([triangles[i] for i in cut])
@@ -91,7 +91,7 @@ def test_every_state_of_loading_is_closed(ball):
     _, asset, _, triangles = ball
     rng = np.random.default_rng(8)
     counts = set()
-    for _ in range(40):
+    for _ in range(25):
         resident = random_pages(asset, rng, rng.uniform(0, 0.5))
         good = good_groups(asset, rng.normal(size=3) * 3, 10 ** rng.uniform(-6, -2))
         cut = drawn_clusters(asset, good, resident)
@@ -248,6 +248,28 @@ def test_broken_and_empty_triangles_do_no_harm(tmp_path):
     indices = np.concatenate([indices, np.zeros(30, np.uint32), indices[:9]])
     asset, _ = built(model_of((vertices, indices), (sphere(8)[0], np.zeros(3, np.uint32))), tmp_path)
     assert int(asset.parts["triangles"][1]) == 0 and int(asset.parts["triangles"][0]) > 1_800
+
+
+def test_loose_pieces_are_left_out_in_the_end(tmp_path):
+    # A cloud of 6,000 tetrahedra, none of which can be simplified.
+    rng = np.random.default_rng(14)
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], float)
+    faces = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]])
+    count = 6_000
+    middles = rng.uniform(-10, 10, (count, 3))
+    sizes = rng.uniform(0.01, 0.1, count)
+    vertices = np.repeat(sphere(8)[0][:4], count)[: 4 * count].copy()
+    vertices["position"] = (middles[:, None] + corners * sizes[:, None, None]).reshape(-1, 3)
+    indices = (faces[None] + 4 * np.arange(count)[:, None, None]).reshape(-1).astype(np.uint32)
+    asset, report = built(model_of((vertices, indices)), tmp_path)
+    triangles = all_triangles(asset)
+    roots = np.flatnonzero(asset.clusters["consumer"] == NONE)
+    assert sum(len(triangles[i]) for i in roots) < 0.1 * report.triangles
+    assert (asset.groups["error"] > 0.02).all()
+    for limit in 10 ** rng.uniform(-3, 0, 10):
+        cut = drawn_clusters(asset, good_groups(asset, rng.normal(size=3) * 20, limit))
+        surface = np.concatenate([triangles[i] for i in cut])
+        assert open_edges(surface) == 0
 
 
 def test_thin_plates_stay_in_full_until_they_are_small(tmp_path):

@@ -4,7 +4,8 @@
        clusters.
     2. Per level, neighbouring clusters are grouped (by the borders that they share). What several groups touch is
        locked, each group is simplified to a half (meshoptimizer: edge collapse by quadrics with attributes) and cut
-       into clusters again. A group's error adds its step's to its children's as independent errors add; its box holds
+       into clusters again. Where that does not help, loose pieces are left out, the smallest first; they count as an
+       error of their size. A group's error adds its step's to its children's as independent errors add; its box holds
        theirs. Groups that cannot be simplified try again on the next level, with other neighbours.
     3. That ends when one small cluster is left, or nothing moves any more.
 
@@ -481,15 +482,21 @@ class _Levels:
             _ERROR_ABSOLUTE,
             ctypes.byref(error),
         )
+        moved = float(error.value)
         if count > MIN_GAIN * len(corners) or count < 3:
-            return None
+            lasting = _without_specks(surface.place[some][local], places[local], lock, target)
+            if lasting is None:
+                return None
+            kept, moved = lasting
+            out = np.ascontiguousarray(local[kept])
+            count = len(out)
         simpler = np.empty(count, np.uint32)
         _spatial_sort(simpler.ctypes.data, out.ctypes.data, count, positions.ctypes.data, len(positions), 12)
         if len(wedges) == len(unique):
             result = some[simpler]
         else:
             result = self._fit(simpler, positions, corners[wedge_first], joint[wedge_first], first, local, some)
-        own = float(error.value) * surface.grid.step
+        own = moved * surface.grid.step
         worst = max(child.error for child in children)
         group_error = float(np.hypot(worst, own))
         if group_error > surface.style.thin_error:
@@ -651,6 +658,49 @@ def _compact(values: NDArray[Any], scratch: NDArray[np.int64]) -> tuple[NDArray[
     number = np.cumsum(is_first, dtype=np.uint32) - np.uint32(1)
     first = np.flatnonzero(is_first)
     return first, number[first_of], values[first]
+
+
+def _without_specks(
+    corners: _Ids, places: NDArray[np.float64], lock: NDArray[np.bool_], target: int
+) -> tuple[NDArray[np.bool_], float] | None:
+    """Which corners to keep so that about ``target`` are left, leaving out the smallest loose pieces as a whole.
+
+    ``corners`` (3k,) are places' numbers, ``places`` (3k, 3) where they are. Pieces that touch a locked place stay, and
+    so does the largest of all. The second result is the size of the largest piece left out, in steps: that far is the
+    surface from what is drawn for it. ``None`` if there is too little to leave out.
+    """
+    _, unique = np.unique(corners, return_inverse=True)
+    triangles = unique.reshape(-1, 3)
+    label = np.arange(int(triangles.max()) + 1)
+    while True:
+        joined = label.copy()
+        np.minimum.at(joined, triangles.reshape(-1), np.repeat(label[triangles].min(axis=1), 3))
+        joined = joined[joined]
+        if (joined == label).all():
+            break
+        label = joined
+    piece = label[triangles[:, 0]]
+    order = np.argsort(piece, kind="stable")
+    starts = np.flatnonzero(np.diff(piece[order], prepend=-1))
+    boxes = places.reshape(-1, 3, 3)
+    low = np.minimum.reduceat(boxes.min(axis=1)[order], starts)
+    high = np.maximum.reduceat(boxes.max(axis=1)[order], starts)
+    size = np.linalg.norm(high - low, axis=1)
+    touching: NDArray[np.uint8] = lock[corners].reshape(-1, 3).max(axis=1).astype(np.uint8)
+    held = np.maximum.reduceat(touching[order], starts).astype(bool)
+    held[np.argmax(size)] = True
+    counts = np.diff(starts, append=len(piece))
+    loose = np.flatnonzero(~held)
+    loose = loose[np.argsort(size[loose], kind="stable")]
+    excess = len(piece) - target // 3
+    gone = loose[: int(np.searchsorted(np.cumsum(counts[loose]), excess)) + 1]
+    if int(counts[gone].sum()) < (1.0 - MIN_GAIN) * len(piece):
+        return None
+    keep = np.ones(len(starts), bool)
+    keep[gone] = False
+    kept = np.empty(len(piece), bool)
+    kept[order] = np.repeat(keep, counts)
+    return np.repeat(kept, 3), float(size[gone].max())
 
 
 def _grouped(clusters: list[Cluster], place: _Ids, places: int) -> list[NDArray[np.intp]]:
