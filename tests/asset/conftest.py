@@ -10,9 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import DracoPy
 import numpy as np
 import pytest
 from PIL import Image
+
+from farframe.asset.meshopt import encode_rows, encode_triangles
 
 _COMPONENT_TYPES = {"i1": 5120, "u1": 5121, "i2": 5122, "u2": 5123, "u4": 5125, "f4": 5126}
 _TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
@@ -149,3 +152,80 @@ def quad_glb(tmp_path: Path, gltf: GltfBuilder) -> Path:
     gltf.node(mesh=mesh, children=[1], name="upper")
     gltf.node(mesh=mesh, root=False, translation=[0, 0, 1], name="lower")
     return gltf.write_glb(tmp_path / "quad.glb")
+
+
+@pytest.fixture
+def rich_glb(tmp_path: Path) -> Path:
+    """A sound GLB that uses every extension that is read: compressed geometry and textures, other materials."""
+    gltf = GltfBuilder()
+    positions = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0.5]], np.float32)
+    faces = np.array([[0, 1, 2], [0, 2, 3]], np.uint32)
+    draco = DracoPy.encode(positions, faces, tex_coord=positions[:, :2].astype(np.float64))
+    ids = {each["attribute_type"]: each["unique_id"] for each in DracoPy.decode(draco).attributes}
+
+    def shape(kind: str, component: int, count: int, **members: Any) -> int:
+        gltf.json["accessors"].append({"componentType": component, "count": count, "type": kind, **members})
+        return len(gltf.json["accessors"]) - 1
+
+    pictures = [(Path(__file__).parent / "ktx2" / f"{name}.ktx2").read_bytes() for name in ("etc1s", "uastc_zstd")]
+    pictures.append(encoded_image(np.full((4, 4, 3), 90, np.uint8), "WEBP"))
+    gltf.json["images"] = [{"bufferView": gltf.view(picture)} for picture in pictures]
+    gltf.json["textures"] = [
+        {"extensions": {"KHR_texture_basisu": {"source": 0}}},
+        {"extensions": {"KHR_texture_basisu": {"source": 1}}},
+        {"extensions": {"EXT_texture_webp": {"source": 2}}},
+    ]
+    moved = {"KHR_texture_transform": {"offset": [0.5, 0], "scale": [2, 2]}}
+    gltf.material(
+        extensions={
+            "KHR_materials_pbrSpecularGlossiness": {
+                "diffuseTexture": {"index": 0, "extensions": moved},
+                "specularGlossinessTexture": {"index": 1, "extensions": moved},
+                "glossinessFactor": 0.5,
+            },
+            "KHR_materials_clearcoat": {"clearcoatFactor": 1},
+            "KHR_materials_transmission": {"transmissionFactor": 0.5},
+            "KHR_materials_emissive_strength": {"emissiveStrength": 2},
+            "MSFT_packing_occlusionRoughnessMetallic": {
+                "roughnessMetallicOcclusionTexture": {"index": 2},
+                "normalTexture": {"index": 1},
+            },
+        }
+    )
+    compressed = {
+        "attributes": {"POSITION": shape("VEC3", 5126, 4), "TEXCOORD_0": shape("VEC2", 5126, 4)},
+        "indices": shape("SCALAR", 5125, 6),
+        "material": 0,
+        "extensions": {
+            "KHR_draco_mesh_compression": {
+                "bufferView": gltf.view(draco),
+                "attributes": {"POSITION": ids[0], "TEXCOORD_0": ids[3]},
+            }
+        },
+    }
+    views = []
+    for data, mode, count, stride in (
+        (encode_rows(positions.view("V12").reshape(-1)), "ATTRIBUTES", 4, 12),
+        (encode_triangles(faces.reshape(-1)), "TRIANGLES", 6, 4),
+    ):
+        source = gltf.json["bufferViews"][gltf.view(data)]
+        place = {key: source[key] for key in ("buffer", "byteOffset", "byteLength")}
+        source.update(byteLength=count * stride, byteOffset=0)
+        source["extensions"] = {
+            "EXT_meshopt_compression": {**place, "byteStride": stride, "count": count, "mode": mode}
+        }
+        views.append(len(gltf.json["bufferViews"]) - 1)
+    plain = {
+        "attributes": {"POSITION": shape("VEC3", 5126, 4, bufferView=views[0])},
+        "indices": shape("SCALAR", 5125, 6, bufferView=views[1]),
+    }
+    moves = {"attributes": {"TRANSLATION": gltf.accessor([[0, 0, 1], [0, 0, 2]])}}
+    gltf.node(mesh=gltf.mesh(compressed, plain), extensions={"EXT_mesh_gpu_instancing": moves})
+    return gltf.write_glb(tmp_path / "rich.glb")
+
+
+@pytest.fixture(params=["quad_glb", "rich_glb"])
+def sound_glb(request: pytest.FixtureRequest) -> Path:
+    """Each of the sound files."""
+    path: Path = request.getfixturevalue(request.param)
+    return path

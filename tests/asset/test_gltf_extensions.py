@@ -658,3 +658,18 @@ def test_broken_compressed_geometry_is_refused_or_a_sound_model(tmp_path, new_gl
                 assert int(indices.max()) < part.vertex_count
             assert np.isfinite(model.vertices["position"]).all()
     assert 50 < refusals < 200
+
+
+def test_a_file_may_use_all_of_them_at_once(rich_glb):
+    model = read_gltf(rich_glb, LIMITS)
+    assert model.triangle_count == 8
+    assert len(model.textures) == 4
+    material = model.materials[0]
+    slots = (
+        material.base_color_texture,
+        material.metallic_roughness_texture,
+        material.occlusion_texture,
+        material.normal_texture,
+    )
+    assert None not in slots
+    assert material.alpha_mode == "blend"

@@ -118,31 +118,31 @@ def mutated_bytes(quad_glb, tmp_path, data):
 @seed(1)
 @settings(_FUZZ, max_examples=150)
 @given(data=st.data())
-def test_mutated_json(quad_glb, tmp_path, data):
-    mutated_json(quad_glb, tmp_path, data)
+def test_mutated_json(sound_glb, tmp_path, data):
+    mutated_json(sound_glb, tmp_path, data)
 
 
 @seed(1)
 @settings(_FUZZ, max_examples=150)
 @given(data=st.data())
-def test_mutated_bytes(quad_glb, tmp_path, data):
-    mutated_bytes(quad_glb, tmp_path, data)
+def test_mutated_bytes(sound_glb, tmp_path, data):
+    mutated_bytes(sound_glb, tmp_path, data)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @settings(_FUZZ, max_examples=20_000)
 @given(data=st.data())
-def test_mutated_json_soak(quad_glb, tmp_path, data):
-    mutated_json(quad_glb, tmp_path, data)
+def test_mutated_json_soak(sound_glb, tmp_path, data):
+    mutated_json(sound_glb, tmp_path, data)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @settings(_FUZZ, max_examples=20_000)
 @given(data=st.data())
-def test_mutated_bytes_soak(quad_glb, tmp_path, data):
-    mutated_bytes(quad_glb, tmp_path, data)
+def test_mutated_bytes_soak(sound_glb, tmp_path, data):
+    mutated_bytes(sound_glb, tmp_path, data)
 
 
 @seed(1)
@@ -154,8 +154,8 @@ def test_any_bytes(tmp_path, content):
     assert isinstance(read_or_refuse(path), FarframeError)
 
 
-def test_every_truncation_of_a_small_file(quad_glb, tmp_path):
-    content = quad_glb.read_bytes()
+def test_every_truncation_of_a_small_file(sound_glb, tmp_path):
+    content = sound_glb.read_bytes()
     path = tmp_path / "cut.glb"
     for length in range(0, len(content), 7):
         path.write_bytes(content[:length])
