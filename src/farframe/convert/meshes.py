@@ -331,9 +331,9 @@ class ModelAssembler:
         return len(self.parts) - 1
 
     def finish(self, materials: list[Material], textures: list[Texture]) -> Model:
-        """The model."""
+        """The model. A file that shows nothing is refused: something has gone wrong before."""
         if not self._instances:
-            self.warn("The model shows no triangles.")
+            raise corrupt("The file holds no triangles that could be shown.")
         part = np.array([each[0] for each in self._instances], dtype=np.int32)
         node = np.array([each[1] for each in self._instances], dtype=np.int32)
         matrices = np.array([self._world[each] for each in node.tolist()]).reshape(-1, 4, 4)

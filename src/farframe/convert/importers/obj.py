@@ -21,6 +21,7 @@ from farframe.convert import phong
 from farframe.convert.errors import ConversionWarning
 from farframe.convert.importers import Imported
 from farframe.convert.importers.fbx import FbxMaterials, Pixels, resized
+from farframe.convert.importers.isolation import read_in_child
 from farframe.convert.importers.ufbx_scene import SceneReader, load_scene, pin, pinned, plain_material
 from farframe.convert.overrides import MaterialOverrides
 from farframe.convert.settings import ConversionSettings
@@ -42,6 +43,21 @@ def import_obj(
     overrides: MaterialOverrides,
 ) -> Imported:
     """Read an OBJ file and the material libraries that it names, found as textures are."""
+
+    def work(report: Progress) -> Imported:
+        return _read(path, folder, settings, budget, report, overrides)
+
+    return read_in_child(work, path.name, budget, progress)
+
+
+def _read(
+    path: Path,
+    folder: Path,
+    settings: ConversionSettings,
+    budget: Budget,
+    progress: Progress,
+    overrides: MaterialOverrides,
+) -> Imported:
     libraries, warnings = _libraries(path, folder)
     scene = load_scene(path, budget, file_format=ufbx.FileFormat.OBJ, obj_mtl_data=libraries or b"\n")
     progress("reading", 0.1)
@@ -66,9 +82,10 @@ def import_obj(
     for text in materials.warnings:
         reader.assembler.warn(text)
     model = reader.assembler.finish(materials.materials, materials.textures)
+    info = reader.info(path, "Wavefront OBJ Importer", "", "")
     return Imported(
         model=model,
-        info=reader.info(path, "Wavefront OBJ Importer", "", ""),
+        info=info,
         warnings=[*warnings, *(ConversionWarning.left_out(text) for text in model.warnings), *files.warnings],
         gamma_material=True,
         gamma_vertex=True,

@@ -141,6 +141,7 @@ def import_ply(
         assembler.warn("Triangle strips are left out.")
     face = tables.get("face")
     corner_vertex, counts = _corners(face, len(positions))
+    _check_finite(positions, corner_vertex)
     begins = np.cumsum(counts) - counts
     triangle_corners, _, inexact = meshes.triangulate(positions, corner_vertex, begins, counts)
     if inexact:
@@ -177,13 +178,11 @@ def import_ply(
             unit[bad] = geometry.smooth_normals(positions, indices.reshape(-1))[bad]
         part = assembler.add_part(positions, indices.reshape(-1), 0, normals=unit, uv0=uvs, colors=colors)
     elif uvs is None and len(indices):
-        _check_finite(positions, indices)
         corner_colors = None if colors is None else colors[indices.reshape(-1)]
         welded, count = meshes.weld_rows(positions + np.float32(0.0))
         first = meshes.first_rows(welded, count)
         part = build_welded(assembler, positions[first], welded[indices], corner_colors, budget)
     elif len(indices):
-        _check_finite(positions, indices)
         smooth = meshes.crease_normals(positions, indices)
         packed = np.rint(smooth * 32_767).astype(np.int16)
         remap, chosen = meshes.weld_corners(positions, indices.reshape(-1), [packed])
@@ -213,9 +212,9 @@ def import_ply(
     )
 
 
-def _check_finite(positions: NDArray[np.float32], indices: NDArray[np.uint32]) -> None:
+def _check_finite(positions: NDArray[np.float32], used: NDArray[np.int64]) -> None:
     with np.errstate(invalid="ignore"):
-        if not np.abs(positions[indices]).max() < meshes.MAX_COORDINATE:
+        if len(used) and not np.abs(positions[used]).max() < meshes.MAX_COORDINATE:
             raise meshes.corrupt("The file holds coordinates that are infinite, not numbers or beyond reach.")
 
 

@@ -1,8 +1,9 @@
 """What FBX and OBJ have in common: both are read by ufbx, whose scene becomes a model here.
 
 A warning to whoever changes this: the binding (ufbx 0.0.5) hands out *elements* (nodes, meshes, materials, textures)
-without counting the reference, from the second time on. Everything that returns an element goes through :func:`pin`;
-what goes past it crashes later, elsewhere. Pinned wrappers live until the process ends: readers run in a process each.
+without counting the reference, from the second time on. So everything that returns an element goes through :func:`pin`;
+what goes past it crashes later, elsewhere. Nor does the garbage collector survive its objects. Therefore all of this
+runs in a child process without one (:mod:`farframe.convert.importers.isolation`), which ends when the model is made.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def load_scene(path: Path, budget: Budget, **options: Any) -> Any:
     size = path.stat().st_size
     budget.take_bytes(size * 3, "its scene")
     try:
-        return ufbx.load_file(
+        scene = ufbx.load_file(
             str(path),
             ignore_animation=True,
             skip_skin_vertices=True,
@@ -73,6 +74,7 @@ def load_scene(path: Path, budget: Budget, **options: Any) -> Any:
         ) from None
     except (ufbx.UfbxError, ValueError, UnicodeError) as error:
         raise meshes.corrupt(f"The file is broken: {_text(error)}.") from None
+    return pin(scene)
 
 
 def _text(error: Exception) -> str:
@@ -160,12 +162,10 @@ class SceneReader:
             local = world
             if parent is not None and parent_place >= 0:
                 above = worlds[int(parent.typed_id)]
-                with np.errstate(all="ignore"):
-                    local = (
-                        np.linalg.solve(above, world)
-                        if abs(np.linalg.det(above[:3, :3])) > 1e-30
-                        else matrix_of(node.node_to_parent)
-                    )
+                if abs(np.linalg.det(above[:3, :3])) > 1e-30:
+                    local = np.asarray(np.linalg.solve(above, world), dtype=np.float64)
+                else:
+                    local = matrix_of(node.node_to_parent)
             name = self.assembler.name if node.is_root else node.name
             place = self.assembler.add_node(name, parent_place, local)
             place_of[int(node.typed_id)], worlds[int(node.typed_id)] = place, world
@@ -252,6 +252,9 @@ class SceneReader:
         welded, count = meshes.weld_rows(positions + np.float32(0.0))
         positions = positions[meshes.first_rows(welded, count)]
         corner_vertex = welded[corner_vertex]
+        with np.errstate(invalid="ignore"):
+            if not np.abs(positions[corner_vertex]).max(initial=0.0) < meshes.MAX_COORDINATE:
+                raise meshes.corrupt("The file holds coordinates that are infinite, not numbers or beyond reach.")
         if int(mesh.num_line_faces) or int(mesh.num_point_faces):
             self.assembler.warn("Faces of less than three corners are left out.")
         triangles, polygon, inexact = meshes.triangulate(positions, corner_vertex, faces[:, 0], faces[:, 1])
@@ -287,9 +290,6 @@ class SceneReader:
         colors: tuple[NDArray[np.float32] | None, NDArray[Any]],
     ) -> None:
         vertex = corner_vertex[corners]
-        with np.errstate(invalid="ignore"):
-            if not np.abs(positions[vertex]).max() < meshes.MAX_COORDINATE:
-                raise meshes.corrupt("The file holds coordinates that are infinite, not numbers or beyond reach.")
         if normals[0] is None:
             unit = meshes.crease_normals(positions, vertex.reshape(-1, 3))
         else:
