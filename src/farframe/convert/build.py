@@ -7,14 +7,13 @@ over their coarse levels (:mod:`farframe.convert.blocks`). Both are spread over 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import resource
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,8 +147,9 @@ def _build_cloud(
     report: BuildReport,
     folder: Path,
 ) -> None:
-    octree = importlib.import_module("farframe.convert.octree")
-    built = octree.build_points(cloud, writer, options, progress, folder=folder)
+    from farframe.convert.octree import build_points
+
+    built = build_points(cloud, cast(Any, writer), options, progress, folder=folder)
     report.points, report.clusters, report.groups = built.points, built.clusters, built.groups
     report.levels, report.bytes, report.seconds = built.levels, built.bytes, built.seconds
 
@@ -186,7 +186,7 @@ def _build_model(
             for number, (row, built) in zip(members, results, strict=True):
                 numbers[number] = add_built(writer, row, built, report)
                 done += model.parts[number].levels[0].index_count
-            progress("clusters", 0.8 * done / total)
+            progress("clusters", min(0.8 * done / total, 0.8))
         for number in large:
             numbers[number] = _build_large(
                 number, shared, workers.count, writer, report, _Share(progress, 0.8 * done / total, 0.8 / total)
@@ -200,7 +200,7 @@ def _build_model(
     with Workers(_encode_texture, coding, min(count, len(roles)) if pixels > SMALL_TEXTURES else 1) as coders:
         for number, texture in enumerate(coders.map(range(len(roles)))):
             writer.add_texture(texture)
-            progress("textures", 0.8 + 0.15 * (number + 1) / len(roles))
+            progress("textures", min(0.8 + 0.15 * (number + 1) / len(roles), 0.95))
     report.seconds["textures"] = clock() - started
     started = clock()
     progress("writing", 0.95)
@@ -261,7 +261,7 @@ class _Share:
 
     def tell(self, indices: int) -> None:
         """So many indices are done."""
-        self.progress("clusters", min(self.first + self.each * indices, 1.0))
+        self.progress("clusters", min(self.first + self.each * indices, 0.8))
 
 
 @dataclass(frozen=True, slots=True)
