@@ -35,9 +35,10 @@ def sphere(triangles: int, *, uv: bool = False, flat: bool = False) -> tuple[NDA
     faces = faces[different[0] & different[1] & different[2]]
     vertices = np.zeros(len(positions), VERTEX_DTYPE)
     vertices["position"], vertices["color"] = positions, 255
-    places, which = np.unique(positions, axis=0, return_inverse=True)
-    which = which.reshape(-1)
-    vertices["normal"] = pack_directions(smooth_normals(places, which[faces].reshape(-1).astype(np.uint32)))[which]
+    same = number.copy()
+    same[:, -1], same[0], same[-1] = same[:, 0], same[0, 0], same[-1, 0]
+    same = same.reshape(-1)
+    vertices["normal"] = pack_directions(smooth_normals(positions, same[faces].reshape(-1).astype(np.uint32)))[same]
     if uv:
         vertices["uv0"] = np.stack([u, v], -1).reshape(-1, 2)
     indices = faces.reshape(-1).astype(np.uint32)
