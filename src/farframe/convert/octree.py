@@ -24,16 +24,17 @@ import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from farframe.asset.budget import Progress
+from farframe.asset.container import AssetWriter
 from farframe.asset.format import (
     CLUSTER_DTYPE,
     GROUP_DTYPE,
@@ -44,12 +45,13 @@ from farframe.asset.format import (
     NONE,
     PART_DTYPE,
     POINTS,
-    MetadataValue,
-    SceneGraphMode,
 )
 from farframe.asset.model import Material
 from farframe.asset.pages import EncodedPage, PageContent, encode_page
 from farframe.convert.points import BLOCK_POINTS, PointCloud
+
+if TYPE_CHECKING:
+    from farframe.convert.build import BuildOptions
 
 GRID_BITS = 23
 """The part's grid has at most two to this many steps along the longest side of the cloud, as 32-bit floats do."""
@@ -71,16 +73,6 @@ OVERLAP, SAMPLE_OVERLAP = 1.6, 1.2
 random, and those of a sample, which lie well spread."""
 
 _RECORD = np.dtype([("grid", "<i4", 3), ("color", "u1", 4)])
-
-
-class PartWriter(Protocol):
-    """What takes a part: :class:`farframe.asset.container.AssetWriter`."""
-
-    def add_part(
-        self, row: Any, groups: NDArray[np.void], clusters: NDArray[np.void], pages: Iterable[EncodedPage]
-    ) -> int:
-        """Take tables whose numbers are local to the part, and pages from coarse to fine; the part's number."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -609,50 +601,8 @@ def _blocks(first: int, count: int, size: int = BLOCK_POINTS) -> Iterator[tuple[
         yield start, min(start + size, first + count)
 
 
-class AssetTaker(PartWriter, Protocol):
-    """What takes a whole asset: :class:`farframe.asset.container.AssetWriter`."""
-
-    def finish(self, **contents: Any) -> int:
-        """Write everything; the bytes of the file."""
-        ...
-
-
-class Options(Protocol):
-    """The options that matter here: :class:`farframe.convert.build.BuildOptions` has them all."""
-
-    @property
-    def workers(self) -> int:
-        """How many at a time, 0 for one per core."""
-        ...
-
-    @property
-    def memory_bytes(self) -> int:
-        """What the build may use."""
-        ...
-
-    @property
-    def scene_graph_mode(self) -> SceneGraphMode:
-        """Noted in the asset."""
-        ...
-
-    @property
-    def recentering_offset(self) -> tuple[float, float, float]:
-        """Noted in the asset."""
-        ...
-
-    @property
-    def metadata(self) -> Mapping[int, Mapping[str, MetadataValue]]:
-        """By node; what the scan says of itself is added to the cloud's only node, 0."""
-        ...
-
-    @property
-    def collision(self) -> bool:
-        """Noted in the asset."""
-        ...
-
-
 def build_points(
-    cloud: PointCloud, writer: AssetTaker, options: Options, progress: Progress, *, folder: Path | None = None
+    cloud: PointCloud, writer: AssetWriter, options: BuildOptions, progress: Progress, *, folder: Path | None = None
 ) -> PointReport:
     """Build ``cloud`` into a whole asset: one part under one node, which has the cloud's matrix.
 
@@ -671,16 +621,15 @@ def build_points(
     instances = np.zeros(1, INSTANCE_DTYPE)
     instances["matrix"] = cloud.matrix[:3]
     low, high = cloud.world_bounds()
-    metadata = dict(cloud.metadata) | dict(options.metadata.get(0, {}))
     size = writer.finish(
         name=cloud.name,
         nodes=nodes,
         node_names=[cloud.name],
         instances=instances,
         materials=[Material(name="points", unlit=True)],
-        bounds_min=tuple(low.tolist()),
-        bounds_max=tuple(high.tolist()),
-        metadata={0: metadata} if metadata else {},
+        bounds_min=(float(low[0]), float(low[1]), float(low[2])),
+        bounds_max=(float(high[0]), float(high[1]), float(high[2])),
+        metadata=options.metadata,
         scene_graph_mode=options.scene_graph_mode,
         recentering_offset=options.recentering_offset,
         collision=options.collision,
@@ -692,7 +641,7 @@ def build_points(
 
 def build_octree(
     cloud: PointCloud,
-    writer: PartWriter,
+    writer: AssetWriter,
     *,
     material: int = 0,
     workers: int = 0,
@@ -731,7 +680,7 @@ def build_octree(
             root = builder.build()
             groups, clusters = builder.tables(root)
             built = time.perf_counter()
-            row = np.zeros(1, PART_DTYPE)[0]
+            row: NDArray[np.void] = np.zeros((), PART_DTYPE)
             row["bounds_min"], row["bounds_max"] = builder._positions(root.low), builder._positions(root.high)
             row["origin"], row["step"] = builder.origin, builder.step
             row["material"], row["kind"], row["streams"] = material, POINTS, HAS_COLOR

@@ -5,10 +5,11 @@ Points live in a memory-mapped file, so a cloud may be larger than memory; nothi
 
 from __future__ import annotations
 
+import os
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,16 @@ FARTHEST_METERS = 1e12
 """What lies farther away than this is no measurement, and would leave 32-bit floats no precision for the rest."""
 
 
+class Descriptor:
+    """A file descriptor that is closed when nobody refers to it any more."""
+
+    def __init__(self, number: int) -> None:
+        self.number = os.dup(number)
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
 @dataclass(slots=True)
 class PointCloud:
     """Points and where they belong.
@@ -33,7 +44,7 @@ class PointCloud:
     fourth byte is 255 here (in an asset it is the point's size). ``bounds_min`` and ``bounds_max``: (3,) float64 of
     the positions as stored; an empty cloud has ``bounds_min > bounds_max``. ``matrix``: (4, 4) float64, stored
     positions to model space, for column vectors; it starts as the translation by ``origin``, and axes, scale and
-    recentring are multiplied on from the left.
+    recentring are multiplied on from the left. ``file``: what is mapped; it has no name and goes with the cloud.
     """
 
     name: str
@@ -47,6 +58,7 @@ class PointCloud:
     generator: str = ""
     metadata: dict[str, MetadataValue] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    file: Descriptor | None = field(default=None, repr=False)
 
     @classmethod
     def from_arrays(
@@ -78,13 +90,12 @@ class PointCloud:
         A mapped file is read and not touched through its mapping: pages of a mapping count as this process' memory
         until the system takes them back.
         """
-        points = self.points
-        if isinstance(points, np.memmap) and points.filename is not None and points.base is not None:
-            offset = points.offset + first * POINT_DTYPE.itemsize
-            rows = np.fromfile(points.filename, POINT_DTYPE, last - first, offset=offset)
-            if len(rows) == last - first:
-                return rows
-        return np.array(points[first:last])
+        if self.file is not None:
+            size = POINT_DTYPE.itemsize
+            data = os.pread(self.file.number, (last - first) * size, first * size)
+            if len(data) == (last - first) * size:
+                return np.frombuffer(data, POINT_DTYPE)
+        return np.array(self.points[first:last])
 
 
 def _translation(origin: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -136,15 +147,14 @@ class ColorMap:
 
 
 class PointSpool:
-    """Writes a cloud block by block to ``path``; :meth:`finish` maps what was written.
+    """Writes a cloud block by block to a temporary file without a name; :meth:`finish` maps what was written.
 
     Points that are not finite, or absurdly far away, are left out and counted. A reader that finds intensities
     instead of colours gives them as 16-bit numbers to :meth:`append_intensity`; their range is known only at the end,
     when they become shades of grey in place.
     """
 
-    def __init__(self, path: Path, *, name: str, budget: Budget, colors: ColorMap) -> None:
-        self.path = path
+    def __init__(self, *, name: str, budget: Budget, colors: ColorMap, folder: Path | None = None) -> None:
         self.count = 0
         self.left_out = 0
         self._name = name
@@ -154,17 +164,13 @@ class PointSpool:
         self._low = np.full(3, np.inf)
         self._high = np.full(3, -np.inf)
         self._intensities: NDArray[np.int64] | None = None
-        self._file = path.open("wb")
+        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="points-", dir=folder)  # noqa: SIM115
 
     def __enter__(self) -> PointSpool:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
-        if error is not None:
-            self.path.unlink(missing_ok=True)
 
     def append(self, positions: NDArray[Any], colors: NDArray[np.uint8] | None = None) -> None:
         """Add (n, 3) positions in metres and (n, 3) linear colours; white if there are none."""
@@ -220,7 +226,6 @@ class PointSpool:
 
     def finish(self) -> PointCloud:
         """The cloud, mapped. Raises FileCorrupt if there is not a single usable point."""
-        self._file.close()
         if not self.count:
             raise FarframeError(
                 Result.FILE_CORRUPT,
@@ -229,9 +234,18 @@ class PointSpool:
             )
         if self._intensities is not None:
             self._color_by_intensity(self._intensities)
-        points = np.memmap(self.path, POINT_DTYPE, "r", shape=(self.count,))
+        self._file.flush()
+        points = np.memmap(self._file, POINT_DTYPE, "r", shape=(self.count,))
         origin = np.zeros(3) if self._origin is None else self._origin
-        cloud = PointCloud(self._name, points, origin, self._low, self._high, _translation(origin))
+        cloud = PointCloud(
+            self._name,
+            points,
+            origin,
+            self._low,
+            self._high,
+            _translation(origin),
+            file=Descriptor(self._file.fileno()),
+        )
         if self.left_out:
             cloud.warnings.append(
                 f"{self.left_out:,} of {self.count + self.left_out:,} points have no usable position and were left out."
@@ -246,13 +260,12 @@ class PointSpool:
         if high <= low:
             low, high = 0, max(high, 1)
         grey = self._colors.from_unit((np.arange(65536) - low) / (high - low))
-        with self.path.open("r+b") as file:
-            for first in range(0, self.count, BLOCK_POINTS):
-                self._budget.check_time()
-                file.seek(first * POINT_DTYPE.itemsize)
-                data = bytearray(file.read(min(BLOCK_POINTS, self.count - first) * POINT_DTYPE.itemsize))
-                rows = np.frombuffer(data, POINT_DTYPE)
-                color = rows["color"]
-                color[:, :3] = grey[color[:, 0].astype(np.uint16) | color[:, 1].astype(np.uint16) << 8][:, None]
-                file.seek(first * POINT_DTYPE.itemsize)
-                file.write(data)
+        size = POINT_DTYPE.itemsize
+        for first in range(0, self.count, BLOCK_POINTS):
+            self._budget.check_time()
+            self._file.seek(first * size)
+            data = bytearray(self._file.read(min(BLOCK_POINTS, self.count - first) * size))
+            color = np.frombuffer(data, POINT_DTYPE)["color"]
+            color[:, :3] = grey[color[:, 0].astype(np.uint16) | color[:, 1].astype(np.uint16) << 8][:, None]
+            self._file.seek(first * size)
+            self._file.write(data)
