@@ -22,12 +22,15 @@ from farframe.convert.errors import (
     LIMITS_EXCEEDED,
     NAME_NOT_ALLOWED,
     OUTPUT_NOT_WRITTEN,
+    TITLES,
     ConversionFailed,
     ConversionWarning,
 )
+from farframe.convert.overrides import TAKES as OVERRIDES_TAKES
 from farframe.convert.pipeline import ConversionOutcome, check_names, convert_model, prepare_points
 from farframe.convert.points import PointCloud
 from farframe.convert.result import write_result
+from farframe.convert.settings import TAKES as SETTINGS_TAKES
 from farframe.convert.settings import ConversionSettings, VertexSettings
 from farframe.protocol.link import LoadLimits
 
@@ -382,6 +385,7 @@ def test_vertex_formats() -> None:
     vertices = model.vertices
     assert (vertices["color"] == 255).all() and (vertices["tangent"] == (127, 0, 0, 127)).all()
     assert (vertices["normal"] == 0).all() and model.materials[0].normal_texture is None
+    assert model.materials[0].unlit
     assert vertices["position"][1].tolist() == np.float16([0.1, 0.2, 0.3]).astype(np.float32).tolist()
     assert vertices["uv0"][0].tolist() == np.float16([0.1, 0.30001]).astype(np.float32).tolist()
     far = fake_model([Material()])
@@ -473,6 +477,14 @@ def test_the_result_file(tmp_path: Path) -> None:
     entries = json.loads(path.read_text())
     assert len(entries) == 1_004 and entries[-2]["internal error"] == INTERNAL
     assert [each.name for each in tmp_path.iterdir()] == ["house.result.json"]
+
+
+def test_the_document_lists_every_code_and_property() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "conversion.md").read_text()
+    for code, title in TITLES.items():
+        assert f"| {code} | {title} |" in text
+    for name in [*SETTINGS_TAKES, *OVERRIDES_TAKES]:
+        assert f"`{name.rpartition('.')[2]}`" in text or name.startswith("albedoColor."), name
 
 
 def test_axis_matrices_are_signed_permutations() -> None:

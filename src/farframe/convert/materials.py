@@ -116,9 +116,12 @@ def apply_vertex_formats(model: Model, vertex: VertexSettings) -> list[Conversio
             chunk["tangent"] = (127, 0, 0, 127)
         if vertex.normal == "NONE":
             chunk["normal"] = 0
-    if vertex.tangent == "NONE":
-        for material in model.materials:
+    for material in model.materials:
+        if vertex.tangent == "NONE":
             material.normal_texture = None
+        if vertex.normal == "NONE":
+            # Light falls on nothing that has no direction.
+            material.unlit = True
     if lost_positions:
         warnings.append(
             ConversionWarning(
