@@ -148,6 +148,7 @@ async def serve(folder: Path, count: int, database_url: str) -> None:
     await listener.start()
     await bare.start()
     gc.collect()
+    gc.freeze()  # as the service does
     print(json.dumps({"port": listener.port, "bare": bare.port, "key": key}), flush=True)
     await asyncio.to_thread(sys.stdin.read)
     await listener.stop()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -145,6 +146,9 @@ async def serving(config: ServiceConfig, clock: Clock | None = None) -> AsyncIte
         for listener in listeners:
             await listener.start()
             stack.push_async_callback(listener.stop)
+        # What is there by now stays: collections that look through all of it hold requests up for tens of milliseconds.
+        gc.collect()
+        gc.freeze()
         ca_bundle = str(files.ca) if certificates.own_authority else config.tls_ca_file
         operator_file = OperatorFile(
             endpoint=service.addresses.endpoint, operator_token=operator_token, ca_bundle=ca_bundle

@@ -37,6 +37,7 @@ Row = tuple[Any, ...]
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
 _BUSY_SECONDS = 10.0
 _COMMITS_A_CHECKPOINT = 500
+_MAX_LOG_PAGES = 32_768
 _CACHE_KIBIBYTES = 16_384
 _POSTGRESQL_CONNECTIONS = 8
 _CONNECT_SECONDS = 10.0
@@ -202,19 +203,21 @@ class Direct:
 
     async def _copy_log(self) -> None:
         try:
-            # Most of it while others write; the rest, which is little by then, in the queue: else the log would grow
-            # for as long as nobody pauses.
-            await asyncio.to_thread(self._copy, "PASSIVE")
-            async with self._database.turn:
-                await asyncio.to_thread(self._copy, "RESTART")
+            # Beside readers and writers. If nobody writes meanwhile the log begins anew by itself; if somebody always
+            # does, it has to be made to, in the queue, which waits for the disk then: so only now and then.
+            _, pages, copied = await asyncio.to_thread(self._copy, "PASSIVE")
+            if pages > _MAX_LOG_PAGES and copied < pages:
+                async with self._database.turn:
+                    await asyncio.to_thread(self._copy, "RESTART")
         except sqlite3.Error as error:
             log.warning("store.checkpoint_failed", error=str(error))
         finally:
             self._checkpoint = None
 
-    def _copy(self, how: str) -> None:
+    def _copy(self, how: str) -> tuple[int, int, int]:
         with contextlib.closing(self._connect("rw")) as connection:
-            connection.execute(f"PRAGMA wal_checkpoint({how})")
+            busy, pages, copied = connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
+            return busy, pages, copied
 
     # PostgreSQL ---------------------------------------------------------------------------------------------------
 
