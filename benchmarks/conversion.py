@@ -192,10 +192,12 @@ def run(quick: bool = False, files: list[Path] | None = None) -> dict[str, Any]:
             plans = [("ball, normals", 300_000, False), ("ball, normals and UVs", 300_000, True)]
             if not quick:
                 plans += [("ball, normals", 1_000_000, False), ("ball, normals and UVs", 1_000_000, True)]
-                plans += [("ball in blocks, normals and UVs", 4_000_000, True)]
+                plans += [("ball in blocks, normals and UVs", 2_000_000, True)]
             for number, (name, triangles, uv) in enumerate(plans):
                 path = folder / f"{number}.glb"
-                write_glb(path, triangles, uv=uv)
+                # By another process: what is started from here counts our own memory as its own.
+                options = ["--make", path, str(triangles), str(int(uv))]
+                subprocess.run([sys.executable, "-m", "benchmarks.conversion", *options], check=True)
                 chosen.append((f"{name}, {triangles / 1e6:g} M", path))
             models = os.environ.get("FARFRAME_TEST_MODELS")
             if models:
@@ -214,8 +216,11 @@ if __name__ == "__main__":
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--child", nargs=2, type=Path)
+    parser.add_argument("--make", nargs=3)
     arguments = parser.parse_args()
     if arguments.child:
         print(json.dumps(convert_here(*arguments.child, workers=1)))
+    elif arguments.make:
+        write_glb(Path(arguments.make[0]), int(arguments.make[1]), uv=arguments.make[2] == "1")
     else:
         print(json.dumps(run(arguments.quick, arguments.files), indent=2))

@@ -54,6 +54,20 @@ def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path):
     assert len(Asset.open(FileSource(path), LoadLimits()).parts) == 1
 
 
+def test_models_without_triangles_are_assets(tmp_path):
+    nothing = model_of((sphere(8)[0], np.zeros(3, np.uint32)))
+    asset, report = built(nothing, tmp_path)
+    assert len(asset.parts) == 1 and report.triangles == 0 and len(asset.pages) == len(asset.clusters) == 0
+    nothing.parts, nothing.instance_part, nothing.instance_node = (
+        [],
+        nothing.instance_part[:0],
+        nothing.instance_node[:0],
+    )
+    nothing.instance_matrix = nothing.instance_matrix[:0]
+    asset, _ = built(nothing, tmp_path)
+    assert len(asset.parts) == 0 and len(asset.nodes) == 2
+
+
 def test_textures_have_the_role_that_shows_most():
     model = model_of(sphere(200, uv=True), textured=True)
     slot = TextureSlot(0)

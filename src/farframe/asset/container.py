@@ -536,6 +536,8 @@ class AssetWriter:
         self._group_count += len(groups)
         self._groups.append(groups)
         if isinstance(pages, PageContent):
+            if not len(clusters):
+                return number
             waiting = self._open.setdefault(pages.kind, [])
             taken = sum(content.decoded_bytes for content, _, _ in waiting)
             if waiting and taken + pages.decoded_bytes > PAGE_TARGET_BYTES:

@@ -7,8 +7,8 @@ over their coarse levels (:mod:`farframe.convert.blocks`). Both are spread over 
 from __future__ import annotations
 
 import contextlib
-import os
 import resource
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -133,10 +133,21 @@ def build_asset(
         else:
             _build_cloud(source, writer, options, progress, report, path.parent)
         report.pages = writer.page_count
-    report.peak_memory = max(
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    ) * (1 if os.uname().sysname == "Darwin" else 1024)
+    report.peak_memory = max(_peak_memory(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * _RSS_UNIT)
     return report
+
+
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+def _peak_memory() -> int:
+    """The largest resident memory of this process so far, in bytes."""
+    with contextlib.suppress(OSError, ValueError):
+        # Resource usage would count what the process was before it became this program.
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
 
 
 def _build_cloud(
