@@ -176,22 +176,26 @@ def crease_normals(positions: Floats, triangles: NDArray[Any]) -> Floats:
     """(t * 3, 3) unit normals of the corners of ``triangles`` (t, 3): smooth but for edges sharper than
     :data:`CREASE_DEGREES`. Vertices must be welded. Weighted by area."""
     flat = triangles.reshape(-1)
-    corners = positions[flat].reshape(-1, 3, 3).astype(np.float64)
-    faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    longest = np.square(corners - np.roll(corners, 1, axis=1)).sum(axis=2).max(axis=1)
+    corners = positions[flat].reshape(-1, 3, 3)
+    edge_1 = corners[:, 1].astype(np.float64) - corners[:, 0]
+    edge_2 = corners[:, 2].astype(np.float64) - corners[:, 0]
+    faces = np.cross(edge_1, edge_2)
+    longest = np.maximum(np.einsum("ij,ij->i", edge_1, edge_1), np.einsum("ij,ij->i", edge_2, edge_2))
+    del corners, edge_1, edge_2
     # Slivers have no direction of their own: they follow their neighbours.
     sliver = ~(np.einsum("ij,ij->i", faces, faces) > (1e-5 * longest) ** 2)
     faces[sliver] = 0.0
-    del corners
-    unit = geometry.normalized_rows(faces, (0.0, 1.0, 0.0)).astype(np.float64)
+    unit = _directions(faces)
     total = np.zeros((len(positions), 3))
     for axis in range(3):
         for corner in range(3):
             total[:, axis] += np.bincount(triangles[:, corner], weights=faces[:, axis], minlength=len(positions))
-    mean = geometry.normalized_rows(total, (0.0, 1.0, 0.0)).astype(np.float64)
+    mean = _directions(total)
     result: Floats = mean[flat].astype(np.float32)
     # All facets within half the angle of their mean are within the angle of each other.
-    lean = np.einsum("ij,ij->i", np.repeat(unit, 3, axis=0), mean[flat])
+    lean = np.stack([np.einsum("ij,ij->i", unit, mean[triangles[:, corner]]) for corner in range(3)], axis=1).reshape(
+        -1
+    )
     lean[np.repeat(sliver, 3)] = 1.0
     sharp = np.zeros(len(positions), dtype=bool)
     sharp[flat[lean < np.cos(np.radians(CREASE_DEGREES / 2))]] = True
@@ -219,6 +223,14 @@ def crease_normals(positions: Floats, triangles: NDArray[Any]) -> Floats:
             smooth[lost] = own[lost]
             result[members.reshape(-1)] = smooth.reshape(-1, 3)
     return result
+
+
+def _directions(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows of length 1, up where a row is zero. Sums of faces are far from what squares could overflow or lose."""
+    length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    found: NDArray[np.float64] = vectors / np.where(length > 0, length, 1.0)[:, None]
+    found[~(length > 0)] = (0.0, 1.0, 0.0)
+    return found
 
 
 class ModelAssembler:

@@ -9,6 +9,7 @@ they are often missing or wrong, and the corners say the same.
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ DEFAULT_GREY = 0.6
 
 _NUMBER = rb"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?(?:nan|inf(?:inity)?)"
 _VERTEX = re.compile(rb"\bvertex\s+(%s)\s+(%s)\s+(%s)" % (_NUMBER, _NUMBER, _NUMBER), re.IGNORECASE)
+_SOLID = re.compile(rb"^[ \t]*(?:end)?solid[^\n]*$", re.MULTILINE)
 ASCII_BLOCK = 16 * 1024**2
 
 
@@ -162,18 +164,20 @@ def _read_ascii(data: NDArray[np.uint8], budget: Budget) -> NDArray[np.float32]:
         end = min(begin + ASCII_BLOCK, len(data))
         text = data[begin:end].tobytes()
         if end < len(data):
-            cut = text.rfind(b"\n") + 1
+            # After a facet, if there is one, so that blocks hold whole ones.
+            cut = text.rfind(b"\n", 0, text.rfind(b"endfacet") + 12) + 1 or text.rfind(b"\n") + 1
             if not cut:
                 raise meshes.corrupt("The ASCII STL has a line of more than 16 MB.")
             text = text[:cut]
         begin += len(text)
-        found = _VERTEX.findall(text)
-        budget.take_bytes(len(found) * 12, "its triangles")
-        pieces.append(
-            np.array(found, dtype="S40").astype(np.float32).reshape(-1, 3) if found else np.empty((0, 3), "f4")
-        )
-        if text.lower().count(b"vertex") != len(found):
-            raise meshes.corrupt("The ASCII STL has a vertex that is not three numbers.")
+        budget.take_bytes(text.count(b"vertex") * 24, "its triangles")
+        plain = _read_plain(text)
+        if plain is None:
+            found = _VERTEX.findall(text)
+            plain = np.array(found, dtype="S40").astype(np.float32).reshape(-1, 3) if found else np.empty((0, 3), "f4")
+            if text.lower().count(b"vertex") != len(found):
+                raise meshes.corrupt("The ASCII STL has a vertex that is not three numbers.")
+        pieces.append(plain)
         budget.check_triangles(sum(map(len, pieces)) // 3)
         budget.check_time()
     corners = np.concatenate(pieces) if pieces else np.empty((0, 3), np.float32)
@@ -182,6 +186,28 @@ def _read_ascii(data: NDArray[np.uint8], budget: Budget) -> NDArray[np.float32]:
     if not len(corners):
         raise FarframeError(Result.FILE_CORRUPT, "The STL has no triangles.", next_step="Export the model again.")
     return corners
+
+
+def _read_plain(text: bytes) -> NDArray[np.float32] | None:
+    """(n, 3) the vertices of whole facets that are written as nearly all programs do it, or ``None``; several times as
+    fast as looking for each vertex."""
+    lines = _SOLID.sub(b"", text)
+    count = lines.count(b"vertex")
+    first, end = lines.find(b"facet normal"), lines.rfind(b"endfacet")
+    if count == 0 or lines.count(b"facet normal") * 3 != count or first < 0 or lines[end + 8 :].strip():
+        return None
+    for word in (b"endfacet", b"facet normal", b"outer loop", b"endloop", b"vertex"):
+        lines = lines.replace(word, b" ")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            numbers = np.fromstring(lines, dtype=np.float64, sep=" ")
+        except (DeprecationWarning, ValueError):
+            return None
+    if len(numbers) != count * 4:
+        return None
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(numbers.reshape(-1, 4, 3)[:, 1:].reshape(-1, 3).astype(np.float32))
 
 
 def _colors(head: bytes, attribute: NDArray[np.uint16]) -> NDArray[np.uint8] | None:
