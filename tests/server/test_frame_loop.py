@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, PoseRecord, View
-from farframe.render import FrameInput
+from farframe.render import FULL_QUALITY, FrameInput
 from farframe.render.frame import VisibleCounts
 from farframe.server import frame_loop
 from farframe.server.frame_loop import FrameLoop, VideoSettings, microseconds
@@ -44,6 +45,25 @@ class FakeFrame:
         self.released = True
 
 
+class FakeResidency:
+    """Pages of assets: what a test says has come."""
+
+    def __init__(self) -> None:
+        self.streamer = SimpleNamespace(on_ready=None)
+        self.version = 0
+        self.pending = False
+        self.idle = True
+
+    def upload(self) -> None:
+        self.pending = False
+        self.version += 1
+
+    def come(self) -> None:
+        """A page was fetched, as a thread of the engine tells it."""
+        self.pending = True
+        self.streamer.on_ready()
+
+
 class FakeEngine:
     adapter_name = "fake"
     adapter_kind = "cpu"
@@ -56,6 +76,7 @@ class FakeEngine:
         self.may_draw = threading.Event()
         self.may_draw.set()
         self.closed = False
+        self.residency = FakeResidency()
 
     def render(self, frame: FrameInput) -> FakeFrame:
         self.may_draw.wait(10)
@@ -317,3 +338,17 @@ async def test_an_engine_that_cannot_be_made_is_told() -> None:
     with pytest.raises(OSError, match="no adapter"):
         await loop.engine()
     await loop.stop()
+
+
+async def test_detail_that_comes_later_is_drawn_into_the_picture_at_rest(device: Device) -> None:
+    device.open()
+    await device.until_flag(FrameFlags.KEEP_ALIVE)
+    drawn, sent = len(device.engine.inputs), len(device.records)
+    device.engine.residency.come()
+    await device.until(lambda: len(device.engine.inputs) > drawn)
+    assert all(frame.quality == FULL_QUALITY for frame in device.engine.inputs[drawn:])
+    await device.until_flag(FrameFlags.STILL, after=sent)
+    await device.until_flag(FrameFlags.KEEP_ALIVE, after=sent)
+    drawn = len(device.engine.inputs)
+    await device.until_flag(FrameFlags.KEEP_ALIVE, after=len(device.records))
+    assert len(device.engine.inputs) == drawn, "nothing came, nothing is drawn"

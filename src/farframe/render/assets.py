@@ -90,7 +90,8 @@ class AssetResource:
     """An asset on the device. Made by :meth:`Engine.open_asset`, freed by :meth:`Engine.release`.
 
     Has the members of :class:`~farframe.render.resources.ModelResource` that placement and drawing use; ``pages`` is
-    its residency, ``dependants`` (P,) how many resident pages depend on a page.
+    its residency, ``dependants`` (P,) how many resident pages depend on a page, ``root_page`` (P,) which of them hold
+    the coarsest clusters.
     """
 
     asset: Asset
@@ -98,6 +99,7 @@ class AssetResource:
     pages: PageState
     page_parents: tuple[NDArray[np.int64], NDArray[np.int64]]
     page_kind: NDArray[np.int64]
+    root_page: NDArray[np.bool_]
     dependants: NDArray[np.int64]
     parts: PartTables
     instance_part: NDArray[np.int32]
@@ -223,12 +225,15 @@ def make_resource(prepared: PreparedAsset, device: Any, uploader: Uploader) -> A
     matrix[:, 3, 3] = 1.0
     first_clusters = asset.pages["first_cluster"].astype(np.int64)
     page_kind = asset.parts["kind"][asset.clusters["part"][first_clusters]].astype(np.int64)
+    root_page = np.zeros(len(asset.pages), np.bool_)
+    root_page[tables.cluster_page[tables.roots.items]] = True
     resource = AssetResource(
         asset=asset,
         tables=tables,
         pages=PageState.empty(len(asset.pages)),
         page_parents=prepared.parents,
         page_kind=page_kind,
+        root_page=root_page,
         dependants=np.zeros(len(asset.pages), np.int64),
         parts=PartTables(
             center=(low + high) / 2.0,

@@ -164,9 +164,12 @@ class Residency:
         """The number of the present picture: pages remember when they were used last."""
         self.uploaded = self.evicted = 0
         """Pages uploaded and evicted so far."""
+        self.version = 0
+        """Grows with everything that a new picture would show."""
         self._resources: list[AssetResource] = []
         self._waiting: list[Ready] = []
         self._stuck = False
+        self._missed: list[float] = []
 
     @property
     def used_bytes(self) -> int:
@@ -175,7 +178,7 @@ class Residency:
 
     @property
     def pending(self) -> bool:
-        """Whether a new picture would show more than the last one, or could take in what has been fetched."""
+        """Whether :meth:`upload` would find something to do."""
         return self.streamer.ready_count > 0 or (bool(self._waiting) and not self._stuck)
 
     @property
@@ -206,9 +209,14 @@ class Residency:
 
     def end_picture(self) -> None:
         """Ask for what the picture missed, dependences first."""
-        self.streamer.want(self._requests())
+        missed = [float(resource.pages.priority.sum(dtype=np.float64)) for resource in self._resources]
+        # With pages that are all in use a picture stays as coarse as it is: what did not fit is not fetched again
+        # before another view misses something else.
+        full = self._stuck and missed == self._missed
+        self._missed = missed
+        self.streamer.want(self._requests(pages=not full))
 
-    def _requests(self) -> list[tuple[float, AssetResource, tuple[int, int]]]:
+    def _requests(self, *, pages: bool) -> list[tuple[float, AssetResource, tuple[int, int]]]:
         here = {(id(resource), key) for resource, key, _ in self._waiting}
         requests: list[tuple[float, AssetResource, tuple[int, int]]] = []
         for resource in self._resources:
@@ -237,8 +245,7 @@ class Residency:
                 if resource.failures.get(key, 0) < MAX_FAILURES
             )
         requests.sort(key=lambda request: -request[0])
-        # What does not fit is not fetched either: with pages that are all in use the picture stays as coarse as it is.
-        return requests[:MAX_REQUESTS] if not self._stuck else [r for r in requests if r[2][0] >= 0]
+        return [request for request in requests if pages or request[2][0] >= 0][:MAX_REQUESTS]
 
     def upload(self, limit_bytes: int = UPLOAD_BYTES) -> None:
         """Bring what was fetched onto the device, up to ``limit_bytes`` of it, coarse pages first."""
@@ -257,6 +264,7 @@ class Residency:
                 self._waiting.append(ready)
             elif isinstance(found, bytes):
                 resource.write_mip(*key, found)
+                self.version += 1
                 left -= len(found)
             else:
                 left -= self._take(resource, key[1], found, ready)
@@ -293,6 +301,7 @@ class Residency:
         self.indices.write(index, found.indices)
         resource.set_resident(page, found, vertex, index, self.picture)
         self.uploaded += 1
+        self.version += 1
         return True
 
     def _evict_one(self, for_resource: AssetResource, for_page: int) -> bool:
@@ -302,6 +311,9 @@ class Residency:
         for resource in self._resources:
             state = resource.pages
             free = state.resident & (resource.dependants == 0) & (state.used < self.picture)
+            if not for_resource.root_page[for_page]:
+                # Without its coarsest clusters a part would vanish, only to come back when it is looked at.
+                free &= ~resource.root_page
             if resource is for_resource:
                 for parent in resource.parents_of(for_page):
                     free[parent] = False

@@ -6,6 +6,7 @@ A frame's way, and the file for each step:
     newest pose is taken           this file               render thread, as late as possible: once the encoder has room
     scene changes are applied      this file               render thread, jobs that connection and commands submitted
     quality is chosen              render/quality.py       full when still; on a CPU adapter less while moving
+    pages of assets are uploaded   render/streaming.py     render thread; fetched and decoded by threads of its own
     visible set and levels         render/                 render thread
     draw, read back                render/                 render thread; the GIL is free while the adapter works
     colour conversion, encode      stream/encoder.py       encode thread, while the next frame is being drawn
@@ -55,6 +56,9 @@ REFINEMENT_SECONDS = 0.08
 """The full-quality picture gets one frame's share of the rate, which on a slow line leaves it coarse: it is encoded so
 often again, so far apart, and each time only what is still missing is sent (at 2 Mbit/s 33.4, then 35.6 dB)."""
 
+PAGES_SECONDS = 0.4
+"""While detail of assets still comes in, a picture at rest is drawn anew this often, and at once when all is there."""
+
 BACKLOG_POLL_SECONDS = 0.004
 """How often the render thread looks again while the network holds frames back."""
 
@@ -100,6 +104,7 @@ class _Stream:
     drawn_version: int = -1
     drawn_video: VideoSettings | None = None
     drawn_full: bool = False
+    drawn_pages: int = -1
     still_sent: bool = False
     refinements_left: int = 0
     changed_at: float = 0.0
@@ -270,6 +275,7 @@ class FrameLoop:
         self._ready.set_result(engine)
         governor = QualityGovernor(engine.adapter_kind, target_seconds=self._motion_frame_seconds)
         try:
+            engine.residency.streamer.on_ready = self._on_pages
             while self._render_once(engine, governor):
                 pass
         except BaseException as error:
@@ -281,6 +287,11 @@ class FrameLoop:
                 self._encode_wake.notify_all()
             self._encode_thread.join()
             engine.close()
+
+    def _on_pages(self) -> None:
+        """Detail of an asset was fetched; called in a thread of the engine's."""
+        with self._lock:
+            self._wake.notify()
 
     on_failure: Callable[[BaseException], None] | None = None
     """Called in the event loop when the render or encode thread died of an error; the server cannot go on."""
@@ -298,6 +309,9 @@ class FrameLoop:
             self._jobs.clear()
         for job in jobs:
             job()
+        residency = engine.residency
+        if residency.pending:
+            residency.upload()
         with self._lock:
             stream = self._stream
             if stream is None or self._handoff is not None:
@@ -308,13 +322,14 @@ class FrameLoop:
             pose = stream.pose or default_pose(video)
             pose_received_us = stream.pose_received_us or microseconds()
         now = time.perf_counter()
-        action, due = self._decide(stream, pose, video, keyframe, now)
+        finer = residency.version != stream.drawn_pages
+        action, due = self._decide(stream, pose, video, keyframe, now, finer=finer, complete=residency.idle)
         if action is not None and due <= now and stream.backlog() > 1:
             action, due = None, now + BACKLOG_POLL_SECONDS
         if action is None or due > now:
             with self._lock:
                 # Poses that came meanwhile have already been seen or will notify; a job may have slipped in.
-                if not self._jobs and self._stream is stream and not self._stopping:
+                if not self._jobs and self._stream is stream and not self._stopping and not residency.pending:
                     self._wake.wait(max(due - now, 0.0005))
             return True
         if action == "repeat":
@@ -326,6 +341,7 @@ class FrameLoop:
                 flags = FrameFlags.STILL
         else:
             moving = action == "move"
+            pages = residency.version
             quality = governor.choose(moving=moving)
             wanted = FrameInput(
                 views=pose.views, width=video.width, height=video.height, quality=quality, scene=self.scene
@@ -340,6 +356,9 @@ class FrameLoop:
             flags = FrameFlags.NONE if moving else FrameFlags.STILL
             stream.drawn_views, stream.drawn_video = pose.views, video
             stream.drawn_version = self.scene.version
+            # What the picture itself took in may have come between two of its bands: it is looked at once more.
+            stream.drawn_pages = residency.version if moving else pages
+            stream.still_sent = False
             stream.drawn_full = quality == governor.full
             stream.last_draw_start = now
         if FrameFlags.STILL in flags and not stream.still_sent:
@@ -352,9 +371,20 @@ class FrameLoop:
         return True
 
     def _decide(
-        self, stream: _Stream, pose: PoseRecord, video: VideoSettings, keyframe: bool, now: float
+        self,
+        stream: _Stream,
+        pose: PoseRecord,
+        video: VideoSettings,
+        keyframe: bool,
+        now: float,
+        *,
+        finer: bool = False,
+        complete: bool = True,
     ) -> tuple[str | None, float]:
-        """What comes next and when: ``move`` or ``still`` (draw), ``repeat`` (encode again), or nothing yet."""
+        """What comes next and when: ``move`` or ``still`` (draw), ``repeat`` (encode again), or nothing yet.
+
+        ``finer``: assets have more detail now than was drawn; ``complete``: no more of it is to come.
+        """
         changed = (
             pose.views != stream.drawn_views
             or self.scene.version != stream.drawn_version
@@ -363,6 +393,10 @@ class FrameLoop:
         if changed:
             stream.changed_at = now
             return "move", stream.last_draw_start + 1 / video.max_frames_per_second
+        if finer and not keyframe:
+            if now < stream.changed_at + self._still_delay:
+                return "move", stream.last_draw_start + 1 / video.max_frames_per_second
+            return "still", stream.last_draw_start + (0.0 if complete else PAGES_SECONDS)
         if not stream.still_sent and now >= stream.changed_at + self._still_delay:
             return ("repeat" if stream.drawn_full else "still"), now
         if keyframe:

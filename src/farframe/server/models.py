@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from farframe.asset.format import MAGIC
+from farframe.asset.model import Model
+from farframe.asset.source import ByteSource, FileSource
 from farframe.protocol import messages
 from farframe.protocol.errors import FarframeError, Result
 from farframe.scene.scene import SceneSettings
 
 if TYPE_CHECKING:
+    from farframe.asset.container import Asset
     from farframe.asset.loading import ModelLoader
-    from farframe.asset.model import Model
     from farframe.protocol.link import Assign, ServerConfig
-    from farframe.render import Engine, ModelResource
+    from farframe.render import AssetResource, Engine, ModelResource, PreparedAsset
     from farframe.server.frame_loop import FrameLoop
 
 Progress = Callable[[str, float], None]
@@ -39,8 +42,33 @@ STAGES = {
 """The steps of a load: their name in the protocol, and which share of the whole each takes."""
 
 
+ASSET_SUFFIX = ".arrasset"
+
 MAX_CONCURRENT_LOADS = 2
 """One is fetched while another is read; more would only fill the disk."""
+
+
+def names_asset(uri: str) -> bool:
+    """Whether a URI is of an asset on the web, which is read by byte ranges."""
+    path, _, _ = uri.partition("?")
+    return uri.lower().startswith(("https://", "http://")) and path.lower().endswith(ASSET_SUFFIX)
+
+
+def is_asset(path: Path) -> bool:
+    """Whether a file begins as an asset does. A file that cannot be read is left to whoever reads models."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
+def _no_room(size: int, held: int, limit: int) -> FarframeError:
+    return FarframeError(
+        Result.EXCEEDS_MEMORY_LIMIT,
+        f"The model needs {size:,} bytes, and the scene already holds {held:,} of the {limit:,} it may.",
+        next_step="Unload a model first, or load a smaller one.",
+    )
 
 
 class _Stages:
@@ -62,7 +90,7 @@ class _Stages:
 class LoadedModel:
     """A model that is drawn: its GPU resource, its place in the renderer's scene and what the device is told."""
 
-    resource: ModelResource
+    resource: ModelResource | AssetResource
     handle: int
     model_name: str
     bounds_min: tuple[float, float, float]
@@ -73,6 +101,8 @@ class LoadedModel:
     material_count: int
     texture_count: int
     warnings: tuple[str, ...]
+    asset: Asset | None = None
+    """What the resource's pages are read from; closed with it."""
 
     def to_result(self, model_id: int, uri: str) -> messages.LoadModelResult:
         """The answer to ``scene.loadModel``; an empty model has a point at the origin as its bounds."""
@@ -109,10 +139,13 @@ class ModelStore:
             return await self._load(uri, assignment, _Stages(progress))
 
     async def _load(self, uri: str, assignment: Assign, staged: Progress) -> LoadedModel:
-        model = await self._read(uri, assignment, staged)
-        await self._check_room(model)
+        read = await self._read(uri, assignment, staged)
         stopped = asyncio.Event()
-        upload = asyncio.create_task(self._upload(model, staged, stopped))
+        if isinstance(read, Model):
+            await self._check_room(read)
+            upload = asyncio.create_task(self._upload(read, staged, stopped))
+        else:
+            upload = asyncio.create_task(self._open(read, staged, stopped))
         try:
             loaded = await asyncio.shield(upload)
         except asyncio.CancelledError:
@@ -133,11 +166,7 @@ class ModelStore:
         held = await self._frames.run(lambda engine: engine.model_bytes)
         limit = self._config.load.max_scene_bytes
         if held + size > limit:
-            raise FarframeError(
-                Result.EXCEEDS_MEMORY_LIMIT,
-                f"The model needs {size:,} bytes, and the scene already holds {held:,} of the {limit:,} it may.",
-                next_step="Unload a model first, or load a smaller one.",
-            )
+            raise _no_room(size, held, limit)
 
     async def _upload(self, model: Model, staged: Progress, stopped: asyncio.Event) -> LoadedModel | None:
         """Upload a few milliseconds at a time, so that frames are drawn in between. ``None`` when it was stopped."""
@@ -166,9 +195,53 @@ class ModelStore:
             warnings=tuple(model.warnings),
         )
 
-    async def _read(self, uri: str, assignment: Assign, progress: Progress) -> Model:
-        from farframe.storage.fetch import fetch_model
+    async def _open(self, prepared: PreparedAsset, staged: Progress, stopped: asyncio.Event) -> LoadedModel | None:
+        """Bring an asset as far onto the device as its first picture needs. ``None`` when it was stopped."""
+        asset = prepared.asset
+        placed = False
+        try:
+            textures = sum(mip.size for texture in asset.index.textures for mip in texture.mips)
+            held = await self._frames.run(lambda engine: engine.model_bytes)
+            if held + textures > self._config.load.max_scene_bytes:
+                raise _no_room(textures, held, self._config.load.max_scene_bytes)
+            steps = await self._frames.run(lambda engine: engine.open_asset_steps(prepared))
+            while not stopped.is_set():
+                step = await self._frames.run(lambda engine: next(steps))
+                if not isinstance(step, float):
+                    placed = True
+                    return await self._place_asset(asset, step)
+                staged("uploading", step)
+            await self._frames.run(lambda engine: steps.close())
+            return None
+        finally:
+            if not placed:
+                await asyncio.to_thread(asset.close)
 
+    async def _place_asset(self, asset: Asset, resource: AssetResource) -> LoadedModel:
+        handle = await self._frames.run(lambda engine: self._frames.scene.add(resource, np.eye(4)))
+        index = asset.index
+        return LoadedModel(
+            resource=resource,
+            handle=handle,
+            model_name=index.name,
+            bounds_min=index.bounds_min,
+            bounds_max=index.bounds_max,
+            part_count=len(asset.instances),
+            triangle_count=resource.triangle_count,
+            vertex_count=int(asset.parts["vertices"].sum(dtype=np.int64)),
+            material_count=len(index.materials),
+            texture_count=len(index.textures),
+            warnings=tuple(index.warnings),
+            asset=asset,
+        )
+
+    async def _read(self, uri: str, assignment: Assign, progress: Progress) -> Model | PreparedAsset:
+        from farframe.storage.fetch import fetch_model
+        from farframe.storage.ranges import WebSource
+
+        if names_asset(uri):
+            # Only what a view needs is fetched of it, so it is not downloaded first.
+            return await self._prepare(lambda: WebSource(uri, self._config.fetch), progress)
         if uri.startswith(BUILTIN_SCHEME):
             name = uri.removeprefix(BUILTIN_SCHEME)
             if name not in BUILTIN_MODELS:
@@ -188,9 +261,30 @@ class ModelStore:
                 progress=progress,
                 ca_file=Path(self._config.fetch.ca_file) if self._config.fetch.ca_file else None,
             )
+            if await asyncio.to_thread(is_asset, path):
+                return await self._prepare(lambda: FileSource(path), progress)
             return await self._loader.load(path, limits=self._config.load, progress=progress)
         finally:
+            # A file that is mapped stays readable after this.
             await asyncio.to_thread(shutil.rmtree, workspace, ignore_errors=True)
+
+    async def _prepare(self, connect: Callable[[], ByteSource], progress: Progress) -> PreparedAsset:
+        """Open and check an asset, and read what its first picture needs."""
+        from farframe.asset.container import Asset
+        from farframe.render import prepare_asset
+
+        def work() -> PreparedAsset:
+            source = connect()
+            try:
+                return prepare_asset(Asset.open(source, self._config.load))
+            except BaseException:
+                source.close()
+                raise
+
+        progress("reading", 0.0)
+        prepared = await asyncio.to_thread(work)
+        progress("reading", 1.0)
+        return prepared
 
     async def remove(self, models: Iterable[LoadedModel]) -> None:
         """Take models out of the scene and free what they held."""
@@ -204,6 +298,9 @@ class ModelStore:
                 engine.release(model.resource)
 
         await self._frames.run(work)
+        for model in gone:
+            if model.asset is not None:
+                await asyncio.to_thread(model.asset.close)
 
     async def apply(self, settings: SceneSettings) -> None:
         """Make the renderer's light and picture follow the scene's settings."""
