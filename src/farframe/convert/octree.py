@@ -18,6 +18,7 @@ The fourth byte of a point's colour becomes its size, see :func:`size_codes`.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import itertools
 import math
 import os
@@ -471,7 +472,9 @@ class _Builder:
                 starts = np.flatnonzero(np.diff(numbers.astype(np.int64), prepend=-1))
                 for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(numbers)], strict=True):
                     number = int(numbers[start])
-                    os.pwrite(file.fileno(), records[start:end].tobytes(), int(ends[number]) * _RECORD.itemsize)
+                    data = records[start:end].tobytes()
+                    if os.pwrite(file.fileno(), data, int(ends[number]) * _RECORD.itemsize) < len(data):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     ends[number] += end - start
 
     def _nodes(
