@@ -21,9 +21,10 @@ from PIL import Image
 
 from farframe.asset.container import Asset
 from farframe.asset.source import FileSource
+from farframe.client import RemoteRenderingClient
 from farframe.protocol.link import FetchPolicy, LoadLimits
 from farframe.storage.ranges import WebSource
-from tests.end_to_end.harness import RunningService, start_service
+from tests.end_to_end.harness import RunningService, difference, start_service
 from tests.storage_servers import ACCOUNT, KEY, NETWORKS, Azurite, S3Server
 
 CLIENT = Path(__file__).parent / "convert_client.py"
@@ -173,6 +174,36 @@ def test_the_official_sdk_converts_with_signatures(service: RunningService, azur
     picture = tmp_path / "picture.png"
     picture.write_bytes(azurite.get(container, "out/sheet.png"))
     assert np.asarray(Image.open(picture).convert("L"), np.float64).std() > 5
+
+
+async def test_the_result_is_loaded_with_its_signature_and_seen(service: RunningService, azurite: Azurite) -> None:
+    container = f"c{uuid.uuid4().hex}"
+    uri = azurite.create(container)
+    azurite.put(container, "sheet.glb", grid(60))
+    sas = azurite.sas(container)
+    (told,) = sdk(
+        service,
+        {
+            "id": f"seen-{container}",
+            "source": {
+                "storage_container_uri": uri,
+                "storage_container_read_list_sas": sas,
+                "relative_input_asset_path": "sheet.glb",
+            },
+            "target": {"storage_container_uri": uri, "storage_container_write_sas": sas, "blob_prefix": "out"},
+        },
+    )
+    async with (
+        RemoteRenderingClient.from_connection_file(service.connection_path) as client,
+        client.leased() as session,
+        session.connect(width=320, height=180) as connection,
+    ):
+        backdrop = await connection.wait_for_still()
+        model = await connection.load_model(f"{told['uri']}?{azurite.sas(container, 'r')}")
+        assert model.triangle_count == 7200
+        connection.look_at_model(model)
+        seen = await connection.wait_for_still()
+        assert difference(seen.image, backdrop.image) > 3
 
 
 def test_linked_storage_buckets_and_folders(
