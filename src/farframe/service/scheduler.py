@@ -77,9 +77,7 @@ class Scheduler:
 
     async def _run(self) -> None:
         while True:
-            # Cleared before the deadlines are read: a change after that wakes us again.
-            self._wake.clear()
-            self._announced = None
+            self._listen()
             for entry in self._entries:
                 if not entry.periodic or (entry.deadline is not None and entry.deadline <= self._clock.now()):
                     entry.deadline = await self._call(entry.job)
@@ -89,6 +87,11 @@ class Scheduler:
             self._waiting, self._waits_until = True, min(deadlines, default=None)
             await self._clock.wait_until(self._waits_until, self._wake)
             self._waiting = False
+
+    def _listen(self) -> None:
+        # Before the deadlines are read: a change after that wakes us again.
+        self._wake.clear()
+        self._announced = None
 
     async def _call(self, job: Job) -> int | None:
         now = self._clock.now()
