@@ -8,14 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from farframe.asset.container import Asset
 from farframe.asset.model import VERTEX_DTYPE, Level, Material, Model, Part
+from farframe.convert.build import BuildOptions, build_asset
 from farframe.protocol.errors import FarframeError, Result
-from farframe.protocol.link import Assign, LoadLimits, ServerConfig
-from farframe.server.models import ModelStore
+from farframe.protocol.link import Assign, FetchPolicy, LoadLimits, ServerConfig
+from farframe.render import PreparedAsset
+from farframe.server.models import ModelStore, names_asset
 from farframe.server.models import _Stages as Stages
+from tests.render.shapes import ModelBuilder, sphere
 
 ASSIGN = Assign(session_key="k", session_id="s", account_id="a", size="Standard", uploads_folder="")
 
@@ -56,6 +61,15 @@ class Resource:
     size_bytes: int
 
 
+@dataclass(eq=False)
+class AssetResource(Resource):
+    asset: Asset
+
+    @property
+    def triangle_count(self) -> int:
+        return int(self.asset.parts["triangles"].sum())
+
+
 class Engine:
     """Uploads in three steps; fails or waits where a test wants it to."""
 
@@ -81,6 +95,14 @@ class Engine:
         finally:
             self.closed_early += not complete
         resource = Resource(1000)
+        self.resources.add(resource)
+        yield resource
+
+    def open_asset_steps(self, prepared: PreparedAsset) -> Iterator[float | AssetResource]:
+        yield 0.5
+        if self.fail_at is not None:
+            raise FarframeError(Result.EXCEEDS_MEMORY_LIMIT, "The device is full.")
+        resource = AssetResource(1000, prepared.asset)
         self.resources.add(resource)
         yield resource
 
@@ -186,6 +208,41 @@ async def test_an_unknown_built_in_model_is_named() -> None:
         await store(Frames()).load("builtin://Nope", ASSIGN, lambda stage, share: None)
     assert caught.value.result is Result.FILE_NOT_FOUND
     assert "builtin://Engine" in caught.value.next_step
+
+
+async def test_an_asset_is_opened_in_place_and_closed_when_it_goes(tmp_path: Path) -> None:
+    builder = ModelBuilder("ball")
+    builder.place(builder.part(sphere(), Material()))
+    path = tmp_path / "any.name"
+    build_asset(builder.build(), path, BuildOptions(workers=1))
+    settings = msgspec.structs.replace(config(), fetch=FetchPolicy(allowed_folders=(str(tmp_path),)))
+    frames = Frames()
+    models = ModelStore(settings, frames, Loader(), "fake")  # type: ignore[arg-type]
+    told: list[tuple[str, float]] = []
+    loaded = await models.load(path.as_uri(), ASSIGN, lambda stage, share: told.append((stage, share)))
+    assert loaded.model_name == "ball" and loaded.triangle_count > 3000 and loaded.part_count == 1
+    assert told[-1] == ("upload", 1.0) and {stage for stage, _ in told} == {"read", "upload"}
+    assert frames.scene.entries and loaded.asset is not None
+    source = loaded.asset.source
+    assert source.size > 0
+    await models.remove([loaded])
+    assert source.size == 0, "the file is closed"
+    assert not frames.scene.entries and not frames.engine.resources
+
+    frames.engine.fail_at = 0
+    with pytest.raises(FarframeError, match="full"):
+        await models.load(path.as_uri(), ASSIGN, lambda stage, share: None)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(FarframeError) as caught:
+        await models.load(path.as_uri(), ASSIGN, lambda stage, share: None)
+    assert caught.value.result is Result.FILE_CORRUPT
+    assert not frames.scene.entries
+
+
+def test_assets_on_the_web_are_known_by_their_name() -> None:
+    assert names_asset("https://host/a/Model.arrAsset?sv=1&sig=x.glb")
+    assert not names_asset("https://host/a/model.glb?x=.arrAsset")
+    assert not names_asset("file:///a/model.arrAsset")
 
 
 def test_progress_never_goes_back() -> None:
