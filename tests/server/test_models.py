@@ -111,6 +111,8 @@ class Engine:
 
 
 class Scene:
+    primitive_limit: int | None = None
+
     def __init__(self) -> None:
         self.entries: dict[int, Resource] = {}
 
@@ -223,6 +225,7 @@ async def test_an_asset_is_opened_in_place_and_closed_when_it_goes(tmp_path: Pat
     assert loaded.model_name == "ball" and loaded.triangle_count > 3000 and loaded.part_count == 1
     assert told[-1] == ("upload", 1.0) and {stage for stage, _ in told} == {"read", "upload"}
     assert frames.scene.entries and loaded.asset is not None
+    assert frames.scene.primitive_limit == 20_000_000
     source = loaded.asset.source
     assert source.size > 0
     await models.remove([loaded])

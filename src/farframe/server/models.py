@@ -42,6 +42,9 @@ STAGES = {
 """The steps of a load: their name in the protocol, and which share of the whole each takes."""
 
 
+PRIMITIVE_LIMITS = {"Standard": 20_000_000}
+"""Triangles and points that a picture may draw, by size of server; assets are drawn more coarsely to keep it."""
+
 ASSET_SUFFIX = ".arrasset"
 
 MAX_CONCURRENT_LOADS = 2
@@ -131,10 +134,12 @@ class ModelStore:
         self._loader = loader
         self.encoder_name = encoder_name
         self._loads = asyncio.Semaphore(MAX_CONCURRENT_LOADS)
+        self._primitive_limit: int | None = None
 
     async def load(self, uri: str, assignment: Assign, progress: Progress) -> LoadedModel:
         """Load a model into the renderer's scene, whole or not at all. Raises :class:`FarframeError`."""
 
+        self._primitive_limit = PRIMITIVE_LIMITS.get(assignment.size)
         async with self._loads:
             return await self._load(uri, assignment, _Stages(progress))
 
@@ -180,7 +185,7 @@ class ModelStore:
         return None
 
     async def _place(self, model: Model, resource: ModelResource) -> LoadedModel:
-        handle = await self._frames.run(lambda engine: self._frames.scene.add(resource, np.eye(4)))
+        handle = await self._frames.run(lambda engine: self._add(resource))
         return LoadedModel(
             resource=resource,
             handle=handle,
@@ -217,8 +222,13 @@ class ModelStore:
             if not placed:
                 await asyncio.to_thread(asset.close)
 
+    def _add(self, resource: ModelResource | AssetResource) -> int:
+        """Place a resource at the scene's origin, in the render thread; its handle."""
+        self._frames.scene.primitive_limit = self._primitive_limit
+        return self._frames.scene.add(resource, np.eye(4))
+
     async def _place_asset(self, asset: Asset, resource: AssetResource) -> LoadedModel:
-        handle = await self._frames.run(lambda engine: self._frames.scene.add(resource, np.eye(4)))
+        handle = await self._frames.run(lambda engine: self._add(resource))
         index = asset.index
         return LoadedModel(
             resource=resource,
