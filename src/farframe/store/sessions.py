@@ -12,7 +12,8 @@ status stays.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import msgspec
@@ -31,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy import delete as sql_delete
 
 from farframe.store.database import Database
-from farframe.store.direct import Direct, Statement
+from farframe.store.direct import Direct, Row, Statement
 from farframe.store.quotas import SessionQuota, check_active, check_time, lock_account
 from farframe.store.schema import sessions
 from farframe.store.usage import record_sessions
@@ -140,6 +141,9 @@ class SessionStore:
         self._database = database
         self._direct = direct
         self._creating = asyncio.Lock()
+        self._side_by_side = 0
+        """How many creations run that did not wait for each other."""
+        self._none_left = asyncio.Event()
         self.region = "local"
         """What usage records name as their region."""
 
@@ -162,19 +166,16 @@ class SessionStore:
             "created_at": new.created_at,
             "replica_id": new.replica_id,
             "capacity": limit,
+            "final": 1,
             "error_code": refusal.code,
             "error_message": refusal.message,
         }
         statement = _CREATE if new.replica_id is not None else _CREATE_UNSUPERVISED
         for _ in range(_ATTEMPTS):
-            if quota is None:
-                # Sessions of a replica are created by that replica alone, so that those who count wait for each other
-                # here. On PostgreSQL two statements at a time would not see each other's sessions.
-                async with self._creating:
-                    rows = await self._direct.change(statement, values)
-                status = rows[0][0] if rows else None
-            else:
+            if quota is not None:
                 status = await self._create_within(quota, new, statement, values)
+            else:
+                status = await self._create_side_by_side(statement, values)
             if status is not None:
                 return Creation(session=_starting(new), created=True, admitted=status == STARTING)
             present = await self.get(new.account_id, new.id)
@@ -182,12 +183,48 @@ class SessionStore:
                 return Creation(session=present, created=False, admitted=True)
             if not await self._direct.rows(_ACCOUNT_LIVES, {"account_id": new.account_id}):
                 return None
+            if quota is None and not self._database.is_sqlite:
+                # The last servers: those who count now wait for each other.
+                async with self._alone():
+                    status = _first(await self._direct.change(statement, values))
+                if status is not None:
+                    return Creation(session=_starting(new), created=True, admitted=status == STARTING)
         raise RuntimeError("a session that was in the way of another was gone each time that it was looked at")
+
+    async def _create_side_by_side(self, statement: Statement, values: dict[str, object]) -> str | None:
+        """Add a session; returns its status, or nothing if it cannot be, or if that cannot be known without waiting.
+
+        A replica's sessions are created by that replica alone, so all who count them are here. Two statements of
+        PostgreSQL that run at a time do not see each other's sessions: each leaves room for all that had begun before
+        it, so that together they never pass the limit, and their commits share one wait for the disk. SQLite runs one
+        at a time anyway.
+        """
+        if self._database.is_sqlite:
+            return _first(await self._direct.change(statement, values))
+        if self._creating.locked():
+            return None
+        room = int(str(values["capacity"])) - self._side_by_side
+        self._side_by_side += 1
+        try:
+            return _first(await self._direct.change(statement, {**values, "capacity": room, "final": 0}))
+        finally:
+            self._side_by_side -= 1
+            if self._side_by_side == 0:
+                self._none_left.set()
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """While no other session is created by this replica."""
+        async with self._creating:
+            while self._side_by_side:
+                self._none_left.clear()
+                await self._none_left.wait()
+            yield
 
     async def _create_within(
         self, quota: SessionQuota, new: NewSession, statement: Statement, values: dict[str, object]
     ) -> str | None:
-        async with self._creating, self._database.write() as connection:
+        async with self._alone(), self._database.write() as connection:
             await lock_account(connection, new.account_id)
             present = select(sessions.c.key).where(sessions.c.account_id == new.account_id, sessions.c.id == new.id)
             if (await connection.execute(present)).first() is not None:
@@ -369,7 +406,8 @@ _COLUMNS = ", ".join(SessionRow.__struct_fields__)
 
 
 def _create_statement(mine: str) -> Statement:
-    """The insert of a session: of an account that lives, in Starting, or in Error if no server is left for it."""
+    """The insert of a session: of an account that lives, in Starting, or if no server is left for it in Error, or not
+    at all unless that is ``final``."""
 
     def text_of(lock: str) -> str:
         return f"""
@@ -389,7 +427,8 @@ def _create_statement(mine: str) -> Statement:
                 SELECT count(*) AS number FROM sessions
                 WHERE {mine} AND status IN ('Starting', 'Ready') AND size = CAST(:size AS VARCHAR)
             ) AS busy
-            WHERE a.id = CAST(:account_id AS VARCHAR) AND a.deleted_at IS NULL {lock}
+            WHERE a.id = CAST(:account_id AS VARCHAR) AND a.deleted_at IS NULL
+                AND (CAST(:final AS INTEGER) = 1 OR busy.number < CAST(:capacity AS BIGINT)) {lock}
             ON CONFLICT DO NOTHING
             RETURNING status
         """
@@ -466,6 +505,10 @@ _STOP = Statement(
         SELECT key, size, ready_at, ended_at FROM ended
     """,
 )
+
+
+def _first(rows: Sequence[Row]) -> str | None:
+    return str(rows[0][0]) if rows else None
 
 
 def _starting(new: NewSession) -> SessionRow:
