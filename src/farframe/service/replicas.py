@@ -12,6 +12,10 @@ Whether another replica is silent is measured on this replica's clock, by how lo
 that the clocks of the machines need not agree. A server on this machine can be adopted at once. One that cannot be
 reached from here waits for its own service, which may be restarting; its session fails when the server's own patience
 (``orphan_timeout_seconds``) is over as well.
+
+A replica that takes over keeps every server that lives, even beyond its own limit (``servers``): it then creates no
+session of that size until enough of them have ended. Sessions that still wait for a server get one within the limit,
+the oldest first; the others fail as they would have at their creation.
 """
 
 from __future__ import annotations
