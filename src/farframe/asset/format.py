@@ -14,8 +14,8 @@ children, finer) were merged, simplified with a locked border, and cut into the 
     cluster.consumer   the group that replaces it by coarser;   NONE for a root
 
 ``good(group)`` says that the group's output may be seen: its ``error``, projected from the nearest point of its box,
-is below the limit. Errors and boxes of a group contain those of the groups whose output it consumes, so ``good``
-holds for all coarser groups, too, and exactly one of all ways through the graph is drawn, without cracks:
+is below the limit. Errors and boxes of a group contain those of the groups whose output it consumes, so where it is
+``good`` they are, too, and exactly one of all ways through the graph is drawn, without cracks:
 
     draw cluster  <=>  (producer is NONE or good(producer)) and (consumer is NONE or not good(consumer))
 
