@@ -21,7 +21,7 @@ from farframe.store.usage import record_conversion
 
 NOT_STARTED, RUNNING, SUCCEEDED, FAILED = "NotStarted", "Running", "Succeeded", "Failed"
 UNFINISHED = (NOT_STARTED, RUNNING)
-FORGOTTEN_AT_A_TIME = 500
+FORGOTTEN_AT_A_TIME = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

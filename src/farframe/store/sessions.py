@@ -40,8 +40,8 @@ from farframe.store.usage import record_sessions
 STARTING, READY, STOPPED, ERROR, EXPIRED = "Starting", "Ready", "Stopped", "Error", "Expired"
 ACTIVE = (STARTING, READY)
 
-EXPIRED_AT_A_TIME = 200
-FORGOTTEN_AT_A_TIME = 500
+EXPIRED_AT_A_TIME = 50
+FORGOTTEN_AT_A_TIME = 200
 """As many as one transaction changes: who else writes waits for milliseconds, however many there are in all."""
 
 _MINUTE = 60_000_000
