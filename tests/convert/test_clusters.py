@@ -80,7 +80,7 @@ def test_every_cut_is_closed(ball):
     counts = set()
     for _ in range(25):
         eye = rng.normal(size=3) * rng.uniform(0.2, 1.5)
-        cut = drawn_clusters(asset, good_groups(asset, eye, 10 ** rng.uniform(-4.5, -1)))
+        cut = drawn_clusters(asset, good_groups(asset, eye, 10 ** rng.uniform(-3.5, -0.5)))
         surface = np.concatenate([triangles[i] for i in cut])
         counts.add(len(surface))
         assert open_edges(surface) == 0
@@ -217,7 +217,7 @@ def test_blocks_meet(style, small_blocks, tmp_path):
     for turn in range(30):
         resident = random_pages(asset, rng, rng.uniform(0, 0.7)) if turn % 2 else None
         eye = rng.normal(size=3) * rng.uniform(0.2, 1.5)
-        cut = drawn_clusters(asset, good_groups(asset, eye, 10 ** rng.uniform(-4.5, -1)), resident)
+        cut = drawn_clusters(asset, good_groups(asset, eye, 10 ** rng.uniform(-3.5, -0.5)), resident)
         surface = np.concatenate([triangles[i] for i in cut[mine[cut]]])
         counts.add(len(surface))
         assert open_edges(surface) == 0
