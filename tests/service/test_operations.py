@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import sqlite3
 from typing import Any
@@ -106,8 +107,9 @@ def test_labels_are_few(path: str, route: str) -> None:
     assert route_of(path.split("/")) == route
 
 
-async def test_every_line_of_a_request_has_its_correlation_vector(world: Any) -> None:
+async def test_every_line_of_a_request_has_its_correlation_vector(world: Any, caplog: pytest.LogCaptureFixture) -> None:
     lines: list[dict[str, Any]] = []
+    caplog.set_level(logging.DEBUG, "farframe.service")  # else nobody asks for the line of the request itself
 
     def keep(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
         lines.append(dict(event))
