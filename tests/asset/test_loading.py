@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from farframe.asset.flat import write_flat
+from farframe.asset.flat import read_flat, write_flat
 from farframe.asset.gltf import read_gltf
 from farframe.asset.loading import ModelLoader
 from farframe.asset.lod import build_levels
@@ -43,19 +43,27 @@ async def refused(loader: ModelLoader, path: Path, limits: LoadLimits = LIMITS) 
     return caught.value
 
 
-async def test_a_model_with_levels(models_folder, tmp_path):
+async def test_a_file_comes_as_it_is(models_folder, tmp_path):
     seen = []
     async with ModelLoader(tmp_path / "work") as loader:
         model = await loader.load(models_folder / "2CylinderEngine.glb", LIMITS, lambda s, f: seen.append((s, f)))
         assert list((tmp_path / "work").iterdir()) == []
     assert model.triangle_count == 121_496
-    assert len(model.parts[0].levels) > 2
+    assert {len(part.levels) for part in model.parts} == {1}
     assert not model.vertices.flags.owndata
-    expected = build_levels(read_gltf(models_folder / "2CylinderEngine.glb", LIMITS))
+    expected = read_gltf(models_folder / "2CylinderEngine.glb", LIMITS)
     np.testing.assert_array_equal(model.vertices, expected.vertices)
     fractions = [fraction for _, fraction in seen]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
+
+
+async def test_a_flat_file_stays_where_it_is_wanted(quad_glb, tmp_path):
+    kept = tmp_path / "kept" / "quad.flat"
+    async with ModelLoader(tmp_path / "work") as loader:
+        model = await loader.load(quad_glb, LIMITS, keep_as=kept)
+    assert list(kept.parent.iterdir()) == [kept]
+    np.testing.assert_array_equal(read_flat(kept).indices, model.indices)
 
 
 async def test_one_worker_serves_many_loads(quad_glb, tmp_path):

@@ -96,17 +96,24 @@ class ModelLoader:
         """The process id of the warm worker, if there is one."""
         return self._worker.pid if self._worker is not None and self._worker.returncode is None else None
 
-    async def load(self, source: Path | str, limits: LoadLimits, progress: ProgressCallback | None = None) -> Model:
-        """Load a file (a ``Path``) or a built-in model (its name, a ``str``), levels of detail included.
+    async def load(
+        self,
+        source: Path | str,
+        limits: LoadLimits,
+        progress: ProgressCallback | None = None,
+        *,
+        keep_as: Path | None = None,
+    ) -> Model:
+        """Load a file (a ``Path``), as it is, or a built-in model (its name, a ``str``), levels of detail included.
 
-        ``progress`` is called in this event loop with a stage and the fraction done. Cancelling the task kills the
-        worker. Raises :class:`FarframeError`: what the reader raises; ``EXCEEDS_MEMORY_LIMIT`` when the kernel stopped
-        the worker for memory or time; ``FILE_CORRUPT`` when the file made it crash; ``FILE_NOT_FOUND`` for an unknown
-        built-in name.
+        ``progress`` is called in this event loop with a stage and the fraction done. With ``keep_as`` the flat file of
+        a file's model stays there, for the caller to remove. Cancelling the task kills the worker. Raises
+        :class:`FarframeError`: what the reader raises; ``EXCEEDS_MEMORY_LIMIT`` when the kernel stopped the worker for
+        memory or time; ``FILE_CORRUPT`` when the file made it crash; ``FILE_NOT_FOUND`` for an unknown built-in name.
         """
         report = progress or no_progress
         if isinstance(source, Path):
-            return await self._load(Job(kind="file", source=str(source), output="", limits=limits), report, None)
+            return await self._load(Job(kind="file", source=str(source), output="", limits=limits), report, keep_as)
         name = _BUILTINS.get(source.lower())
         if name is None:
             raise FarframeError(

@@ -171,15 +171,19 @@ def _too_large(message: str) -> Failure:
 
 
 def run(job: Job, clock: Callable[[], float] = time.monotonic) -> None:
-    """Read the model, build its levels, write the flat file. Sends progress; raises what goes wrong."""
+    """Read the model, write the flat file. Sends progress; raises what goes wrong.
+
+    A file is left as it is, so that it is drawn soon: whoever draws it converts it afterwards. A built-in model is kept
+    for later sessions, so its levels are built here and once.
+    """
     report = _Reporter(clock)
     began = clock()
     if job.kind == "builtin":
         model = _builtin(job.source)
+        left = job.limits.max_seconds - (clock() - began)
+        model = build_levels(model, report.part(0.45, 0.95), max_seconds=left * LEVELS_SHARE, clock=clock)
     else:
-        model = read_gltf(Path(job.source), job.limits, report.part(0.0, 0.45))
-    left = job.limits.max_seconds - (clock() - began)
-    model = build_levels(model, report.part(0.45, 0.95), max_seconds=left * LEVELS_SHARE, clock=clock)
+        model = read_gltf(Path(job.source), job.limits, report.part(0.0, 0.95))
     report("writing", 0.95)
     write_flat(model, Path(job.output))
 

@@ -63,6 +63,12 @@ class RenderScene:
         self._entries[handle] = (resource, _matrix(matrix))
         self._changed(placement=True)
 
+    def replace(self, handle: int, resource: Resource) -> None:
+        """Draw another resource in a model's place. ``KeyError`` for a handle that is not placed."""
+        _, matrix = self._entries[handle]
+        self._entries[handle] = (resource, matrix)
+        self._changed(placement=True)
+
     def remove(self, handle: int) -> None:
         """Take a model out. ``KeyError`` for a handle that is not placed."""
         del self._entries[handle]

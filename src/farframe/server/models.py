@@ -1,4 +1,8 @@
-"""From a URI to something that the renderer draws: fetch, read in the sandbox, upload. And back out again."""
+"""From a URI to something that the renderer draws: fetch, read in the sandbox, upload. And back out again.
+
+A plain model is drawn as it is, as soon as it is read. If it is large enough it is converted meanwhile
+(:mod:`farframe.server.refinement`), and the asset, of which each picture draws only what it needs, takes its place.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import structlog
 
 from farframe.asset.format import MAGIC
 from farframe.asset.model import Model
@@ -18,6 +23,7 @@ from farframe.asset.source import ByteSource, FileSource
 from farframe.protocol import messages
 from farframe.protocol.errors import FarframeError, Result
 from farframe.scene.scene import SceneSettings
+from farframe.server.refinement import convert_in_background, worth_converting
 
 if TYPE_CHECKING:
     from farframe.asset.container import Asset
@@ -25,6 +31,8 @@ if TYPE_CHECKING:
     from farframe.protocol.link import Assign, ServerConfig
     from farframe.render import AssetResource, Engine, ModelResource, PreparedAsset
     from farframe.server.frame_loop import FrameLoop
+
+log = structlog.get_logger("farframe.models")
 
 Progress = Callable[[str, float], None]
 
@@ -89,9 +97,12 @@ class _Stages:
             self._report(stage, done)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class LoadedModel:
-    """A model that is drawn: its GPU resource, its place in the renderer's scene and what the device is told."""
+    """A model that is drawn: its GPU resource, its place in the renderer's scene and what the device is told.
+
+    ``resource`` and ``asset`` change when what was converted in the background takes the model's place.
+    """
 
     resource: ModelResource | AssetResource
     handle: int
@@ -106,6 +117,10 @@ class LoadedModel:
     warnings: tuple[str, ...]
     asset: Asset | None = None
     """What the resource's pages are read from; closed with it."""
+    refinement: asyncio.Task[None] | None = None
+    """Converts the model in the background; ended with it."""
+    workspace: Path | None = None
+    """Where that has its files."""
 
     def to_result(self, model_id: int, uri: str) -> messages.LoadModelResult:
         """The answer to ``scene.loadModel``; an empty model has a point at the origin as its bounds."""
@@ -134,6 +149,7 @@ class ModelStore:
         self._loader = loader
         self.encoder_name = encoder_name
         self._loads = asyncio.Semaphore(MAX_CONCURRENT_LOADS)
+        self._refinements = asyncio.Semaphore(1)
         self._primitive_limit: int | None = None
 
     async def load(self, uri: str, assignment: Assign, progress: Progress) -> LoadedModel:
@@ -144,7 +160,27 @@ class ModelStore:
             return await self._load(uri, assignment, _Stages(progress))
 
     async def _load(self, uri: str, assignment: Assign, staged: Progress) -> LoadedModel:
-        read = await self._read(uri, assignment, staged)
+        workspace = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="farframe-refinement-"))
+        flat = workspace / "model.flat"
+        refined = False
+        try:
+            read = await self._read(uri, assignment, staged, flat)
+            if isinstance(read, Model) and flat.exists():
+                refined = worth_converting(read.triangle_count, (await self._frames.engine()).adapter_kind)
+            if not refined:
+                await asyncio.to_thread(shutil.rmtree, workspace, ignore_errors=True)
+            loaded = await self._show(read, staged)
+        except BaseException:
+            shutil.rmtree(workspace, ignore_errors=True)
+            raise
+        # From here on nothing waits, so nothing can be cancelled: the model is whole, or not at all.
+        if refined:
+            loaded.workspace = workspace
+            loaded.refinement = asyncio.create_task(self._refine(loaded, flat))
+        return loaded
+
+    async def _show(self, read: Model | PreparedAsset, staged: Progress) -> LoadedModel:
+        """Bring what was read into the renderer's scene."""
         stopped = asyncio.Event()
         if isinstance(read, Model):
             await self._check_room(read)
@@ -163,6 +199,42 @@ class ModelStore:
         assert loaded is not None
         staged("uploading", 1.0)
         return loaded
+
+    async def _refine(self, loaded: LoadedModel, flat: Path) -> None:
+        """Convert a model that is drawn, and draw the asset in its place. What fails leaves the model as it is."""
+        path = flat.with_suffix(ASSET_SUFFIX)
+        stopped = asyncio.Event()
+        try:
+            async with self._refinements:
+                await convert_in_background(flat, path, self._config.load)
+            swap = asyncio.create_task(self._swap(loaded, path, stopped))
+            try:
+                await asyncio.shield(swap)
+            except asyncio.CancelledError:
+                stopped.set()
+                await asyncio.wait([swap])
+                raise
+        except Exception as error:
+            log.warning("model.refinement_failed", error=str(error) or type(error).__name__)
+        finally:
+            # The file stays readable for as long as it is open.
+            await asyncio.to_thread(shutil.rmtree, flat.parent, ignore_errors=True)
+
+    async def _swap(self, loaded: LoadedModel, path: Path, stopped: asyncio.Event) -> None:
+        """Open a converted model beside what is drawn, and draw it instead once its coarsest pages are there."""
+        prepared = await self._prepare(lambda: FileSource(path), lambda stage, fraction: None)
+        resource = await self._open_resource(prepared, lambda stage, fraction: None, stopped)
+        if resource is None:
+            return
+
+        def work(engine: Engine) -> None:
+            # Between two frames: none is drawn with both or neither.
+            self._frames.scene.replace(loaded.handle, resource)
+            engine.release(loaded.resource)
+            loaded.resource, loaded.asset = resource, prepared.asset
+
+        await self._frames.run(work)
+        log.info("model.refined", triangles=loaded.triangle_count)
 
     async def _check_room(self, model: Model) -> None:
         """Refuse a model that does not fit beside those that are loaded."""
@@ -202,8 +274,15 @@ class ModelStore:
 
     async def _open(self, prepared: PreparedAsset, staged: Progress, stopped: asyncio.Event) -> LoadedModel | None:
         """Bring an asset as far onto the device as its first picture needs. ``None`` when it was stopped."""
+        resource = await self._open_resource(prepared, staged, stopped)
+        return None if resource is None else await self._place_asset(prepared.asset, resource)
+
+    async def _open_resource(
+        self, prepared: PreparedAsset, staged: Progress, stopped: asyncio.Event
+    ) -> AssetResource | None:
+        """An asset on the device, not placed yet. ``None`` when it was stopped; it is closed then, or if this fails."""
         asset = prepared.asset
-        placed = False
+        opened = False
         try:
             textures = sum(mip.size for texture in asset.index.textures for mip in texture.mips)
             held = await self._frames.run(lambda engine: engine.model_bytes)
@@ -213,13 +292,13 @@ class ModelStore:
             while not stopped.is_set():
                 step = await self._frames.run(lambda engine: next(steps))
                 if not isinstance(step, float):
-                    placed = True
-                    return await self._place_asset(asset, step)
+                    opened = True
+                    return step
                 staged("uploading", step)
             await self._frames.run(lambda engine: steps.close())
             return None
         finally:
-            if not placed:
+            if not opened:
                 await asyncio.to_thread(asset.close)
 
     def _add(self, resource: ModelResource | AssetResource) -> int:
@@ -245,7 +324,8 @@ class ModelStore:
             asset=asset,
         )
 
-    async def _read(self, uri: str, assignment: Assign, progress: Progress) -> Model | PreparedAsset:
+    async def _read(self, uri: str, assignment: Assign, progress: Progress, flat: Path) -> Model | PreparedAsset:
+        """Fetch and read a model; one that can be converted is at ``flat`` afterwards."""
         from farframe.storage.fetch import fetch_model
         from farframe.storage.ranges import WebSource
 
@@ -273,7 +353,7 @@ class ModelStore:
             )
             if await asyncio.to_thread(is_asset, path):
                 return await self._prepare(lambda: FileSource(path), progress)
-            return await self._loader.load(path, limits=self._config.load, progress=progress)
+            return await self._loader.load(path, limits=self._config.load, progress=progress, keep_as=flat)
         finally:
             # A file that is mapped stays readable after this.
             await asyncio.to_thread(shutil.rmtree, workspace, ignore_errors=True)
@@ -297,10 +377,23 @@ class ModelStore:
         return prepared
 
     async def remove(self, models: Iterable[LoadedModel]) -> None:
-        """Take models out of the scene and free what they held."""
+        """Take models out of the scene and free what they held; their conversion in the background ends first."""
         gone = list(models)
         if not gone:
             return
+        removal = asyncio.create_task(self._remove(gone))
+        try:
+            await asyncio.shield(removal)
+        except asyncio.CancelledError:
+            await asyncio.wait([removal])
+            raise
+
+    async def _remove(self, gone: list[LoadedModel]) -> None:
+        refinements = [model.refinement for model in gone if model.refinement is not None]
+        for refinement in refinements:
+            refinement.cancel()
+        if refinements:
+            await asyncio.wait(refinements)
 
         def work(engine: Engine) -> None:
             for model in gone:
@@ -311,6 +404,9 @@ class ModelStore:
         for model in gone:
             if model.asset is not None:
                 await asyncio.to_thread(model.asset.close)
+            if model.workspace is not None:
+                # One that was cancelled before it began has not done so itself.
+                await asyncio.to_thread(shutil.rmtree, model.workspace, ignore_errors=True)
 
     async def apply(self, settings: SceneSettings) -> None:
         """Make the renderer's light and picture follow the scene's settings."""
