@@ -40,8 +40,9 @@ async def test_not_ready_when_the_fleet_is_dead(world: Any) -> None:
 
 async def test_not_ready_when_the_store_takes_no_writes(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("farframe.service.operations.CHECK_TIMEOUT_SECONDS", 0.2)
-    blocker = sqlite3.connect(world.folder / "farframe.db", isolation_level=None)
-    blocker.execute("BEGIN IMMEDIATE")
+    blocker = sqlite3.connect(world.folder / "farframe.db", isolation_level=None, check_same_thread=False)
+    # In a thread: the service, which may be writing, runs in this one.
+    await asyncio.to_thread(blocker.execute, "BEGIN IMMEDIATE")
     try:
         response = await world.http.get("/health/ready")
         assert response.json() == {"status": "unavailable", "problems": ["store"]}
