@@ -16,6 +16,12 @@ Indices = NDArray[np.uint32]
 MAX_EXACT_INSTANCES = 1_000
 """How many instances :func:`instance_bounds` looks at vertex by vertex; real models need a few dozen."""
 
+CREASE_COSINE = 0.819
+"""Triangles that meet at more than 35 degrees are not shaded as one surface."""
+
+MAX_AROUND = 64
+"""How many vertices, or triangles, of one place are compared with each other."""
+
 
 def compact(indices: Indices, vertex_count: int) -> tuple[Indices, NDArray[np.intp] | None]:
     """Leave out the vertices that ``indices`` do not use.
@@ -245,3 +251,29 @@ def instance_bounds(
     if len(left):
         low, high = np.minimum(low, box_min[left].min(axis=0)), np.maximum(high, box_max[left].max(axis=0))
     return (float(low[0]), float(low[1]), float(low[2])), (float(high[0]), float(high[1]), float(high[2]))
+
+
+def creased_normals(
+    place: NDArray[np.intp], corners: NDArray[np.intp], faces: NDArray[np.float64], unit: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """For each of ``corners`` (numbers of corners) the mean normal of the triangles in its place, up to a crease.
+
+    ``place`` says for every corner where it is; three corners in a row are a triangle. ``faces`` are the triangles'
+    normals, as long as twice their area, ``unit`` the same with length 1.
+    """
+    # All pairs of such a corner and a triangle that touches its place.
+    order = np.argsort(place, kind="stable")
+    begin, end = np.searchsorted(place[order], np.stack([place[corners], place[corners] + 1]))
+    # At the tip of a cone of a million triangles all pairs would be too many: each keeps its own normal there.
+    crowded = end - begin > MAX_AROUND
+    rank = np.empty(len(order), dtype=np.intp)
+    rank[order] = np.arange(len(order))
+    begin = np.where(crowded, rank[corners], begin)
+    touching = np.where(crowded, 1, end - begin)
+    pair = np.repeat(np.arange(len(corners)), touching)
+    start = np.repeat(begin - (np.cumsum(touching) - touching), touching)
+    other = order[start + np.arange(len(pair))] // 3
+    smooth = np.einsum("ij,ij->i", unit[other], unit[corners // 3][pair]) > CREASE_COSINE
+    pair, other = pair[smooth], other[smooth]
+    # Weighted by area, a face keeps its shade where slivers adjoin it.
+    return normalized_rows(np.stack([np.bincount(pair, faces[other, axis], len(corners)) for axis in range(3)], axis=1))

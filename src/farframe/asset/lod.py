@@ -27,14 +27,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from meshoptimizer import _loader
 from numpy.typing import NDArray
 
 from farframe.asset.budget import Progress, no_progress
-from farframe.asset.geometry import normalized_rows, pack_directions
+from farframe.asset.geometry import MAX_AROUND, creased_normals, pack_directions
+from farframe.asset.meshopt import foreign
 from farframe.asset.model import Level, Material, Model, Part
 
 MIN_PART_TRIANGLES = 64
@@ -58,12 +57,6 @@ closer and makes the errors, and so the triangles drawn, grow."""
 FITTING_COSINE = 0.906
 """A corner takes a vertex whose normal is within 25 degrees of its triangle's. Fifteen look no better and add half
 as many vertices again."""
-
-CREASE_COSINE = 0.819
-"""Triangles that meet at more than 35 degrees are not shaded as one surface."""
-
-MAX_AROUND = 64
-"""How many vertices, or triangles, of one place are compared with each other."""
 
 SAMPLED_TRIANGLES = 256
 """How many triangles decide whether a part's normals follow its surface."""
@@ -89,12 +82,7 @@ _UINTS = ctypes.c_void_p
 _FLOATS = ctypes.c_void_p
 
 
-def _foreign(name: str, result: Any, *arguments: Any) -> Any:
-    """A function of the library as our own object, so that the package's declarations are not changed under it."""
-    return ctypes.CFUNCTYPE(result, *arguments)((name, _loader.lib))
-
-
-_simplify_with_attributes = _foreign(
+_simplify_with_attributes = foreign(
     "meshopt_simplifyWithAttributes",
     ctypes.c_size_t,
     _UINTS,  # destination
@@ -113,7 +101,7 @@ _simplify_with_attributes = _foreign(
     ctypes.c_uint,
     ctypes.POINTER(ctypes.c_float),
 )
-_simplify = _foreign(
+_simplify = foreign(
     "meshopt_simplify",
     ctypes.c_size_t,
     _UINTS,
@@ -127,8 +115,8 @@ _simplify = _foreign(
     ctypes.c_uint,
     ctypes.POINTER(ctypes.c_float),
 )
-_optimize_vertex_cache = _foreign("meshopt_optimizeVertexCache", None, _UINTS, _UINTS, ctypes.c_size_t, ctypes.c_size_t)
-_generate_vertex_remap = _foreign(
+_optimize_vertex_cache = foreign("meshopt_optimizeVertexCache", None, _UINTS, _UINTS, ctypes.c_size_t, ctypes.c_size_t)
+_generate_vertex_remap = foreign(
     "meshopt_generateVertexRemap",
     ctypes.c_size_t,
     _UINTS,
@@ -433,7 +421,7 @@ class _Simplifier:
         if not len(misfits) or not self._true_normals:
             return best, self._vertices[:0]
         place = level * len(self._positions) + indices
-        normals = pack_directions(_creased_normals(place, misfits, faces, unit))
+        normals = pack_directions(creased_normals(place, misfits, faces, unit))
         x, y, z = normals[:, :3].T.astype(np.int64) + 128
         key = (indices[misfits].astype(np.int64) << 24) + (x << 16) + (y << 8) + z
         _, first, which = np.unique(key, return_index=True, return_inverse=True)
@@ -441,32 +429,6 @@ class _Simplifier:
         added["normal"] = normals[first]
         best[misfits] = which.reshape(-1) + len(self._vertices)
         return best, added
-
-
-def _creased_normals(
-    place: NDArray[np.intp], corners: NDArray[np.intp], faces: NDArray[np.float64], unit: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """For each of ``corners`` (numbers of corners) the mean normal of the triangles in its place, up to a crease.
-
-    ``place`` says for every corner where it is; three corners in a row are a triangle. ``faces`` are the triangles'
-    normals, as long as twice their area, ``unit`` the same with length 1.
-    """
-    # All pairs of such a corner and a triangle that touches its place.
-    order = np.argsort(place, kind="stable")
-    begin, end = np.searchsorted(place[order], np.stack([place[corners], place[corners] + 1]))
-    # At the tip of a cone of a million triangles all pairs would be too many: each keeps its own normal there.
-    crowded = end - begin > MAX_AROUND
-    rank = np.empty(len(order), dtype=np.intp)
-    rank[order] = np.arange(len(order))
-    begin = np.where(crowded, rank[corners], begin)
-    touching = np.where(crowded, 1, end - begin)
-    pair = np.repeat(np.arange(len(corners)), touching)
-    start = np.repeat(begin - (np.cumsum(touching) - touching), touching)
-    other = order[start + np.arange(len(pair))] // 3
-    smooth = np.einsum("ij,ij->i", unit[other], unit[corners // 3][pair]) > CREASE_COSINE
-    pair, other = pair[smooth], other[smooth]
-    # Weighted by area, a face keeps its shade where slivers adjoin it.
-    return normalized_rows(np.stack([np.bincount(pair, faces[other, axis], len(corners)) for axis in range(3)], axis=1))
 
 
 def _cache_order(indices: _Indices, vertex_count: int) -> _Indices:

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farframe.asset.format import CLUSTER_DTYPE, GROUP_DTYPE, MAX_CLUSTER_TRIANGLES, NONE
-from farframe.asset.geometry import normalized_rows, pack_directions
+from farframe.asset.geometry import MAX_AROUND, creased_normals, pack_directions
 from farframe.asset.meshopt import foreign
 from farframe.asset.model import VERTEX_DTYPE
 from farframe.asset.pages import EncodedPage, PageContent, encode_page, streams_of
@@ -66,12 +66,6 @@ UV_WEIGHT = 0.25
 COLOR_WEIGHT = 1.0
 FITTING_COSINE = 0.906
 """A corner takes a wedge whose normal is within 25 degrees of its triangle's."""
-
-CREASE_COSINE = 0.819
-"""Triangles that meet at more than 35 degrees are not shaded as one surface."""
-
-MAX_AROUND = 64
-"""How many wedges, or triangles, of one joint are compared with each other."""
 
 _SIZE, _POINTER, _FLOAT = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_float
 _ERROR_ABSOLUTE = 1 << 2
@@ -553,7 +547,7 @@ class _Levels:
         misfits = np.flatnonzero((best_fit < FITTING_COSINE) & np.repeat(length > 0.0, 3))
         if not len(misfits) or not surface._true_normals or not surface._creased:
             return best
-        normals = pack_directions(_creased_normals(simpler.astype(np.intp), misfits, faces, unit))
+        normals = pack_directions(creased_normals(simpler.astype(np.intp), misfits, faces, unit))
         x, y, z = normals[:, :3].T.astype(np.int64) + 128
         key = (simpler[misfits].astype(np.int64) << 24) + (x << 16) + (y << 8) + z
         _, chosen, which = np.unique(key, return_index=True, return_inverse=True)
@@ -814,28 +808,3 @@ def _cones(places: NDArray[np.float64], indices: _Ids, counts: NDArray[np.intp])
     cones[cull, :3] = rounded[cull]
     cones[cull, 3] = cutoff[cull]
     return cones
-
-
-def _creased_normals(
-    joint: NDArray[np.intp], corners: NDArray[np.intp], faces: NDArray[np.float64], unit: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """For each of ``corners`` (numbers of corners) the mean normal of the triangles at its joint, up to a crease.
-
-    ``joint`` says for every corner where it is; three corners in a row are a triangle. ``faces`` are the triangles'
-    normals, as long as twice their area, ``unit`` the same with length 1.
-    """
-    order = np.argsort(joint, kind="stable")
-    begin, end = np.searchsorted(joint[order], np.stack([joint[corners], joint[corners] + 1]))
-    # At the tip of a cone of a million triangles all pairs would be too many: each keeps its own normal there.
-    crowded = end - begin > MAX_AROUND
-    rank = np.empty(len(order), dtype=np.intp)
-    rank[order] = np.arange(len(order))
-    begin = np.where(crowded, rank[corners], begin)
-    touching = np.where(crowded, 1, end - begin)
-    pair = np.repeat(np.arange(len(corners)), touching)
-    start = np.repeat(begin - (np.cumsum(touching) - touching), touching)
-    other = order[start + np.arange(len(pair))] // 3
-    smooth = np.einsum("ij,ij->i", unit[other], unit[corners // 3][pair]) > CREASE_COSINE
-    pair, other = pair[smooth], other[smooth]
-    # Weighted by area, a face keeps its shade where slivers adjoin it.
-    return normalized_rows(np.stack([np.bincount(pair, faces[other, axis], len(corners)) for axis in range(3)], axis=1))

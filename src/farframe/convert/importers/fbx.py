@@ -17,7 +17,7 @@ import ufbx  # type: ignore[import-untyped, unused-ignore]
 from numpy.typing import NDArray
 
 from farframe.asset.budget import Budget, Progress
-from farframe.asset.model import Material, Part, Texture, TextureSlot, Wrap
+from farframe.asset.model import Material, Model, Part, Texture, TextureSlot, Wrap
 from farframe.convert import phong
 from farframe.convert.colors import linear_from_srgb, srgb_from_linear
 from farframe.convert.errors import ConversionWarning
@@ -73,25 +73,7 @@ def _read(
     progress("reading", 0.1)
     files = TextureFiles(path.parent, folder, budget)
     materials = FbxMaterials(scene, files, settings, overrides, budget)
-    for done, each in enumerate(pinned(scene.materials), start=1):
-        materials.add(each)
-        budget.check_time()
-        progress("textures", 0.1 + 0.2 * done / len(scene.materials))
-    default = materials.add_plain()
-    reader = SceneReader(
-        scene,
-        path.stem,
-        budget,
-        settings,
-        tangents_for=materials.tangents_for,
-        uv_transform=materials.uv_transforms.get,
-        default_material=default,
-    )
-    reader.read(progress)
-    materials.drop_plain_if_unused(reader.assembler.parts)
-    for text in materials.warnings:
-        reader.assembler.warn(text)
-    model = reader.assembler.finish(materials.materials, materials.textures)
+    reader, model = read_model(scene, path.stem, materials, settings, budget, progress)
     about = scene.metadata
     info = reader.info(path, "Autodesk FBX Importer", str(int(about.version)), str(about.creator))
     return Imported(
@@ -408,3 +390,32 @@ def resized(pixels: Pixels, width: int, height: int) -> Pixels:
     if pixels.shape[:2] == (height, width):
         return pixels
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+
+
+def read_model(
+    scene: Any,
+    name: str,
+    materials: FbxMaterials,
+    settings: ConversionSettings,
+    budget: Budget,
+    progress: Progress,
+) -> tuple[SceneReader, Model]:
+    """Materials first, since they say which parts need tangents, then everything that uses them."""
+    for done, each in enumerate(pinned(scene.materials), start=1):
+        materials.add(each)
+        budget.check_time()
+        progress("textures", 0.1 + 0.2 * done / len(scene.materials))
+    reader = SceneReader(
+        scene,
+        name,
+        budget,
+        settings,
+        tangents_for=materials.tangents_for,
+        uv_transform=materials.uv_transforms.get,
+        default_material=materials.add_plain(),
+    )
+    reader.read(progress)
+    materials.drop_plain_if_unused(reader.assembler.parts)
+    for text in materials.warnings:
+        reader.assembler.warn(text)
+    return reader, reader.assembler.finish(materials.materials, materials.textures)

@@ -20,9 +20,9 @@ from farframe.asset.model import Material, TextureSlot
 from farframe.convert import phong
 from farframe.convert.errors import ConversionWarning
 from farframe.convert.importers import Imported
-from farframe.convert.importers.fbx import FbxMaterials, Pixels, resized
+from farframe.convert.importers.fbx import FbxMaterials, Pixels, read_model, resized
 from farframe.convert.importers.isolation import read_in_child
-from farframe.convert.importers.ufbx_scene import SceneReader, load_scene, pin, pinned, plain_material
+from farframe.convert.importers.ufbx_scene import load_scene, pin, plain_material
 from farframe.convert.overrides import MaterialOverrides
 from farframe.convert.settings import ConversionSettings
 from farframe.convert.textures_lookup import TextureFiles, find_texture
@@ -63,25 +63,7 @@ def _read(
     progress("reading", 0.1)
     files = TextureFiles(path.parent, folder, budget)
     materials = _ObjMaterials(scene, files, settings, overrides, budget)
-    for done, each in enumerate(pinned(scene.materials), start=1):
-        materials.add(each)
-        budget.check_time()
-        progress("textures", 0.1 + 0.2 * done / len(scene.materials))
-    default = materials.add_plain()
-    reader = SceneReader(
-        scene,
-        path.stem,
-        budget,
-        settings,
-        tangents_for=materials.tangents_for,
-        uv_transform=materials.uv_transforms.get,
-        default_material=default,
-    )
-    reader.read(progress)
-    materials.drop_plain_if_unused(reader.assembler.parts)
-    for text in materials.warnings:
-        reader.assembler.warn(text)
-    model = reader.assembler.finish(materials.materials, materials.textures)
+    reader, model = read_model(scene, path.stem, materials, settings, budget, progress)
     info = reader.info(path, "Wavefront OBJ Importer", "", "")
     return Imported(
         model=model,
