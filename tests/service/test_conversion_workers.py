@@ -377,9 +377,11 @@ async def test_a_conversion_that_is_in_no_queue(place: Place) -> None:
         new = NewConversion(key="lost", account_id=world.account, id="lost", created_at=1, settings_json="{}")
         await world.store.conversions.create(new, limit=None)
 
-        async with asyncio.timeout(60):  # the queue is tended now and then
-            while (row := await world.store.conversions.get(world.account, "lost")) is None or row.status != "Failed":
-                await asyncio.sleep(0.05)
+        async def failed() -> bool:
+            row = await world.store.conversions.get(world.account, "lost")
+            return row is not None and row.status == "Failed"
+
+        await world.until(failed)
 
 
 def test_sealing(tmp_path: Path) -> None:
