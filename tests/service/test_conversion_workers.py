@@ -374,7 +374,9 @@ async def test_replicas_share_the_queue(place: Place, postgres_url: str, tmp_pat
 
 async def test_a_conversion_that_is_in_no_queue(place: Place) -> None:
     async with place.service() as world:
-        new = NewConversion(key="lost", account_id=world.account, id="lost", created_at=1, settings_json="{}")
+        # Old enough to be lost, too young for the history to forget it as soon as it has failed.
+        created_at = SystemClock().now() - 2 * conversion_workers.LOST_AFTER_MICROSECONDS
+        new = NewConversion(key="lost", account_id=world.account, id="lost", created_at=created_at, settings_json="{}")
         await world.store.conversions.create(new, limit=None)
 
         async def failed() -> bool:
