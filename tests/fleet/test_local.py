@@ -203,6 +203,8 @@ async def test_a_long_data_folder_gets_short_sockets(tmp_path: Path) -> None:
 
 def crash(fleet: LocalFleet) -> dict[str, str]:
     """Drop a fleet as kill -9 drops it: its links close and nothing is said. Returns the link path of each session."""
+    assert fleet._watcher is not None
+    fleet._watcher.cancel()  # or it would start the next warm server, whose socket would be found as left behind
     paths = {}
     for key in fleet.session_keys():
         facts = fleet.facts(key)
