@@ -27,7 +27,7 @@ from farframe.protocol.records import FrameRecord, decode_pose, encode_frame
 from farframe.scene.scene import Scene
 from farframe.server.frame_loop import FrameLoop, VideoSettings, microseconds
 from farframe.server.ledger import Ledger
-from farframe.stream.device import DeviceTransport, TransportConfig
+from farframe.stream.device import Device, DeviceHandler, DeviceTransport, TransportConfig
 
 if TYPE_CHECKING:
     from farframe.protocol.link import Assign, ServerConfig
@@ -74,7 +74,7 @@ class Connection:
         self._models = models
         self._ledger = ledger
         self._on_state = on_state
-        self._transport: DeviceTransport | None = None
+        self._transport: Device | None = None
         self._open = False
         self._closing = False
         self._greeted = False
@@ -105,14 +105,23 @@ class Connection:
             stun_servers=self._config.stun_servers,
         )
         try:
-            self._transport = await DeviceTransport.accept(
-                offer_sdp, config, self, max_bitrate=self._config.max_bitrate
-            )
+            transport = await DeviceTransport.accept(offer_sdp, config, self, max_bitrate=self._config.max_bitrate)
+        except BaseException:
+            self.closed.set()
+            raise
+        self._transport = transport
+        self._spawn(self._watch(), "liveness")
+        return transport.answer_sdp
+
+    def attach(self, make_device: Callable[[DeviceHandler, int], Device]) -> None:
+        """Take a device that came by another way than an offer. ``make_device`` gets the handler and the highest bit
+        rate, and may call the handler from its next turn of the event loop on."""
+        try:
+            self._transport = make_device(self, self._config.max_bitrate)
         except BaseException:
             self.closed.set()
             raise
         self._spawn(self._watch(), "liveness")
-        return self._transport.answer_sdp
 
     # What the transport tells (DeviceHandler) -------------------------------------------------------------------
 

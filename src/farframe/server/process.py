@@ -17,7 +17,7 @@ import socket
 import ssl
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from importlib import util
 from pathlib import Path
 
@@ -52,6 +52,7 @@ from farframe.server.frame_loop import FrameLoop, microseconds
 from farframe.server.ledger import Feed, Ledger
 from farframe.server.models import ModelStore
 from farframe.server.web import handshake_app, inspector_app
+from farframe.stream.device import Device, DeviceHandler
 from farframe.stream.encoder import H264Encoder
 
 log = structlog.get_logger("farframe.server")
@@ -266,7 +267,15 @@ class RenderServer:
             raise refused
 
     async def connect(self, offer_sdp: str) -> tuple[str, str]:
-        """Take a device, unless another one is there."""
+        """Take a device by its offer, unless another one is there."""
+        connection = self._take_place()
+        return connection.resource_id, await connection.accept(offer_sdp)
+
+    def attach(self, make_device: Callable[[DeviceHandler, int], Device]) -> None:
+        """Take a device that came by a WebSocket, unless another one is there."""
+        self._take_place().attach(make_device)
+
+    def _take_place(self) -> Connection:
         if self._assignment is None or self._release is not None or self._frames is None or self._models is None:
             raise FarframeError(Result.SESSION_NOT_READY, "This server serves no session.")
         if self._connection is not None:
@@ -286,7 +295,7 @@ class RenderServer:
         )
         self._connection = connection
         self._spawn(self._follow(connection))
-        return connection.resource_id, await connection.accept(offer_sdp)
+        return connection
 
     async def disconnect(self, resource_id: str) -> None:
         """End the device's connection; returns when the place is free."""

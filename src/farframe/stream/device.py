@@ -1,9 +1,14 @@
-"""The server's side of one device: answer its offer, send it video, exchange messages.
+"""The server's side of one device: the seam that every way in fulfils, and the one over WebRTC.
+
+    Device            what the server calls, whichever way the device came
+    DeviceHandler     what a device makes happen
+    DeviceTransport   over WebRTC: answer an offer, send video, exchange messages
+                      (over a WebSocket: ``stream/websocket.py``)
 
     accept -> answer_sdp -> (ICE, DTLS, SCTP) -> handler.on_connected -> send_video ... -> close
 
-Everything but :meth:`DeviceTransport.send_video` and the read-only properties belongs to the event loop's thread; the
-handler is called there, and must not block.
+Everything but :meth:`Device.send_video` and the read-only properties belongs to the event loop's thread; the handler is
+called there, and must not block.
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ from farframe.stream.encoder import EncodedFrame
 from farframe.stream.negotiation import Offer, answer_setup, build_answer, parse_offer
 from farframe.stream.sender import SenderStatistics, VideoSender
 
-__all__ = ["DeviceHandler", "DeviceTransport", "TransportConfig"]
+__all__ = ["Device", "DeviceHandler", "DeviceTransport", "TransportConfig"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +66,56 @@ class DeviceHandler(Protocol):
         """The connection ended by itself, for a reason that is the name of a ``Result``. Not called after ``close``."""
 
 
+class Device(Protocol):
+    """One device's connection, over whatever carries it. Fulfilled by :class:`DeviceTransport` (WebRTC) and
+    ``stream.websocket.WebSocketDevice``. Only :meth:`send_video` and the properties may be used from other threads.
+    """
+
+    @property
+    def way(self) -> str:
+        """What carries the stream: ``webrtc`` or ``websocket``."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether video can be sent now."""
+
+    @property
+    def last_heard(self) -> float:
+        """When the device was last heard, in whatever way, in ``time.monotonic`` seconds."""
+
+    @property
+    def target_bitrate(self) -> int:
+        """Bits per second that the line carries as far as is known; the encoder should aim at it."""
+
+    @property
+    def backlog(self) -> int:
+        """Frames that wait to be sent. Draw and encode no further frame while it is 2 or more."""
+
+    @property
+    def statistics(self) -> SenderStatistics:
+        """Counts and reports of this connection; live, not a copy. What a way does not have stays as it began."""
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of video that left."""
+
+    def send_video(self, frame: EncodedFrame) -> None:
+        """Send a frame, from any thread. Frames are neither encoded again nor dropped: see :attr:`backlog`."""
+
+    def send_control(self, text: str) -> None:
+        """Send a control message. Raises :class:`FarframeError` when the device cannot take one of that size."""
+
+    def send_frame_record(self, data: bytes) -> None:
+        """Send a frame's record; dropped when the connection does not keep up."""
+
+    async def close(self) -> None:
+        """End the connection; the handler hears nothing more. A second call does nothing."""
+
+
 class DeviceTransport:
-    """One device's connection. Made by :meth:`accept`."""
+    """One device's connection over WebRTC. Made by :meth:`accept`; fulfils :class:`Device`."""
+
+    way = "webrtc"
 
     def __init__(self, offer: Offer, transport: MediaTransport, handler: DeviceHandler, max_bitrate: int) -> None:
         self.answer_sdp = ""
