@@ -9,6 +9,7 @@ few that are ours are marked. A name is stable and never reused with another mea
                  Cancelled                  the caller cancelled the request
                  InvalidParam               a parameter is missing, of the wrong type or out of range
                  NotSupported               the method or feature does not exist in this server
+                 StringTooLong              a name or text is longer than it may be
                  InProgress                 the same thing is already being done
     load         FileNotFound               the model, or a file that it refers to, does not exist
                  FileDownloadFailed         the model could not be fetched
@@ -16,6 +17,10 @@ few that are ours are marked. A name is stable and never reused with another mea
                  ExceedsMemoryLimit         the model needs more memory, pixels or time than the limits allow
                  InvalidUri                 the URI is malformed or points where this server must not read
     object       InvalidId                  no object has that id
+                 InvalidParentId            no entity has the id that is named as the parent
+                 AlreadyExists              an object with that id exists already
+                 CyclicReference            an entity would become its own ancestor
+                 ObjectStatic               the entity is part of a model that was converted to stay as it is
     connection   AuthenticationFailed       the token is missing, wrong, expired or for another session
                  OtherSessionConnected      another device is connected
                  VideoCodecNotAvailable     the offer holds no H.264 that this server can send
@@ -42,6 +47,7 @@ class Result(StrEnum):
     CANCELLED = "Cancelled"
     INVALID_PARAM = "InvalidParam"
     NOT_SUPPORTED = "NotSupported"
+    STRING_TOO_LONG = "StringTooLong"
     IN_PROGRESS = "InProgress"
     FILE_NOT_FOUND = "FileNotFound"
     FILE_DOWNLOAD_FAILED = "FileDownloadFailed"
@@ -49,6 +55,10 @@ class Result(StrEnum):
     EXCEEDS_MEMORY_LIMIT = "ExceedsMemoryLimit"
     INVALID_URI = "InvalidUri"
     INVALID_ID = "InvalidId"
+    INVALID_PARENT_ID = "InvalidParentId"
+    ALREADY_EXISTS = "AlreadyExists"
+    CYCLIC_REFERENCE = "CyclicReference"
+    OBJECT_STATIC = "ObjectStatic"
     AUTHENTICATION_FAILED = "AuthenticationFailed"
     OTHER_SESSION_CONNECTED = "OtherSessionConnected"
     VIDEO_CODEC_NOT_AVAILABLE = "VideoCodecNotAvailable"
