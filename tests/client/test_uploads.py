@@ -8,6 +8,7 @@ import pytest
 
 from farframe.client import InvalidRequestError, LocalFileError, RemoteRenderingClient, UploadProgress
 from farframe.client._uploads import collect, is_uri
+from farframe.client.conversions import StorageLocation
 from tests.client.conftest import FakeService, error
 
 
@@ -172,3 +173,23 @@ async def test_a_full_quota_is_told(client: RemoteRenderingClient, service: Fake
 async def test_a_uri_is_not_uploaded(client: RemoteRenderingClient) -> None:
     with pytest.raises(LocalFileError, match="is a URI"):
         await client.upload("builtin://Engine")
+
+
+@pytest.mark.parametrize(
+    ("uri", "container", "path", "sas"),
+    [
+        ("upload://Engine-1/parts/a%20b.fbx", "upload://Engine-1", "parts/a b.fbx", ""),
+        ("s3://designs/house/house.fbx", "s3://designs", "house/house.fbx", ""),
+        ("file:///models/a%20b/house.fbx", "file:///models/a%20b", "house.fbx", ""),
+        ("https://a.example.net/in/x/house.fbx?sv=1&sig=2", "https://a.example.net/in", "x/house.fbx", "sv=1&sig=2"),
+        ("http://127.0.0.1:1/account/in/house.fbx", "http://127.0.0.1:1/account/in", "house.fbx", ""),
+    ],
+)
+def test_places_of_conversions(uri: str, container: str, path: str, sas: str) -> None:
+    assert StorageLocation.parse(uri) == StorageLocation(container, path, sas)
+
+
+@pytest.mark.parametrize("uri", ["ftp://a/b", "file:///", "https://a.example.net/", "upload:///x"])
+def test_what_is_no_place_for_conversions(uri: str) -> None:
+    with pytest.raises(LocalFileError):
+        StorageLocation.parse(uri)

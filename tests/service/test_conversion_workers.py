@@ -20,7 +20,7 @@ from farframe.service.conversion_workers import INTERRUPTED, SEALED_ELSEWHERE, C
 from farframe.store.conversions import NewConversion
 from farframe.store.store import Store
 from tests.convert import stand_in
-from tests.storage_servers import ACCOUNT, KEY, NETWORKS, Azurite, S3Server
+from tests.storage_servers import ACCOUNT, KEY, NETWORKS, Azurite, ReadOnlyS3, S3Server
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = {
@@ -303,6 +303,53 @@ async def test_linked_storage(place: Place, azurite: Azurite, s3_server: S3Serve
         await put(world, "c", place.body(source=source, target={"storageContainerUri": bucket_uri}))
         assert (await ended(world, "c"))["status"] == "Succeeded"
         assert s3_server.get(bucket, "run/a.arrAsset") == b"asset of good model"
+
+
+async def test_linked_storage_that_may_only_be_read(place: Place) -> None:
+    server = ReadOnlyS3()
+    linked = StorageCredentials(name="shelf", kind="s3", endpoint=server.url, key_id="k", key="s")
+    source = {"storageContainerUri": "s3://shelf", "relativeInputAssetPath": "model.fbx"}
+    try:
+        async with place.service(storage_credentials=(linked,)) as world:
+            # As an input it is welcome: what is in it shows later.
+            await put(world, "reads", place.body(source=source))
+            answer = await put(world, "writes", place.body("good", target={"storageContainerUri": "s3://shelf"}), 403)
+    finally:
+        server.stop()
+    assert answer["error"]["code"] == "DelegatedResourceAccessError"
+    assert "PUT" in server.asked
+
+
+async def test_an_upload_is_an_input(place: Place) -> None:
+    """Of the account itself, with what lies beside it; nobody else's, and nothing else of the service's folders."""
+    async with place.service() as world:
+        for path, text in (("parts/model.fbx", b"good model"), ("parts/wood.png", b"picture")):
+            url = f"/accounts/{world.account}/uploads/Engine-1/{path}"
+            answer = await world.http.put(url, content=text, headers=world.headers)
+            assert answer.status_code == 201, answer.text
+        source = {
+            "storageContainerUri": "upload://Engine-1",
+            "blobPrefix": "parts",
+            "relativeInputAssetPath": "model.fbx",
+        }
+        value = await put(world, "c", place.body(source=source))
+        assert value["settings"]["inputLocation"] == {**source, "blobPrefix": "parts/"}
+        assert (await ended(world, "c"))["status"] == "Succeeded"
+        assert (place.target / "run/a.arrAsset").read_bytes() == b"asset of good model"
+        row = await world.store.conversions.get(world.account, "c")
+        assert row.bytes_read == len(b"good model" + b"picture")
+
+        folder = world.folder / "uploads" / str(uuid.uuid4()) / "theirs"
+        folder.mkdir(parents=True)
+        (folder / "model.fbx").write_text("good model")
+        for name in ("theirs", "gone"):
+            source = {"storageContainerUri": f"upload://{name}", "relativeInputAssetPath": "model.fbx"}
+            await put(world, name, place.body(source=source))
+            assert (await ended(world, name))["error"]["code"] == "InputContainerError"
+        for bad in ("upload://../x", "upload://", "upload://a/b", f"upload://{'a' * 300}", "upload://a%2fb"):
+            source = {"storageContainerUri": bad, "relativeInputAssetPath": "model.fbx"}
+            await put(world, "bad", place.body(source=source), 400)
+        await put(world, "bad", place.body("good", target={"storageContainerUri": "upload://Engine-1"}), 400)
 
 
 async def test_storage_without_rights(place: Place, azurite: Azurite) -> None:

@@ -13,7 +13,7 @@ import pytest
 from farframe.protocol.conversion import StoragePlace
 from farframe.storage import blobs
 from farframe.storage.blobs import StorageError, open_container
-from tests.storage_servers import KEY, NETWORKS, Azurite, S3Server
+from tests.storage_servers import KEY, NETWORKS, Azurite, ReadOnlyS3, S3Server
 
 LIMITS: dict[str, Any] = {"max_files": 100, "max_bytes": 10**9}
 ODD_NAME = "x&y #1%20ü+(a)/ä b.bin"
@@ -175,6 +175,42 @@ async def test_what_storage_refuses(azurite: Azurite, tmp_path: Path, monkeypatc
     assert await outcome(container="missing", key=KEY) == "missing"
     assert await outcome(container="refusing", key="bm9uc2Vuc2U=") == "denied"
     assert await outcome(container="refusing", sas=azurite.sas("refusing", "rwl")) == ""
+
+
+async def test_asking_leaves_nothing(storage: Opened) -> None:
+    async with storage(write=True) as container:
+        await container.probe_reading()
+        await container.probe_writing()
+        assert await container.list(**LIMITS) == []
+
+
+async def test_asking_those_who_may_only_read_or_only_write(azurite: Azurite) -> None:
+    azurite.create("asking")
+    azurite.put("asking", "one", b"1")
+    for rights, readable, writable in (("rl", True, False), ("w", False, True), ("rwl", True, True)):
+        place = azurite.place("asking", sas=azurite.sas("asking", rights))
+        async with open_container(place, allowed_networks=NETWORKS) as container:
+            for probe, good in ((container.probe_reading, readable), (container.probe_writing, writable)):
+                if good:
+                    await probe()
+                else:
+                    with pytest.raises(StorageError) as caught:
+                        await probe()
+                    assert caught.value.reason == "denied"
+    assert azurite.names("asking") == {"one"}
+
+
+async def test_asking_a_bucket_whose_policy_denies_writing() -> None:
+    server = ReadOnlyS3()
+    try:
+        place = StoragePlace(kind="s3", endpoint=server.url, container="b", key_id="k", key="s")
+        async with open_container(place, allowed_networks=NETWORKS) as container:
+            await container.probe_reading()
+            with pytest.raises(StorageError) as caught:
+                await container.probe_writing()
+        assert caught.value.reason == "denied"
+    finally:
+        server.stop()
 
 
 async def test_networks_that_are_not_listed(azurite: Azurite) -> None:

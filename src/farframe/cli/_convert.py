@@ -116,6 +116,8 @@ async def _remote(source: str, out: str | None, conversion_id: str | None, *, wa
     from farframe.client.conversions import StorageLocation, begin_conversion, wait_for_conversion
 
     given = StorageLocation.parse(source)
+    if out is None and given.container.startswith("upload://"):
+        raise CommandError("Results do not go into uploads. Name a folder of a storage with --out.")
     folder = given.path.rpartition("/")[0]
     name = ""
     target = StorageLocation(given.container, folder, given.sas)

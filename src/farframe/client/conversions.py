@@ -38,14 +38,15 @@ class StorageLocation:
 
     @classmethod
     def parse(cls, uri: str) -> StorageLocation:
-        """Read ``https://account.host/container/path?sas``, ``s3://bucket/path``, ``gs://...`` or ``file:///path``.
+        """Read ``https://account.host/container/path?sas``, ``s3://bucket/path``, ``gs://...``, ``file:///path``, or
+        ``upload://id/path`` of an uploaded file.
 
         Where the host is an address or a plain name, as with emulators, the account is the path's first part. Raises
         LocalFileError for anything else.
         """
         parts = urlsplit(uri)
         scheme, path = parts.scheme.lower(), unquote(parts.path)
-        if scheme in ("s3", "gs") and parts.netloc:
+        if scheme in ("s3", "gs", "upload") and parts.netloc:
             return cls(f"{scheme}://{parts.netloc}", path.strip("/"))
         if scheme == "file":
             folder, _, name = parts.path.rstrip("/").rpartition("/")
@@ -60,8 +61,8 @@ class StorageLocation:
                 return cls(container, "/".join(names[count:]), parts.query)
         raise LocalFileError(
             "The URI names no file in a container.",
-            next_step="Use https://account.blob.example.net/container/folder/model.fbx?SAS, s3://bucket/model.fbx "
-            "or file:///folder/model.fbx.",
+            next_step="Use https://account.blob.example.net/container/folder/model.fbx?SAS, s3://bucket/model.fbx, "
+            "upload://id/model.fbx or file:///folder/model.fbx.",
         )
 
 

@@ -148,13 +148,13 @@ async def _opened(order: ConversionOrder, place: StoragePlace, *, write: bool) -
 
 
 async def _probe(order: ConversionOrder) -> ConversionEnd:
-    """Whether the credentials open both containers, as far as reading tells."""
+    """Whether the credentials open both containers, one for reading, the other for writing."""
     for place, denied, write in ((order.source, INPUT_DENIED, False), (order.target, OUTPUT_DENIED, True)):
-        if place.sas:
+        if place.sas or place.kind == "file":
             continue
         try:
             async with _opened(order, place, write=write) as container:
-                await container.probe()
+                await (container.probe_writing() if write else container.probe_reading())
         except StorageError as error:
             if error.reason in ("denied", "refused"):
                 return denied

@@ -40,13 +40,12 @@ from farframe.service.routes_web import PAGE_HEADERS, WebBundle, web_routes
 from farframe.service.scheduler import Scheduler
 from farframe.service.sessions import SessionEngine
 from farframe.service.tls import relay_client
-from farframe.service.uploads import Uploads
+from farframe.service.uploads import UPLOADS_FOLDER, Uploads
 from farframe.store.sessions import FORGOTTEN_AT_A_TIME
 from farframe.store.store import Store
 
 log = structlog.get_logger("farframe.service")
 
-UPLOADS_FOLDER = "uploads"
 RELAY_TIMEOUT_SECONDS = 20.0
 _MICROSECONDS_PER_HOUR = 3_600_000_000
 

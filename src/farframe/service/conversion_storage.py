@@ -3,6 +3,7 @@
 azure    the request's signature, else ``storage_credentials`` of that account at that host
 s3, gs   ``storage_credentials`` of that bucket
 file     folders of ``allowed_folders`` (to read), of ``writable_folders`` (both ways)
+upload   the account's own uploads (to read)
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import structlog
 
 from farframe.protocol.conversion import ConversionEnd, ConversionNews, ConversionOrder, StoragePlace
 from farframe.service.config import ServiceConfig, StorageCredentials
+from farframe.service.uploads import UPLOADS_FOLDER
 from farframe.storage.containers import ContainerUriError, is_below, parse_container_uri
 from farframe.wire.conversions import ConversionRequest, ConversionSettings
 
@@ -46,7 +48,12 @@ class ConversionStorage:
             target=target,
             asset=given.relative_input_asset_path.lstrip("/"),
             base_name=wanted.output_asset_filename.removesuffix(".arrAsset"),
-            allowed_folders=self._config.allowed_folders,
+            allowed_folders=(
+                # An upload is in a folder that the operator need not list.
+                (source.container,)
+                if given.storage_container_uri.lower().startswith("upload:")
+                else self._config.allowed_folders
+            ),
             writable_folders=self._config.writable_folders,
             allowed_networks=self._config.allowed_networks,
             ca_file=self._config.download_ca_file,
@@ -89,6 +96,10 @@ class ConversionStorage:
             container = parse_container_uri(uri)
         except ContainerUriError:
             return None
+        if container.kind == "upload":
+            # What is read lies below the account's own folder, whatever the prefix says: it holds no "..".
+            folder = self._config.data_path.resolve() / UPLOADS_FOLDER / account_id / container.container
+            return None if write else StoragePlace(kind="file", container=str(folder), prefix=prefix or "")
         if container.kind == "file":
             folders = self._config.writable_folders if write else self._readable
             allowed = is_below(Path(container.container), folders)

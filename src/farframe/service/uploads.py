@@ -32,6 +32,9 @@ from farframe.wire.times import format_utc_time
 
 log = structlog.get_logger("farframe.service")
 
+UPLOADS_FOLDER = "uploads"
+"""Where all accounts' uploads are, below the data folder."""
+
 MAX_DEPTH = 32
 MAX_SEGMENT_BYTES = 255
 MAX_PATH_LENGTH = 1024

@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import os
 import re
+import secrets
 import unicodedata
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -165,7 +166,7 @@ class Container:
         self._gate = gate
         self._folders = folders
 
-    async def probe(self) -> None:
+    async def probe_reading(self) -> None:
         """Ask for the first name below the prefix: raises :class:`StorageError` if the credentials do not open it."""
 
         async def first() -> None:
@@ -173,6 +174,24 @@ class Container:
                 return
 
         await self._asked(first)
+
+    async def probe_writing(self) -> None:
+        """Ask for a write that cannot take place, of a version that does not exist: who may not write is told so first.
+
+        Nothing is written, and nothing is looked at in folders. Raises :class:`StorageError` as above.
+        """
+        if self._place.kind == "file":
+            return
+        name = f"{self._place.prefix}.farframe-{secrets.token_hex(8)}"
+
+        async def write() -> None:
+            with contextlib.suppress(PreconditionError, FileNotFoundError):
+                mode: Any = {"e_tag": '"0"', "version": "1"}
+                await obstore.put_async(self._store, name, b"", mode=mode, use_multipart=False)
+                # A server that does not know conditions.
+                await obstore.delete_async(self._store, name)
+
+        await self._asked(write)
 
     async def list(self, *, max_files: int, max_bytes: int, only: frozenset[str] | None = None) -> list[Blob]:
         """All blobs below the prefix, or those of them whose path is in ``only``, sorted by path.

@@ -6,16 +6,20 @@ http://...                                        as https, for networks that th
 s3://<bucket>                                     S3, of Amazon or of whoever the operator's configuration names
 gs://<bucket>                                     Google Cloud Storage
 file:///<absolute folder>                         a folder on the server
+upload://<upload id>                              what the account has uploaded to the service under that id
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-Kind = Literal["azure", "s3", "gcs", "file"]
+Kind = Literal["azure", "s3", "gcs", "file", "upload"]
+
+UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 class ContainerUriError(ValueError):
@@ -25,7 +29,7 @@ class ContainerUriError(ValueError):
 @dataclass(frozen=True, slots=True)
 class ContainerUri:
     """A parsed URI. ``endpoint`` is the URL of the storage account, for Azure; ``host`` has its port where that is not
-    the scheme's own; ``container`` is a container's or bucket's name, or an absolute folder."""
+    the scheme's own; ``container`` is a container's or bucket's name, an absolute folder, or the id of an upload."""
 
     kind: Kind
     container: str
@@ -46,6 +50,11 @@ def parse_container_uri(uri: str) -> ContainerUri:
         raise ContainerUriError("The URI of a container has no user, query or fragment.")
     if scheme == "file":
         return _folder(parts.netloc, parts.path)
+    if scheme == "upload":
+        # Not the host name: that is in lower case.
+        if parts.path not in ("", "/") or not UPLOAD_ID.fullmatch(parts.netloc):
+            raise ContainerUriError("An upload is named like upload://engine-1; folders go into blobPrefix.")
+        return ContainerUri("upload", parts.netloc)
     host = (parts.hostname or "").lower()
     names = parts.path.strip("/").split("/") if parts.path.strip("/") else []
     if not host or any(name in ("", ".", "..") for name in names) or "%" in parts.path:
@@ -55,7 +64,7 @@ def parse_container_uri(uri: str) -> ContainerUri:
             raise ContainerUriError(f"A bucket is named like {scheme}://bucket; folders go into blobPrefix.")
         return ContainerUri("s3" if scheme == "s3" else "gcs", parts.netloc)
     if scheme not in ("https", "http"):
-        raise ContainerUriError("The URI's scheme is none of https, s3, gs and file.")
+        raise ContainerUriError("The URI's scheme is none of https, s3, gs, file and upload.")
     if len(names) not in (1, 2):
         raise ContainerUriError("A container is named like https://account.blob.example.net/container.")
     bracketed = f"[{host}]" if ":" in host else host

@@ -17,9 +17,9 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from farframe.protocol.errors import FarframeError, Result
+from farframe.storage.containers import UPLOAD_ID
 
 MAX_URI_LENGTH = 8_192
-_UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]")
 
 
@@ -85,7 +85,7 @@ def parse_model_uri(uri: str) -> ModelUri:
         return BuiltinUri(host)
     if scheme == "upload":
         parts = path.split("/")
-        if not _UPLOAD_ID.fullmatch(host) or any(part in ("", ".", "..") for part in parts) or "\\" in path:
+        if not UPLOAD_ID.fullmatch(host) or any(part in ("", ".", "..") for part in parts) or "\\" in path:
             invalid("An uploaded model is named like upload://<upload id>/<path>.")
         return UploadUri(host, path)
     if host.lower() not in ("", "localhost") or not path:

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from farframe.wire.errors import BadRequest, ErrorDetail
+from farframe.wire.ids import is_valid_id
 
 ASSET_SUFFIX = ".arrAsset"
 """What the name of every converted asset ends in."""
@@ -158,7 +159,7 @@ def parse_conversion(body: bytes) -> ConversionRequest:
     return ConversionRequest(
         settings=ConversionSettings(
             input_location=InputLocation(
-                storage_container_uri=_container(source, "inputLocation"),
+                storage_container_uri=_container(source, "inputLocation", uploads=True),
                 blob_prefix=input_prefix,
                 relative_input_asset_path=input_path,
             ),
@@ -204,8 +205,9 @@ def _required(members: dict[str, object], name: str) -> str:
     return value
 
 
-def _container(members: dict[str, object], location: str) -> str:
-    """The URI of a container as it was sent. The message never shows it: people paste signatures behind it."""
+def _container(members: dict[str, object], location: str, *, uploads: bool = False) -> str:
+    """The URI of a container as it was sent, perhaps of an upload. The message never shows it: people paste signatures
+    behind it."""
     shown = f"The storageContainerUri value of the {location}"
     uri = _text(members, "storageContainerUri")
     if not uri:
@@ -227,6 +229,12 @@ def _container(members: dict[str, object], location: str) -> str:
         if parts.netloc.lower() not in ("", "localhost") or not parts.path.startswith("/") or "?" in uri or "#" in uri:
             raise problem
         if ".." in unquote(parts.path).split("/") or "\0" in unquote(parts.path):
+            raise problem
+        return uri
+    if scheme == "upload":
+        if not uploads:
+            raise BadRequest(f"{shown} must not be an upload. Results go to storage: use a container or a folder.")
+        if uri.rstrip("/") != f"{parts.scheme}://{parts.netloc}" or not is_valid_id(parts.netloc):
             raise problem
         return uri
     bucket = scheme in ("s3", "gs") and not parts.path.strip("/") and parts.port is None
