@@ -1,9 +1,14 @@
-"""The service as it is, on servers that only speak the link: ``python stub_service.py``, configured by environment."""
+"""The service as it is, on servers that only speak the link: ``python stub_service.py``, configured by environment.
+
+With ``FARFRAME_TEST_STAND_IN`` its conversions are those of :mod:`tests.convert.stand_in`.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from farframe.auth.certificates import CertificateFiles
@@ -25,4 +30,8 @@ def fleet_config(config: ServiceConfig, files: CertificateFiles, token_keys: str
 
 if __name__ == "__main__":
     service.fleet_config = fleet_config
+    if os.environ.get("FARFRAME_TEST_STAND_IN"):
+        from tests.convert import stand_in
+
+        service.ConversionWorkers = partial(service.ConversionWorkers, job_command=stand_in.JOB)  # type: ignore[misc,assignment]
     sys.exit(service.main())
