@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import struct
@@ -9,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,7 @@ def settings(folder: Path, azurite: Azurite, s3_server: S3Server, bucket: str) -
         "FARFRAME_ALLOWED_NETWORKS": ",".join(NETWORKS),
         "FARFRAME_STORAGE_CREDENTIALS": json.dumps(credentials),
         "FARFRAME_WRITABLE_FOLDERS": str(folder / "files"),
+        "FARFRAME_ALLOWED_FOLDERS": str(folder / "files"),
         "FARFRAME_SERVERS": "standard=1",
         "FARFRAME_WARM_SERVERS": "0",
     }
@@ -204,6 +207,43 @@ async def test_the_result_is_loaded_with_its_signature_and_seen(service: Running
         connection.look_at_model(model)
         seen = await connection.wait_for_still()
         assert difference(seen.image, backdrop.image) > 3
+
+
+async def test_a_device_that_leaves_ends_the_conversion_in_the_background(
+    service: RunningService, folder: Path
+) -> None:
+    path = folder / "files" / "large.glb"
+    path.write_bytes(grid(700))
+
+    def conversions() -> list[psutil.Process]:
+        found = []
+        for process in service.descendants():
+            with contextlib.suppress(psutil.Error):
+                if "farframe.convert.background" in process.cmdline():
+                    found.append(process)
+        return found
+
+    async def until(condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(60):
+            while not condition():
+                await asyncio.sleep(0.05)
+
+    async with (
+        RemoteRenderingClient.from_connection_file(service.connection_path) as client,
+        client.leased() as session,
+    ):
+        async with session.connect(width=320, height=180) as connection:
+            model = await connection.load_model(path.as_uri())
+            assert model.triangle_count == 980_000
+            await until(conversions)
+            (process,) = conversions()
+            workspace = Path(process.cwd())
+            assert (workspace / "model.flat").is_file()
+        await until(lambda: not process.is_running() and not workspace.exists())
+        # The session is as good as before.
+        async with session.connect(width=320, height=180) as connection:
+            await connection.wait_for_still()
+            assert not conversions()
 
 
 def test_linked_storage_buckets_and_folders(

@@ -207,6 +207,14 @@ async def test_a_conversion_that_fails_leaves_the_model(
     await place.store.remove([loaded])
 
 
+async def test_an_operator_who_does_not_want_it(place: Place) -> None:
+    place.store._config = msgspec.structs.replace(place.store._config, background_conversion=False)
+    loaded = await place.load()
+    assert loaded.refinement is None and loaded.workspace is None
+    assert not place.processes() and not list(place.temporary.iterdir())
+    await place.store.remove([loaded])
+
+
 def test_small_models_are_not_worth_it() -> None:
     assert worth_converting(20_000, "CPU") and not worth_converting(19_999, "CPU")
     assert not worth_converting(100_000, "DiscreteGPU") and worth_converting(1_000_000, "DiscreteGPU")

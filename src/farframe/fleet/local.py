@@ -109,6 +109,7 @@ class LocalFleetConfig:
     adapter: Literal["auto", "gpu", "cpu"] = "auto"
     fetch: FetchPolicy = field(default_factory=FetchPolicy)
     load: LoadLimits = field(default_factory=LoadLimits)
+    background_conversion: bool = True
     max_bitrate: int = 12_000_000
     log_level: str = "info"
     start_timeout_seconds: float = 120.0
@@ -471,6 +472,7 @@ class LocalFleet:
             work_folder=str(_work_folder(link_path)),
             fetch=config.fetch,
             load=config.load,
+            background_conversion=config.background_conversion,
             log_level=config.log_level,
             orphan_timeout_seconds=config.orphan_timeout_seconds,
         )

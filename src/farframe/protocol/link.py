@@ -70,6 +70,9 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     adapter: Literal["auto", "gpu", "cpu"] = "auto"
     """auto (a GPU if there is one), gpu (fail without) or cpu."""
     device_timeout_seconds: float = 4.0
+    resume_grace_seconds: float = 30.0
+    """How long the scene of a device that was lost is kept for it; 0 keeps nothing."""
+    max_spectators: int = 8
     still_delay_seconds: float = 0.3
     keep_alive_seconds: float = 1.0
     max_width: int = 3840
@@ -80,6 +83,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """For temporary files; the supervisor removes it when the server is gone, however it went."""
     fetch: FetchPolicy = FetchPolicy()
     load: LoadLimits = LoadLimits()
+    background_conversion: bool = True
+    """Whether plain models are converted while they are drawn."""
     log_level: str = "info"
     orphan_timeout_seconds: float = ORPHAN_TIMEOUT_SECONDS
     """How long it lives on without a supervisor, waiting for one that takes it over."""

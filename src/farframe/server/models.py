@@ -165,7 +165,7 @@ class ModelStore:
         refined = False
         try:
             read = await self._read(uri, assignment, staged, flat)
-            if isinstance(read, Model) and flat.exists():
+            if self._config.background_conversion and isinstance(read, Model) and flat.exists():
                 refined = worth_converting(read.triangle_count, (await self._frames.engine()).adapter_kind)
             if not refined:
                 await asyncio.to_thread(shutil.rmtree, workspace, ignore_errors=True)

@@ -248,6 +248,7 @@ def fleet_config(config: ServiceConfig, files: CertificateFiles, token_keys: str
             ca_file=config.download_ca_file,
         ),
         max_bitrate=config.max_bitrate,
+        background_conversion=config.background_conversion,
         orphan_timeout_seconds=config.orphan_timeout_seconds,
         log_level=config.log_level,
     )

@@ -134,6 +134,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     conversion_disk_bytes: int = 100_000_000_000
     conversion_seconds: float = 14_400.0
     conversion_key_file: str = ""
+    background_conversion: bool = True
     quota_sessions: dict[str, int] = msgspec.field(default_factory=dict)
     quota_session_minutes: int = NO_LIMIT
     quota_conversions: int = 20
