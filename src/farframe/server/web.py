@@ -1,11 +1,13 @@
-"""What a render server answers over HTTPS: the WHEP handshake on one port, the inspector on another.
+"""What a render server answers over HTTPS: handshakes on one port, the inspector on another.
 
     handshake port                                    inspector port
     POST    /whep        offer -> answer, 201         GET /            the inspector's page, without secrets
     DELETE  /whep/{id}   end it, 200                  GET /ledger      frames as JSON lines, kept ones first
     OPTIONS /whep        for browsers                 GET /log         log lines as JSON lines, likewise
+    (WebSocket) /stream  the whole stream over it
 
-All but the page want ``Authorization: Bearer`` with a token for this session's account.
+All but the page want ``Authorization: Bearer`` with a token for this session's account; the WebSocket wants the token
+among its subprotocols, for that is all that browsers let a page say in an upgrade.
 """
 
 from __future__ import annotations
@@ -17,16 +19,27 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
-from litestar import Litestar, MediaType, Request, Response, delete, get, post, route
+import structlog
+from litestar import Litestar, MediaType, Request, Response, WebSocket, delete, get, post, route, websocket
 from litestar.config.cors import CORSConfig
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, WebSocketDisconnect
 from litestar.response import Stream
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from farframe.protocol import messages
 from farframe.protocol.errors import FarframeError, Result
+from farframe.protocol.socket_stream import CLOSE_CODE_BASE, SUBPROTOCOL, token_of
+from farframe.stream.websocket import ChannelClosed, WebSocketDevice
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from farframe.server.ledger import Feed, Ledger
     from farframe.server.log import LogEvent
+    from farframe.stream.device import Device, DeviceHandler
+
+log = structlog.get_logger("farframe.connection")
 
 MAX_OFFER_BYTES = 64 * 1024
 
@@ -60,6 +73,10 @@ class Handshakes(Protocol):
 
     async def connect(self, offer_sdp: str) -> tuple[str, str]:
         """Take a device's offer; returns the resource's id and the answer. Raises :class:`FarframeError`."""
+
+    def attach(self, make_device: Callable[[DeviceHandler, int], Device]) -> None:
+        """Take a device that came by a WebSocket; ``make_device`` is given its handler and the highest bit rate.
+        Raises :class:`FarframeError`."""
 
     async def disconnect(self, resource_id: str) -> None:
         """End a device's connection. Raises :class:`FarframeError` (InvalidId) for another one."""
@@ -114,19 +131,43 @@ def handshake_app(handshakes: Handshakes) -> Litestar:
         )
 
     @delete("/whep/{resource_id:str}", status_code=200)
-    async def end(request: Request[Any, Any, Any], resource_id: str) -> Response[Any]:
+    async def end(request: Request[Any, Any, Any]) -> Response[Any]:
         handshakes.authorize(request.headers.get("authorization", ""))
-        await handshakes.disconnect(resource_id)
+        await handshakes.disconnect(str(request.path_params["resource_id"]))
         return Response(b"", status_code=200)
 
     @route("/whep/{resource_id:str}", http_method=["PATCH"])
-    async def trickle(request: Request[Any, Any, Any], resource_id: str) -> Response[Any]:
+    async def trickle(request: Request[Any, Any, Any]) -> Response[Any]:
         handshakes.authorize(request.headers.get("authorization", ""))
         raise FarframeError(
             Result.NOT_SUPPORTED,
             "Candidates cannot be added later: the answer holds all of the server's.",
             next_step="Send the whole offer at once.",
         )
+
+    @websocket("/stream")
+    async def stream(socket: WebSocket[Any, Any, Any]) -> None:
+        token = token_of(socket.scope["subprotocols"])
+        if token is None:
+            await socket.close(code=1002)  # before it was accepted: refused as HTTP
+            return
+        await socket.accept(subprotocols=SUBPROTOCOL)
+        channel = SocketChannel(socket)
+        device: WebSocketDevice | None = None
+
+        def make_device(handler: DeviceHandler, max_bitrate: int) -> Device:
+            nonlocal device
+            device = WebSocketDevice(channel, handler, max_bitrate=max_bitrate)
+            return device
+
+        try:
+            handshakes.authorize(f"Bearer {token}")
+            handshakes.attach(make_device)
+        except FarframeError as error:
+            await refuse(channel, error)
+            return
+        assert device is not None
+        await device.run()
 
     cors = CORSConfig(
         allow_origins=["*"],
@@ -137,8 +178,63 @@ def handshake_app(handshakes: Handshakes) -> Litestar:
         max_age=600,
     )
     return Litestar(
-        [offer, end, trickle], exception_handlers=_HANDLERS, cors_config=cors, openapi_config=None, logging_config=None
+        [offer, end, trickle, stream],
+        exception_handlers=_HANDLERS,
+        cors_config=cors,
+        openapi_config=None,
+        logging_config=None,
     )
+
+
+class SocketChannel:
+    """A WebSocket of the web framework as a ``stream.websocket.MessageChannel``."""
+
+    def __init__(self, socket: WebSocket[Any, Any, Any]) -> None:
+        self._socket = socket
+
+    async def receive(self) -> str | bytes:
+        """The next message. Raises :class:`ChannelClosed`."""
+        message: Any = await self._socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise ChannelClosed(message.get("code", 1006))
+        text, data = message.get("text"), message.get("bytes")
+        return text if text is not None else data or b""
+
+    async def send(self, message: str | bytes) -> None:
+        """Send; returns when the socket takes more. Raises :class:`ChannelClosed`."""
+        event: Any = {"type": "websocket.send", "text" if isinstance(message, str) else "bytes": message}
+        try:
+            await self._socket.send(event)
+        except (ClientDisconnected, WebSocketDisconnect, RuntimeError):
+            raise ChannelClosed(1006) from None
+
+    async def close(self, code: int) -> None:
+        """Close it."""
+        try:
+            await self._socket.send({"type": "websocket.close", "code": code, "reason": ""})
+        except (ClientDisconnected, WebSocketDisconnect, RuntimeError):
+            return
+
+
+async def refuse(channel: SocketChannel, error: FarframeError) -> None:
+    """Say why over the socket itself, for a page is not told what an upgrade was refused with; then close it."""
+    params = messages.EndingParams(reason=str(error.result), message=str(error))
+    try:
+        await channel.send(messages.encode_notification("session.ending", params))
+    except ChannelClosed:
+        return
+    await channel.close(CLOSE_CODE_BASE + STATUS.get(error.result, 500))
+
+
+class BoundedWebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket, but for one thing: pings of a peer that reads no pongs would fill the memory with them."""
+
+    def handle_ping(self) -> None:
+        """Answer a ping, unless answers pile up already."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.transport.abort()
 
 
 def inspector_app(handshakes: Handshakes, ledger: Ledger, log_feed: Feed[LogEvent]) -> Litestar:
@@ -164,7 +260,8 @@ def inspector_app(handshakes: Handshakes, ledger: Ledger, log_feed: Feed[LogEven
         return _bundled("inspector/index.html")
 
     @get("/assets/{name:str}")
-    async def asset(request: Request[Any, Any, Any], name: str) -> Response[Any]:
+    async def asset(request: Request[Any, Any, Any]) -> Response[Any]:
+        name = str(request.path_params["name"])
         if not _ASSET.fullmatch(name):
             raise HTTPException(status_code=404)
         return _bundled(f"assets/{name}")
