@@ -35,9 +35,10 @@ from farframe.asset.model import VERTEX_DTYPE
 from farframe.asset.pages import EncodedPage, PageContent, encode_page, streams_of
 
 GROUP_SIZE = 8
+"""Clusters that are merged at a time, about; the library may take up to 11."""
+
 CACHE_SIZE = 16
 """Vertices that a graphics processor keeps, about, for the order of triangles."""
-"""Clusters that are merged at a time, about; the library may take up to 11."""
 
 PAGE_BYTES = 512 << 10
 """A page is closed when its clusters take this much decoded: about 128 KB coded."""
@@ -56,6 +57,19 @@ MAX_KEPT = 0.97
 
 MAX_RELATIVE_ERROR = 0.25
 """How far one step may move a surface, in parts of the whole part's extent."""
+
+EDGE_ERRORS = (0.1, 0.25)
+USUAL_FACTOR = 2.0
+"""How far a step may move a surface of many groups, in edges of its triangles: so many times what is usual on that
+level, but within these bounds (usual are 0.03 to 0.3). A group that would move further is held by what is locked around
+it, and its error would be claimed by all that is coarser, everywhere; on the next level it has other neighbours."""
+
+MANY_GROUPS = 8
+"""Levels of fewer groups are near the top, where triangles are as large as what they stand for. What is left to another
+build is not at its top, however few groups there are."""
+
+HELD_SHARE = 0.8
+"""After a level that keeps more than this share of its triangles, the next one may move as far as it must."""
 
 NORMAL_WEIGHT = 0.5
 """A normal that is off by 1 counts as much as a place that is off by half a triangle's edge."""
@@ -389,6 +403,7 @@ class _Levels:
         places = int(surface.place.max(initial=0)) + 1
         levels = 0
         limit = surface.style.extent * MAX_RELATIVE_ERROR / surface.grid.step
+        patient = True
         while levels < max_levels and clusters:
             total = sum(len(cluster.corners) for cluster in clusters) // 3
             if total < MIN_TRIANGLES:
@@ -398,23 +413,27 @@ class _Levels:
             if len(groups) > 1:
                 _lock_shared(lock, clusters, groups, surface.place)
             left: list[Cluster] = []
+            usual: list[float] = []
+            held = patient and (len(groups) >= MANY_GROUPS or keep_rest)
             made = 0
             for members in groups:
                 self._check()
                 children = [clusters[i] for i in members]
-                produced = self._step(children, lock, limit)
+                produced = self._step(children, lock, limit, usual if held else None)
                 if produced is None:
                     left += children
                 else:
                     left += produced
                     made += 1
-            if not made:
+            if not made and not held:
                 break
             clusters = left
-            levels += 1
+            levels += bool(made)
             # Few groups that get on are no reason to try all others over and over.
-            if sum(len(cluster.corners) for cluster in clusters) // 3 > MAX_KEPT * total:
+            kept = sum(len(cluster.corners) for cluster in clusters) // 3 / total
+            if kept > MAX_KEPT and not held:
                 break
+            patient = kept <= HELD_SHARE
             # A page must not hold groups of two levels, unless it holds all coarser ones: it could need itself.
             if sum(len(cluster.corners) for cluster in clusters) // 3 > 2 * GROUP_SIZE * MAX_CLUSTER_TRIANGLES:
                 self._close_page()
@@ -436,8 +455,11 @@ class _Levels:
             levels + 1,
         )
 
-    def _step(self, children: list[Cluster], lock: NDArray[np.bool_], limit: float) -> list[Cluster] | None:
-        """Simplify some clusters as one group; ``None`` if that does not get anywhere."""
+    def _step(
+        self, children: list[Cluster], lock: NDArray[np.bool_], limit: float, usual: list[float] | None
+    ) -> list[Cluster] | None:
+        """Simplify some clusters as one group; ``None`` if that does not get anywhere. ``limit``: how far the surface
+        may move, in steps; ``usual``: how far others of the level did, in edges, to which this one's is added."""
         surface = self._surface
         corners = np.concatenate([child.corners for child in children])
         triangles = len(corners) // 3
@@ -453,6 +475,11 @@ class _Levels:
         positions = (places - base).astype(np.float32)
         attributes = surface._attributes[joint[first]]
         weights = surface.weights(triangles, extent)
+        edge = max(extent, 1.0) / float(np.sqrt(triangles))
+        if usual is not None:
+            least, most = EDGE_ERRORS
+            bound = USUAL_FACTOR * float(np.median(usual)) if len(usual) >= MANY_GROUPS else most
+            limit = min(limit, min(max(bound, least), most) * edge)
         locks = lock[surface.place[some]].astype(np.uint8)
         share = 0.5 if len(children) > 1 else 1 / 3
         target = max(int(triangles * share), 32) * 3
@@ -477,6 +504,8 @@ class _Levels:
             ctypes.byref(error),
         )
         moved = float(error.value)
+        if usual is not None:
+            usual.append(moved / edge)
         if count > MIN_GAIN * len(corners) or count < 3:
             lasting = _without_specks(surface.place[some][local], places[local], lock, target)
             if lasting is None:
