@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from PIL import Image
 
 from farframe.asset.model import Material
 from farframe.convert import phong
+from farframe.protocol.errors import FarframeError, Result
+from tests.convert.fbx_files import VERSIONS, Square
 from tests.convert.test_importers import check, read
 
 SQUARE = """; FBX 7.4.0 project file
@@ -194,3 +197,89 @@ def test_roles_of_textures(tmp_path: Path) -> None:
     normal = imported.model.textures[found.normal_texture.texture].pixels
     assert normal[2, 2, 1] != 128 and (normal[..., 0] == 128).all()
     assert np.abs(imported.model.vertices["tangent"][:, :3]).max() == 127
+
+
+def picture(red: int, alpha: int | None = None) -> bytes:
+    """A PNG of one colour but for a corner."""
+    pixels = np.full((8, 8, 3 if alpha is None else 4), 40, np.uint8)
+    pixels[..., 0] = red
+    pixels[0, 0] = 200
+    if alpha is not None:
+        pixels[..., 3] = alpha
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["ASCII", "binary"])
+@pytest.mark.parametrize("year", VERSIONS)
+def test_versions_from_2011_to_2020(tmp_path: Path, year: int, binary: bool) -> None:
+    """What comes out is the same, whatever product wrote the file: places, instances, materials, metadata, textures."""
+    part = ("PartNumber", "KString", "", "U", "A-1"), ("Weight", "double", "Number", "U", 2.5)
+    square = Square(VERSIONS[year], unit=2.54, texture="paint.png", media=picture(120), model_properties=part)
+    path = square.write(tmp_path / "square.fbx", binary=binary, deflate=year >= 2014)
+    imported = read(path, metadata_keys=("*",))
+    model = imported.model
+    check(model)
+    assert imported.info.format_version == str(VERSIONS[year]) and imported.info.generator == "the tests"
+    assert (imported.info.mesh_usages, imported.info.meshes, imported.info.faces) == (2, 1, 2)
+    assert np.allclose(model.bounds_min, (-0.254, 0, 0)) and np.allclose(model.bounds_max, (0.3048, 0.1016, 0))
+    assert len(model.parts) == 1 and len(model.instance_part) == 2
+    assert {"PartNumber": "A-1", "Weight": 2.5} in [
+        {key: found[key] for key in ("PartNumber", "Weight") if key in found}
+        for found in imported.node_metadata.values()
+    ]
+    (found,) = model.materials
+    assert found.name == "paint" and found.base_color_texture is not None and imported.warnings == []
+    texture = model.textures[found.base_color_texture.texture]
+    expected, _, _ = phong.phong_to_metallic(phong_linear(120, 40, 40), np.zeros(3), np.array(20.0))
+    assert np.abs(phong_linear(*texture.pixels[4, 4, :3]) - expected).max() < 0.01
+
+
+def phong_linear(*channels: int) -> np.ndarray:
+    """sRGB bytes as linear numbers."""
+    values = np.array(channels) / 255.0
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["ASCII", "binary"])
+def test_embedded_media_come_before_files(tmp_path: Path, binary: bool) -> None:
+    (tmp_path / "paint.png").write_bytes(picture(250))
+    path = Square(7500, texture="paint.png", media=picture(90)).write(tmp_path / "square.fbx", binary=binary)
+    model = read(path).model
+    inside = model.textures[model.materials[0].base_color_texture.texture].pixels
+    path = Square(7500, texture="paint.png").write(tmp_path / "square.fbx", binary=binary)
+    model = read(path).model
+    beside = model.textures[model.materials[0].base_color_texture.texture].pixels
+    assert inside[4, 4, 0] < 150 and beside[4, 4, 0] > 200
+
+
+@pytest.mark.parametrize("media", [b"no picture at all", picture(90)[:60]])
+def test_broken_embedded_media_are_missing_textures(tmp_path: Path, media: bytes) -> None:
+    path = Square(7400, texture="paint.png", media=media).write(tmp_path / "square.fbx", binary=True)
+    imported = read(path)
+    (warning,) = imported.warnings
+    assert warning.code == "4004" and warning.details["texture"] == "paint.png"
+    assert imported.model.materials[0].base_color_texture is None
+
+
+@pytest.mark.parametrize("year", [2011, 2020])
+def test_of_layered_textures_the_first_is_used_and_told(tmp_path: Path, year: int) -> None:
+    for name, red in (("ground.png", 90), ("dirt.png", 250)):
+        (tmp_path / name).write_bytes(picture(red))
+    square = Square(VERSIONS[year], texture="ground.png", layers=("dirt.png",))
+    imported = read(square.write(tmp_path / "square.fbx", binary=year == 2020))
+    found = imported.model.materials[0].base_color_texture
+    assert found is not None and imported.model.textures[found.texture].pixels[4, 4, 0] < 150
+    assert any("layered texture" in warning.details["import warning"] for warning in imported.warnings)
+
+
+def test_binary_files_that_end_early(tmp_path: Path) -> None:
+    whole = Square(7500, texture="paint.png", media=picture(90)).write(tmp_path / "whole.fbx", binary=True).read_bytes()
+    for length in range(30, len(whole) - 30, 97):
+        path = tmp_path / "cut.fbx"
+        path.write_bytes(whole[:length])
+        try:
+            check(read(path).model)
+        except FarframeError as error:
+            assert error.result in (Result.FILE_CORRUPT, Result.NOT_SUPPORTED)

@@ -375,6 +375,18 @@ def test_ignored_maps_of_formats_with_ready_textures(folders: tuple[Path, Path])
     assert mixed.pixels[0, 0, 1] == 1, "the original is not to be changed"
 
 
+def test_directions_of_16_bits_are_told() -> None:
+    model = fake_model([Material()])
+    wanted = "16_16_16_16_FLOAT"
+    before = model.vertices.copy()
+    warnings = materials.apply_vertex_formats(model, VertexSettings(normal=wanted, tangent="AUTO", binormal=wanted))
+    assert [(each.code, each.details["property"]) for each in warnings] == [
+        ("4003", "vertex.normal"),
+        ("4003", "vertex.binormal"),
+    ]
+    assert (model.vertices == before).all()
+
+
 def test_vertex_formats() -> None:
     model = fake_model([Material(normal_texture=TextureSlot(0))], [texture(1)])
     model.vertices["position"][1] = (0.1, 0.2, 0.3)

@@ -122,6 +122,10 @@ def apply_vertex_formats(model: Model, vertex: VertexSettings) -> list[Conversio
         if vertex.normal == "NONE":
             # Light falls on nothing that has no direction.
             material.unlit = True
+    for name in ("normal", "tangent", "binormal"):
+        if getattr(vertex, name) == "16_16_16_16_FLOAT":
+            problem = "Directions are kept in 8 bits a component; 16 bits are not stored."
+            warnings.append(ConversionWarning(NO_EFFECT, {"property": f"vertex.{name}", "problem": problem}))
     if lost_positions:
         warnings.append(
             ConversionWarning(
