@@ -24,12 +24,21 @@ DEPTH_FORMAT = "depth32float"
 LINEAR_DEPTH_FORMAT = "r32float"
 
 INSTANCE_DTYPE = np.dtype(
-    [("matrix", "<f4", (3, 4)), ("base_color", "<f4", 4), ("surface", "<f4", 4), ("emissive", "<f4", 4)]
+    [
+        ("matrix", "<f4", (3, 4)),
+        ("base_color", "<f4", 4),
+        ("surface", "<f4", 4),
+        ("emissive", "<f4", 4),
+        ("tint", "<f4", 4),
+        ("flags", "<u4", 4),
+    ]
 )
-"""One row per instance, 96 bytes, read as per-instance vertex attributes: on lavapipe that is a fifth faster than a
+"""One row per instance, 128 bytes, read as per-instance vertex attributes: on lavapipe that is a fifth faster than a
 storage buffer indexed by instance, and it knows no binding limit. ``matrix``: the upper rows of part space to
 origin-relative world; ``surface``: metallic, roughness, normal scale, occlusion strength; ``emissive``'s fourth
-number is the alpha cutoff. Material factors stand per instance so that a later override costs nothing."""
+number is the alpha cutoff. Material factors stand per instance so that a later override costs nothing. ``tint``: what
+is seen instead, linear RGB and how much of it; ``flags``: states, cut-plane mask, and two that are free. A pipeline
+declares, and so fetches, only what its shader reads."""
 
 SLOTS = ("base_color", "metallic_roughness", "normal", "occlusion", "emissive")
 """The texture slots of a material, in the order of their bindings."""
@@ -49,6 +58,8 @@ class Variant:
     mirrored: bool = False
     normal_xy: bool = False
     points: bool = False
+    tinted: bool = False
+    """Reads the instances' tint. No trait of a material: set for a batch in which anything is tinted."""
 
     @staticmethod
     def of(material: Material, *, vertex_color: bool, mirrored: bool, normal_xy: bool = False) -> Variant:
@@ -92,6 +103,7 @@ class Variant:
             "DOUBLE_SIDED": self.double_sided,
             "MIRRORED": self.mirrored,
             "NORMAL_XY": self.normal_xy,
+            "TINT": self.tinted,
             # Irradiance is smooth enough for one value per vertex, which spares a CPU a tenth of the frame; only a
             # normal map or a second side turns the normal after the vertex.
             "VERTEX_IRRADIANCE": not (self.unlit or self.double_sided or self.uv_sets[2] >= 0),
@@ -156,6 +168,8 @@ def _vertex_buffers(flags: dict[str, str]) -> list[dict[str, Any]]:
     instance.append(attribute(INSTANCE_DTYPE, "surface", "float32x4", 10))
     if "EMISSIVE_OR_MASK" in flags:
         instance.append(attribute(INSTANCE_DTYPE, "emissive", "float32x4", 11))
+    if "TINT" in flags:
+        instance.append(attribute(INSTANCE_DTYPE, "tint", "float32x4", 12))
     return [
         {"array_stride": VERTEX_DTYPE.itemsize, "attributes": vertex},
         {"array_stride": INSTANCE_DTYPE.itemsize, "step_mode": "instance", "attributes": instance},

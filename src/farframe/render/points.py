@@ -28,16 +28,19 @@ SQUARE, DOT = 0, 1
 COMMAND_FIELDS = 4
 """Vertex count, instance count, first vertex, first instance: the layout of an indirect draw without indices."""
 
-ROW_DTYPE = np.dtype([("matrix", "<f4", (3, 4))])
-"""One row per instance of a cloud: the upper rows of the matrix from part space to origin-relative world."""
+ROW_DTYPE = np.dtype([("matrix", "<f4", (3, 4)), ("tint", "<f4", 4)])
+"""One row per instance of a cloud: the upper rows of the matrix from part space to origin-relative world, and the tint,
+linear RGB and how much of it is seen."""
 
 _VERTICES = np.array([6, 1], np.uint32)
 
 
-def point_rows(matrices: NDArray[np.floating[Any]]) -> NDArray[np.void]:
-    """(n,) of :data:`ROW_DTYPE` for (n, 3, 4) matrices of instances of point clouds."""
+def point_rows(matrices: NDArray[np.floating[Any]], tints: NDArray[np.floating[Any]] | None = None) -> NDArray[np.void]:
+    """(n,) of :data:`ROW_DTYPE` for (n, 3, 4) matrices of instances of point clouds, and (n, 4) tints if any."""
     rows = np.zeros(len(matrices), ROW_DTYPE)
     rows["matrix"] = matrices
+    if tints is not None:
+        rows["tint"] = tints
     return rows
 
 
@@ -130,6 +133,7 @@ class PointPipelines:
     def _make(self, samples: int, kind: int) -> Any:
         module = self._module(kind)
         rows = [{"format": "float32x4", "offset": 16 * row, "shader_location": row} for row in range(3)]
+        rows.append({"format": "float32x4", "offset": 48, "shader_location": 5})
         buffers: list[dict[str, Any]] = [
             {"array_stride": ROW_DTYPE.itemsize, "step_mode": "instance", "attributes": rows}
         ]

@@ -1,11 +1,15 @@
 """What is drawn: models with their placement, light, exposure and background. Pure data; the engine keeps the rest.
 
-Every change makes ``version`` grow, so that a frame loop can tell that nothing has changed and draw nothing.
+Every change makes ``version`` grow, so that a frame loop can tell that nothing has changed and draw nothing. Changes of
+single part instances are also kept in a journal, so that whoever has them on a device writes only those anew.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +18,53 @@ if TYPE_CHECKING:
     from farframe.render.placement import Resource
 
 Color = tuple[float, float, float]
+
+JOURNAL_ENTRIES = 512
+"""Changes of instances that are kept. Who has missed more starts anew."""
+
+
+@dataclass(slots=True, eq=False)
+class Placed:
+    """A model in the scene and how each of its i part instances is drawn. Read only; see :class:`RenderScene`.
+
+    ``matrix`` (4, 4) model to world, as it was given; ``world`` (i, 3, 4) part space to world, float64; ``visible``
+    (i,); ``tint`` (i, 4) float32, display-referred linear RGB and how much of it is seen; ``states`` (i,) uint32, what
+    else the instance is, see :class:`~farframe.scene.states.State`; ``mask`` (i,) uint32, which cut planes cut it.
+    """
+
+    resource: Resource
+    matrix: NDArray[np.float64]
+    world: NDArray[np.float64]
+    visible: NDArray[np.bool_]
+    tint: NDArray[np.float32]
+    states: NDArray[np.uint32]
+    mask: NDArray[np.uint32]
+
+    @classmethod
+    def of(cls, resource: Resource, matrix: NDArray[np.float64]) -> Placed:
+        """All instances of ``resource`` as they are in it, visible and plain."""
+        count = len(resource.instance_part)
+        # Files may hold matrices that overflow; such instances become invisible, not a warning.
+        with np.errstate(all="ignore"):
+            world = matrix[:3] @ resource.instance_matrix
+        return cls(
+            resource,
+            matrix,
+            world,
+            np.ones(count, np.bool_),
+            np.zeros((count, 4), np.float32),
+            np.zeros(count, np.uint32),
+            np.full(count, 0xFF, np.uint32),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceChange:
+    """Instances ``rows`` of the model ``handle`` are drawn differently; ``moved``: their ``world`` changed as well."""
+
+    handle: int
+    rows: NDArray[np.int64]
+    moved: bool
 
 
 class RenderScene:
@@ -28,7 +79,9 @@ class RenderScene:
         self.version = 0
         self.placement_version = 0
         self._next = 1
-        self._entries: dict[int, tuple[Resource, NDArray[np.float64]]] = {}
+        self._entries: dict[int, Placed] = {}
+        self._journal: deque[InstanceChange] = deque(maxlen=JOURNAL_ENTRIES)
+        self._journal_end = 0
         self._light_direction: Color = (0.45, 0.85, 0.55)
         self._light_color: Color = (1.0, 0.985, 0.96)
         self._light_intensity = 1.2
@@ -45,28 +98,77 @@ class RenderScene:
             self.placement_version += 1
 
     @property
-    def entries(self) -> dict[int, tuple[Resource, NDArray[np.float64]]]:
-        """The models by handle, each with its (4, 4) float64 model-to-world matrix. Read only."""
+    def entries(self) -> dict[int, Placed]:
+        """The models by handle. Read only."""
         return self._entries
+
+    @property
+    def journal_end(self) -> int:
+        """How many changes of instances there have been; where :meth:`changes_since` goes on later."""
+        return self._journal_end
+
+    def changes_since(self, position: int) -> Iterator[InstanceChange] | None:
+        """The changes of instances since the journal was at ``position``; ``None`` when some are kept no more."""
+        missed = self._journal_end - position
+        if missed > len(self._journal):
+            return None
+        return (self._journal[index] for index in range(len(self._journal) - missed, len(self._journal)))
 
     def add(self, resource: Resource, matrix: ArrayLike) -> int:
         """Place a model; ``matrix`` is (4, 4), column vectors. Returns the handle that removes it."""
         handle = self._next
         self._next += 1
-        self._entries[handle] = (resource, _matrix(matrix))
+        self._entries[handle] = Placed.of(resource, _matrix(matrix))
         self._changed(placement=True)
         return handle
 
     def move(self, handle: int, matrix: ArrayLike) -> None:
-        """Give a placed model another world matrix. ``KeyError`` for a handle that is not placed."""
-        resource, _ = self._entries[handle]
-        self._entries[handle] = (resource, _matrix(matrix))
-        self._changed(placement=True)
+        """Give a placed model another world matrix, and its instances their places in it. ``KeyError`` for a handle
+        that is not placed."""
+        placed = self._entries[handle]
+        placed.matrix = _matrix(matrix)
+        self.update_instances(
+            handle,
+            np.arange(len(placed.world)),
+            world=Placed.of(placed.resource, placed.matrix).world,
+        )
+
+    def update_instances(
+        self,
+        handle: int,
+        rows: NDArray[np.int64],
+        *,
+        world: NDArray[np.float64] | None = None,
+        visible: NDArray[np.bool_] | None = None,
+        tint: NDArray[np.float32] | None = None,
+        states: NDArray[np.unsignedinteger[Any]] | None = None,
+        mask: NDArray[np.unsignedinteger[Any]] | None = None,
+    ) -> None:
+        """Draw the instances ``rows`` (n,) of a model differently, each array with n rows as in :class:`Placed`.
+
+        The cost does not depend on how many others there are. ``KeyError`` for a handle that is not placed.
+        """
+        placed = self._entries[handle]
+        if not len(rows):
+            return
+        if world is not None:
+            placed.world[rows] = world
+        if visible is not None:
+            placed.visible[rows] = visible
+        if tint is not None:
+            placed.tint[rows] = tint
+        if states is not None:
+            placed.states[rows] = states
+        if mask is not None:
+            placed.mask[rows] = mask
+        self._journal.append(InstanceChange(handle, rows, world is not None))
+        self._journal_end += 1
+        self._changed()
 
     def replace(self, handle: int, resource: Resource) -> None:
-        """Draw another resource in a model's place. ``KeyError`` for a handle that is not placed."""
-        _, matrix = self._entries[handle]
-        self._entries[handle] = (resource, matrix)
+        """Draw another resource in a model's place, its instances as they are in it. ``KeyError`` for a handle that is
+        not placed."""
+        self._entries[handle] = Placed.of(resource, self._entries[handle].matrix)
         self._changed(placement=True)
 
     def remove(self, handle: int) -> None:

@@ -44,6 +44,8 @@ class Placement:
     first_vertex: NDArray[np.uint32]
     asset: NDArray[np.int64] | None = None
     """(n,) which of the scene's assets an instance belongs to, or -1; ``None`` where there are none."""
+    visible: NDArray[np.bool_] | None = None
+    """(n,) which instances are drawn at all; ``None``: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,8 @@ def select(
     normals = planes[:, :3].astype(np.float32)
     reach = placement.extent @ np.abs(normals).T
     inside = placement.center @ normals.T + planes[:, 3].astype(np.float32) + reach >= 0.0
-    visible = np.flatnonzero(inside.all(axis=1))
+    seen = inside.all(axis=1)
+    visible = np.flatnonzero(seen if placement.visible is None else seen & placement.visible)
     offset = placement.center[visible] - eye.astype(np.float32)
     distance = np.sqrt(np.einsum("ij,ij->i", offset, offset))
     clusters = None

@@ -10,6 +10,7 @@ struct VertexIn {
     @location(0) row0: vec4f,
     @location(1) row1: vec4f,
     @location(2) row2: vec4f,
+    @location(5) tint: vec4f,
 #ifdef DOT
     @location(3) position: vec3f,
     @location(4) color: vec4f,
@@ -35,7 +36,7 @@ struct VertexOut {
     let world = vec4f(dot(in.row0, local), dot(in.row1, local), dot(in.row2, local), 1.0);
     var out: VertexOut;
     out.position = view.view_projection * world;
-    out.color = color.rgb;
+    out.color = mix(color.rgb, in.tint.rgb, in.tint.w);
 #ifndef DOT
     let scale = length(vec3f(in.row0.x, in.row1.x, in.row2.x)) * view.ray_corner.w;
     let size = exp2(color.a * 255.0 / SIZE_STEPS - SIZE_OFFSET) * scale;

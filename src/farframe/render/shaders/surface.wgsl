@@ -25,6 +25,9 @@ struct VertexIn {
 #ifdef EMISSIVE_OR_MASK
     @location(11) emissive: vec4f,  // rgb; w: alpha cutoff
 #endif
+#ifdef TINT
+    @location(12) tint: vec4f,      // display-referred; w: how much of it is seen
+#endif
 }
 
 struct VertexOut {
@@ -57,6 +60,9 @@ struct VertexOut {
 #endif
 #ifdef EMISSIVE_OR_MASK
     @location(7) @interpolate(flat) emissive: vec4f,
+#endif
+#ifdef TINT
+    @location(9) @interpolate(flat) tint: vec4f,
 #endif
 }
 
@@ -100,6 +106,9 @@ struct VertexOut {
 #endif
 #ifdef EMISSIVE_OR_MASK
     out.emissive = in.emissive;
+#endif
+#ifdef TINT
+    out.tint = in.tint;
 #endif
     return out;
 }
@@ -220,6 +229,15 @@ fn shade(n: vec3f, v: vec3f, base: vec3f, metallic: f32, roughness: f32, occlusi
 }
 #endif
 
+// A tint is mixed into what is seen, after light and tone mapping: all of it hides what the part looked like.
+fn tinted(in: VertexOut, color: vec3f) -> vec3f {
+#ifdef TINT
+    return mix(color, in.tint.rgb, in.tint.w);
+#else
+    return color;
+#endif
+}
+
 @fragment fn fragment(in: VertexOut
 #ifdef DOUBLE_SIDED
     , @builtin(front_facing) front: bool
@@ -248,7 +266,7 @@ fn shade(n: vec3f, v: vec3f, base: vec3f, metallic: f32, roughness: f32, occlusi
 #endif
 #endif
 #ifdef UNLIT
-    return base;
+    return vec4f(tinted(in, base.rgb), base.a);
 #else
     let v = -normalize(view.ray_corner.xyz + in.position.x * view.ray_dx.xyz + in.position.y * view.ray_dy.xyz);
     var n = normalize(in.normal);
@@ -291,6 +309,6 @@ fn shade(n: vec3f, v: vec3f, base: vec3f, metallic: f32, roughness: f32, occlusi
 #endif
     radiance += emissive * view.light_color.w;
 #endif
-    return vec4f(tone_map(radiance), base.a);
+    return vec4f(tinted(in, tone_map(radiance)), base.a);
 #endif
 }
