@@ -52,8 +52,17 @@ def test_chromium_offers_vp8_first_and_gets_h264() -> None:
     assert offer.codec.profile == "constrained baseline"
     assert "packetization-mode=1;profile-level-id=42e01f" in offer.codec.parameters
     assert f"a=fmtp:{offer.codec.retransmission_type} apt={offer.codec.payload_type}" in CHROMIUM
-    assert offer.codec.feedback == ("nack", "nack pli", "ccm fir", "goog-remb")
-    assert offer.codec.abs_send_time_id and offer.codec.playout_delay_id
+    assert offer.codec.feedback == ("nack", "nack pli", "ccm fir", "transport-cc")
+    assert offer.codec.transport_sequence_id and offer.codec.playout_delay_id
+    assert not offer.codec.abs_send_time_id, "of use to REMB only"
+
+
+def test_without_transport_wide_feedback_remb_is_agreed() -> None:
+    for text in (CHROMIUM.replace("transport-cc", "transport-xx"), CHROMIUM.replace("transport-wide-cc", "other")):
+        codec = parse_offer(text).codec
+        assert codec.feedback == ("nack", "nack pli", "ccm fir", "goog-remb")
+        assert codec.abs_send_time_id and not codec.transport_sequence_id
+        assert "transport-wide-cc" not in answer_to(text) and "transport-cc" not in answer_to(text)
 
 
 def test_audio_is_declined_and_sections_keep_their_order() -> None:

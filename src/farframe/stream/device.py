@@ -219,7 +219,7 @@ class DeviceTransport:
     @property
     def target_bitrate(self) -> int:
         """Bits per second that the line carries, by the device's reports; the encoder should aim at it."""
-        return self._sender.rate.target_bitrate
+        return self._sender.target_bitrate
 
     @property
     def backlog(self) -> int:

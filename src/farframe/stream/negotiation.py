@@ -21,6 +21,7 @@ MAX_CODECS = 256
 MAX_CANDIDATES = 32
 
 ABS_SEND_TIME_URI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
+TRANSPORT_SEQUENCE_URI = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 PLAYOUT_DELAY_URI = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
 
 SCTP_PORT = 5000
@@ -28,7 +29,7 @@ DEFAULT_MAX_MESSAGE_BYTES = 65536
 VIDEO_CLOCK_RATE_HZ = 90_000
 
 _PROFILE_PREFERENCE = ("constrained baseline", "baseline", "main", "constrained high", "high")
-_FEEDBACK = ("nack", "nack pli", "ccm fir", "goog-remb")
+_FEEDBACK = ("nack", "nack pli", "ccm fir", "transport-cc", "goog-remb")
 
 _ICE_CHARACTERS = re.compile(r"[A-Za-z0-9+/]+")
 _FINGERPRINT = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){19,63}")
@@ -90,6 +91,9 @@ class VideoCodec:
     feedback: tuple[str, ...]
     abs_send_time_id: int = 0
     playout_delay_id: int = 0
+    transport_sequence_id: int = 0
+    """Of the number that transport-wide feedback reports; agreed only together with that feedback, and then neither
+    REMB nor ``abs-send-time`` is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,14 +314,17 @@ def _choose_codec(section: _Parsed) -> VideoCodec | None:
             extensions.setdefault(uri.split(" ")[0], int(identifier))
     values = _format_parameters(parameters.get(chosen, ""))
     level = values.get("profile-level-id", "42e01f")
+    transport_sequence_id = extensions.get(TRANSPORT_SEQUENCE_URI, 0) if "transport-cc" in feedback else 0
+    unused = "goog-remb" if transport_sequence_id else "transport-cc"
     return VideoCodec(
         payload_type=int(chosen),
         retransmission_type=retransmission,
         profile=profile,
         parameters=f"level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={level}",
-        feedback=tuple(name for name in _FEEDBACK if name in feedback),
-        abs_send_time_id=extensions.get(ABS_SEND_TIME_URI, 0),
+        feedback=tuple(name for name in _FEEDBACK if name in feedback and name != unused),
+        abs_send_time_id=0 if transport_sequence_id else extensions.get(ABS_SEND_TIME_URI, 0),
         playout_delay_id=extensions.get(PLAYOUT_DELAY_URI, 0),
+        transport_sequence_id=transport_sequence_id,
     )
 
 
@@ -422,6 +429,8 @@ def _codec_lines(codec: VideoCodec) -> list[str]:
         lines.append(f"a=fmtp:{codec.retransmission_type} apt={codec.payload_type}")
     if codec.abs_send_time_id:
         lines.append(f"a=extmap:{codec.abs_send_time_id} {ABS_SEND_TIME_URI}")
+    if codec.transport_sequence_id:
+        lines.append(f"a=extmap:{codec.transport_sequence_id} {TRANSPORT_SEQUENCE_URI}")
     if codec.playout_delay_id:
         lines.append(f"a=extmap:{codec.playout_delay_id} {PLAYOUT_DELAY_URI}")
     return lines
@@ -486,6 +495,7 @@ OFFERED_CODEC = VideoCodec(
     parameters="level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
     feedback=_FEEDBACK,
     abs_send_time_id=3,
+    transport_sequence_id=5,
 )
 """What the Python receiver offers. It keeps no playout buffer, so it has no use for playout-delay."""
 

@@ -123,7 +123,8 @@ def starts_keyframe(payload: bytes) -> bool:
 
 @dataclass(slots=True)
 class RtpPacket:
-    """One RTP packet as received. ``abs_send_time`` is the 24-bit header extension, if there was one."""
+    """One RTP packet as received. ``abs_send_time`` (24 bits) and ``transport_sequence`` (16 bits) are header
+    extensions, if there were such."""
 
     payload_type: int
     marker: bool
@@ -132,6 +133,7 @@ class RtpPacket:
     ssrc: int
     payload: bytes
     abs_send_time: int | None = None
+    transport_sequence: int | None = None
 
 
 def build_packet(
@@ -143,7 +145,9 @@ def build_packet(
     extensions: bytes,
     payload: bytes,
 ) -> bytes:
-    """The bytes of an RTP packet. ``extensions`` are padded one-byte header extension elements, maybe none."""
+    """The bytes of an RTP packet. ``extensions`` are one-byte header extension elements, maybe none; they are padded
+    here."""
+    extensions += bytes(-len(extensions) % 4)
     head = _RTP_HEAD.pack(
         0x90 if extensions else 0x80,
         payload_type | (0x80 if marker else 0),
@@ -156,7 +160,7 @@ def build_packet(
     return head + payload
 
 
-def parse_packet(data: bytes, abs_send_time_id: int = 0) -> RtpPacket:
+def parse_packet(data: bytes, abs_send_time_id: int = 0, transport_sequence_id: int = 0) -> RtpPacket:
     """An RTP packet from untrusted bytes. Raises ``ValueError`` for anything that is none."""
     if len(data) < _RTP_HEAD.size or data[0] >> 6 != 2:
         raise ValueError("not an RTP packet")
@@ -164,6 +168,7 @@ def parse_packet(data: bytes, abs_send_time_id: int = 0) -> RtpPacket:
     position = _RTP_HEAD.size + 4 * (flags & 0x0F)
     end = len(data)
     abs_send_time: int | None = None
+    transport_sequence: int | None = None
     if flags & 0x10:
         if position + 4 > end:
             raise ValueError("an RTP header extension is truncated")
@@ -171,27 +176,39 @@ def parse_packet(data: bytes, abs_send_time_id: int = 0) -> RtpPacket:
         position += 4
         if position + 4 * words > end:
             raise ValueError("an RTP header extension is truncated")
-        if profile == ONE_BYTE_EXTENSIONS and abs_send_time_id:
-            abs_send_time = _find_abs_send_time(data, position, position + 4 * words, abs_send_time_id)
+        if profile == ONE_BYTE_EXTENSIONS:
+            end_of_extensions = position + 4 * words
+            if abs_send_time_id:
+                abs_send_time = _find_extension(data, position, end_of_extensions, abs_send_time_id, 3)
+            if transport_sequence_id:
+                transport_sequence = _find_extension(data, position, end_of_extensions, transport_sequence_id, 2)
         position += 4 * words
     if flags & 0x20:
         end -= data[-1]
     if position > end:
         raise ValueError("an RTP packet is truncated")
     return RtpPacket(
-        kind & 0x7F, bool(kind & 0x80), sequence_number, timestamp, ssrc, data[position:end], abs_send_time
+        kind & 0x7F,
+        bool(kind & 0x80),
+        sequence_number,
+        timestamp,
+        ssrc,
+        data[position:end],
+        abs_send_time,
+        transport_sequence,
     )
 
 
-def _find_abs_send_time(data: bytes, position: int, end: int, wanted: int) -> int | None:
+def _find_extension(data: bytes, position: int, end: int, wanted: int, wanted_size: int) -> int | None:
+    """The value of one header extension element of that size, as a number."""
     while position < end:
         head = data[position]
         if head == 0:
             position += 1
             continue
         size = (head & 0x0F) + 1
-        if head >> 4 == wanted and size == 3 and position + 4 <= end:
-            return int.from_bytes(data[position + 1 : position + 4], "big")
+        if head >> 4 == wanted and size == wanted_size and position + 1 + size <= end:
+            return int.from_bytes(data[position + 1 : position + 1 + size], "big")
         position += 1 + size
     return None
 

@@ -38,6 +38,7 @@ from aiortc.rtp import (
 
 from farframe.protocol.errors import FarframeError, Result
 from farframe.stream.aiortc_hooks import MAX_MESSAGE_BYTES, MediaTransport, TransportConfig
+from farframe.stream.feedback import FeedbackBuilder
 from farframe.stream.jitter import AssembledFrame, Assembly, FrameAssembler
 from farframe.stream.negotiation import (
     DEFAULT_MAX_MESSAGE_BYTES,
@@ -53,6 +54,9 @@ logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_SECONDS = 15.0
 REPORT_INTERVAL_SECONDS = 0.5
+FEEDBACK_INTERVAL_SECONDS = 0.05
+"""Between two transport-wide reports, while packets arrive."""
+
 POLL_INTERVAL_SECONDS = 0.02
 MAX_UNDECODED_FRAMES = 60
 """A decoder that is so many frames behind starts anew at a keyframe."""
@@ -125,6 +129,8 @@ class ReceiverTransport:
         self._assembler = FrameAssembler()
         self._streams: dict[int, StreamStatistics] = {}
         self._estimator = RemoteBitrateEstimator()
+        self._feedback = FeedbackBuilder()
+        self._feedback_timer: asyncio.TimerHandle | None = None
         self._sender_report: tuple[int, float] | None = None
         self._poll_timer: asyncio.TimerHandle | None = None
         self._report_timer: asyncio.TimerHandle | None = None
@@ -230,7 +236,7 @@ class ReceiverTransport:
             return
         self._closed = True
         self._frame_ready.set()
-        for timer in (self._poll_timer, self._report_timer):
+        for timer in (self._poll_timer, self._report_timer, self._feedback_timer):
             if timer is not None:
                 timer.cancel()
         await self._transport.close()
@@ -247,7 +253,7 @@ class ReceiverTransport:
         if answer is None or self._closed:
             return
         try:
-            packet = parse_packet(data, answer.codec.abs_send_time_id)
+            packet = parse_packet(data, answer.codec.abs_send_time_id, answer.codec.transport_sequence_id)
         except ValueError:
             return
         if self._packet_filter is not None and not self._packet_filter(packet):
@@ -255,6 +261,10 @@ class ReceiverTransport:
         self.statistics.packets_received += 1
         self.statistics.bytes_received += len(data)
         self._estimate(packet)
+        if packet.transport_sequence is not None:
+            self._feedback.add(packet.transport_sequence, self._clock())
+            if self._feedback_timer is None:
+                self._feedback_timer = self._loop.call_later(FEEDBACK_INTERVAL_SECONDS, self._send_feedback)
         if packet.ssrc == answer.retransmission_ssrc and packet.payload_type == answer.codec.retransmission_type:
             if len(packet.payload) < 2:
                 return
@@ -309,6 +319,13 @@ class ReceiverTransport:
                 fmt=RTCP_PSFB_APP, ssrc=self._ssrc, media_ssrc=0, fci=pack_remb_fci(estimate[0], estimate[1])
             )
             self._transport.send_rtcp(bytes(feedback))
+
+    def _send_feedback(self) -> None:
+        self._feedback_timer = None
+        if self._answer is not None and not self._closed:
+            feedback = self._feedback.build(self._ssrc, self._answer.video_ssrc, self._clock())
+            if feedback is not None:
+                self._transport.send_rtcp(feedback)
 
     def _rtcp_received(self, data: bytes) -> None:
         try:

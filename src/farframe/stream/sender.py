@@ -1,11 +1,15 @@
-"""Encoded frames out as RTP, and what comes back: NACK, PLI, FIR, REMB, receiver reports.
+"""Encoded frames out as RTP, and what comes back: transport-wide feedback, NACK, PLI, FIR, REMB, receiver reports.
 
 Runs on the event loop's thread; never blocks and never awaits. RTP time stamps begin at zero, so a packet's time stamp
 is its frame's ``pts`` modulo 2^32, which is what a browser reports as ``rtpTimestamp`` for a shown frame.
 
-Pacing: a burst of what the line carries in 50 ms (at least 12 KiB) goes out at once, the rest of a large frame at 2.5
-times the target rate (at least 8 Mbit/s), so that a keyframe does not overrun a receiver's buffers. Ordinary frames fit
-into the burst and are never delayed.
+The rate, the pace and how much may be on its way come from :mod:`farframe.stream.congestion` where transport-wide
+feedback is agreed, else from REMB and loss (:mod:`farframe.stream.rate`). Order and pace are
+:mod:`farframe.stream.pacer`'s.
+
+Repairing is not always the shortest way. When so much was lost that sending it again would take ``RESTART_SECONDS`` at
+the rate that the line now has, or frames have waited that long, or the line was gone, what waits is thrown away and the
+stream starts anew with a keyframe; packets from before a keyframe are never sent again.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiortc.rtp import (
     RTCP_PSFB_APP,
@@ -33,8 +38,16 @@ from aiortc.rtp import (
     unpack_remb_fci,
 )
 
+from farframe.stream.congestion import CongestionController
 from farframe.stream.encoder import EncodedFrame
+from farframe.stream.feedback import (
+    RTCP_TRANSPORT_FEEDBACK,
+    TRANSPORT_FEEDBACK_FORMAT,
+    parse_feedback,
+    split_compound,
+)
 from farframe.stream.negotiation import VideoCodec
+from farframe.stream.pacer import STEP_SECONDS, Pacer, QueuedPacket
 from farframe.stream.packets import build_packet, one_byte_extension, packetize
 from farframe.stream.rate import RateController, RetransmissionBudget
 
@@ -43,11 +56,21 @@ KEYFRAME_INTERVAL_SECONDS = 0.3
 """Least time between two keyframes that a device asks for."""
 
 REPORT_INTERVAL_SECONDS = 1.0
-BURST_SECONDS = 0.05
-MIN_BURST_BYTES = 12 * 1024
-PACE_FACTOR = 2.5
-MIN_PACE_BITS_PER_SECOND = 8_000_000
-PACE_STEP_SECONDS = 0.002
+TICK_SECONDS = 0.04
+HEARTBEAT_SECONDS = 0.1
+"""Between two packets into a line that says nothing."""
+
+RESTART_SECONDS = 0.3
+RESTART_INTERVAL_SECONDS = 1.0
+MAX_QUEUE_SECONDS = 0.6
+"""A frame that waits longer is not sent any more."""
+
+MIN_FILLING_BYTES = 500
+REMB_PACE_FACTOR = 2.5
+REMB_MIN_PACE = 8_000_000
+"""Bits per second, where only REMB tells of the line."""
+
+UNLIMITED = 1 << 30
 
 _NTP_EPOCH_SECONDS = 2_208_988_800
 """From 1900, where NTP counts from, to 1970."""
@@ -69,14 +92,22 @@ class SenderStatistics:
     """Share of packets lost, 0 to 1, by the newest receiver report."""
     round_trip_seconds: float | None = None
     estimated_bitrate: int | None = None
-    """The device's own estimate (REMB) in bits per second."""
+    """What the line carries in bits per second, by transport-wide feedback or by the device's own estimate (REMB)."""
+    packets_filling: int = 0
+    """Packets sent once more to look for free capacity, not because they were lost."""
+    frames_dropped: int = 0
+    """Frames that were not sent, because the stream started anew at a keyframe."""
+    restarts: int = 0
+    """How often it did."""
+    queue_seconds: float = 0.0
+    """How long the queue on the line is, by the newest report."""
 
 
-@dataclass(slots=True)
-class _Queued:
-    payload: bytes
-    timestamp: int
-    marker: bool
+class Timers(Protocol):
+    """What a sender needs of an event loop."""
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> asyncio.TimerHandle:
+        """Call ``callback`` in ``delay`` seconds."""
 
 
 class VideoSender:
@@ -105,6 +136,9 @@ class VideoSender:
         self.retransmission_ssrc = (self.ssrc + 1) & 0xFFFFFFFF
         self.statistics = SenderStatistics()
         self.rate = RateController(max_bitrate, start=start_bitrate)
+        self.congestion = (
+            CongestionController(max_bitrate, start=start_bitrate) if codec.transport_sequence_id else None
+        )
         self._codec = codec
         self._send_rtp = send_rtp
         self._send_rtcp = send_rtcp
@@ -115,114 +149,232 @@ class VideoSender:
         # The lower half, so that the SRTP roll-over counter is never in doubt at the start.
         self._sequence_number = choose.randrange(1 << 15)
         self._retransmission_number = choose.randrange(1 << 15)
-        self._history: list[tuple[int, _Queued] | None] = [None] * HISTORY_PACKETS
+        self._history: list[tuple[int, QueuedPacket] | None] = [None] * HISTORY_PACKETS
         self._budget = RetransmissionBudget()
-        self._queue: deque[_Queued] = deque()
-        self._queued_frames = 0
-        self._allowance_bytes = 0.0
-        self._filled_at = clock()
+        self._pacer = Pacer(clock())
+        self._waiting_since: deque[float] = deque()
+        self._filling_back = 0
+        self._keyframe_begin: int | None = None
+        self._awaits_keyframe = False
+        self._lost: deque[tuple[float, int]] = deque()
+        self._restarted_at = float("-inf")
+        self._heartbeat_at = float("-inf")
+        self._tick_timer: asyncio.TimerHandle | None = None
         self._pace_timer: asyncio.TimerHandle | None = None
         self._report_timer: asyncio.TimerHandle | None = None
         self._keyframe_timer: asyncio.TimerHandle | None = None
         self._keyframe_sent_at = float("-inf")
-        self._reported_bitrate = self.rate.target_bitrate
+        self._reported_bitrate = self.target_bitrate
         self._last_report: tuple[int, float] | None = None
         self._last_timestamp = 0
         self._last_wall = wall_clock()
         self._playout_delay = (
             one_byte_extension(codec.playout_delay_id, b"\0\0\0") if codec.playout_delay_id else b""
         )  # least and greatest delay of zero: show a frame as soon as it is decoded
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: Timers | None = None
+
+    @property
+    def target_bitrate(self) -> int:
+        """Bits per second that the encoder should aim at."""
+        return (self.congestion or self.rate).target_bitrate
 
     @property
     def queued_frames(self) -> int:
         """Frames whose last packet has not been sent yet. May be read from any thread."""
-        return self._queued_frames
+        return self._pacer.queued_frames
 
-    def start(self) -> None:
-        """Begin to report to the receiver. Needs a running event loop."""
-        self._loop = asyncio.get_running_loop()
+    def start(self, timers: Timers | None = None) -> None:
+        """Begin to report to the receiver. ``timers`` is the running event loop unless a test brings its own."""
+        self._loop = timers or asyncio.get_running_loop()
+        if self.congestion is not None:
+            self._tick_timer = self._loop.call_later(TICK_SECONDS, self._tick)
         self._report_timer = self._loop.call_later(REPORT_INTERVAL_SECONDS, self._report)
 
     def stop(self) -> None:
         """End all timers and forget what is queued."""
-        for timer in (self._pace_timer, self._report_timer, self._keyframe_timer):
+        for timer in (self._pace_timer, self._report_timer, self._keyframe_timer, self._tick_timer):
             if timer is not None:
                 timer.cancel()
-        self._pace_timer = self._report_timer = self._keyframe_timer = None
-        self._queue.clear()
-        self._queued_frames = 0
+        self._pace_timer = self._report_timer = self._keyframe_timer = self._tick_timer = None
+        self._pacer.drop_frames()
         self._loop = None
 
     def send(self, frame: EncodedFrame) -> None:
         """Queue a frame and send as much as the pace allows now."""
         if self._loop is None:
             return
+        if self._awaits_keyframe and not frame.keyframe:
+            self.statistics.frames_dropped += 1
+            return
         payloads = packetize(frame.data)
         if not payloads:
             return
+        now = self._clock()
+        if frame.keyframe:
+            # Nothing from before it is of use any more.
+            if self._pacer.drop_frames():
+                self._skip_number()
+            self._waiting_since.clear()
+            self._awaits_keyframe = False
+            self._keyframe_sent_at = now
         timestamp = frame.pts & 0xFFFFFFFF
         last = len(payloads) - 1
-        self._queue.extend(_Queued(payload, timestamp, index == last) for index, payload in enumerate(payloads))
-        self._queued_frames += bool(payloads)
+        for index, payload in enumerate(payloads):
+            self._pacer.push(QueuedPacket(payload, timestamp, index == last, index == 0, frame.keyframe))
+        self._waiting_since.append(now)
         self._last_timestamp, self._last_wall = timestamp, self._wall_clock()
         self.statistics.frames_sent += 1
-        if frame.keyframe:
-            self._keyframe_sent_at = self._clock()
+        self._look_for_capacity(now)
         if self._pace_timer is None:
             self._drain()
+
+    def _skip_number(self) -> None:
+        """A frame was cut off in the middle: a gap in the numbers keeps a receiver from joining it to the next one."""
+        self._sequence_number = (self._sequence_number + 1) & 0xFFFF
+
+    def _look_for_capacity(self, now: float) -> None:
+        if self.congestion is None or self._codec.retransmission_type is None or self._pacer.cluster:
+            return
+        probe = self.congestion.take_probe(now)
+        if probe is not None:
+            self._filling_back = 0
+            self._pacer.begin_probe(probe)
 
     def _drain(self) -> None:
         self._pace_timer = None
         if self._loop is None:
             return
         now = self._clock()
-        bits_per_second = max(PACE_FACTOR * self.rate.target_bitrate, MIN_PACE_BITS_PER_SECOND)
-        burst = max(BURST_SECONDS * self.rate.target_bitrate / 8, MIN_BURST_BYTES)
-        self._allowance_bytes = min(burst, self._allowance_bytes + (now - self._filled_at) * bits_per_second / 8)
-        self._filled_at = now
-        extensions = self._extensions()
-        while self._queue and self._allowance_bytes > 0:
-            packet = self._queue.popleft()
-            self._queued_frames -= packet.marker
+        congestion = self.congestion
+        if congestion is None:
+            pace, window = max(REMB_PACE_FACTOR * self.rate.target_bitrate, REMB_MIN_PACE), UNLIMITED
+        else:
+            pace, window = congestion.pacing_bitrate, congestion.window_bytes
+        self._pacer.refill(pace, now)
+        if congestion is None or not congestion.silent:
+            while (packet := self._pacer.take(window) or self._filling()) is not None:
+                size = self._transmit(packet, now)
+                self._pacer.sent(size)
+                window -= size
+        if self._pacer.waits:
+            self._pace_timer = self._loop.call_later(STEP_SECONDS, self._drain)
+
+    def _filling(self) -> QueuedPacket | None:
+        """A packet of the newest frame for a probe that wants more; going back in time as it takes more of them."""
+        if not self._pacer.needs_filling:
+            return None
+        for _ in range(HISTORY_PACKETS):
+            self._filling_back += 1
+            number = (self._sequence_number - self._filling_back) & 0xFFFF
+            entry = self._history[number % HISTORY_PACKETS]
+            if entry is None or entry[0] != number or self._pacer.queued_frames:
+                break
+            if len(entry[1].payload) >= MIN_FILLING_BYTES:
+                old = entry[1]
+                return QueuedPacket(old.payload, old.timestamp, old.marker, again=number, filling=True)
+        self._pacer.end_probe()
+        return None
+
+    def _transmit(self, packet: QueuedPacket, now: float) -> int:
+        """Number a packet and send it; its size on the wire without SRTP."""
+        codec, cluster = self._codec, self._pacer.cluster
+        if packet.again is None:
             number = self._sequence_number
             self._sequence_number = (number + 1) & 0xFFFF
             self._history[number % HISTORY_PACKETS] = (number, packet)
-            self._transmit(
-                build_packet(
-                    self._codec.payload_type,
-                    packet.marker,
-                    number,
-                    packet.timestamp,
-                    self.ssrc,
-                    extensions,
-                    packet.payload,
-                ),
-                now,
+            if packet.first and packet.keyframe:
+                self._keyframe_begin = number
+            if packet.marker and self._waiting_since:
+                self._waiting_since.popleft()
+        else:
+            number = packet.again
+        if packet.again is None or codec.retransmission_type is None:
+            head = (codec.payload_type, packet.marker, number, packet.timestamp, self.ssrc)
+            payload = packet.payload
+        else:
+            head = (
+                codec.retransmission_type,
+                packet.marker,
+                self._retransmission_number,
+                packet.timestamp,
+                self.retransmission_ssrc,
             )
-        if self._queue:
-            self._pace_timer = self._loop.call_later(PACE_STEP_SECONDS, self._drain)
-
-    def _transmit(self, data: bytes, now: float) -> None:
+            payload = number.to_bytes(2, "big") + packet.payload
+            self._retransmission_number = (self._retransmission_number + 1) & 0xFFFF
+        data = build_packet(*head, self._extensions(), payload)
         self._send_rtp(data)
-        self._allowance_bytes -= len(data)
-        self.rate.on_sent(len(data), now)
+        size = len(data)
+        if self.congestion is not None:
+            repair = packet.again is not None and not packet.filling
+            self.congestion.on_sent(size, now, cluster=cluster, repair=repair)
+        else:
+            self.rate.on_sent(size, now)
         self.statistics.packets_sent += 1
-        self.statistics.bytes_sent += len(data)
+        self.statistics.bytes_sent += size
+        if packet.filling:
+            self.statistics.packets_filling += 1
+        elif packet.again is not None:
+            self.statistics.packets_retransmitted += 1
+        return size
 
     def _extensions(self) -> bytes:
-        if not self._codec.abs_send_time_id:
+        codec = self._codec
+        if self.congestion is not None:
+            number = self.congestion.log.next_number
+            return one_byte_extension(codec.transport_sequence_id, number.to_bytes(2, "big")) + self._playout_delay
+        if not codec.abs_send_time_id:
             return self._playout_delay
         fraction = int(self._wall_clock() * (1 << 18)) & 0xFFFFFF  # 6.18 fixed point seconds
-        return one_byte_extension(self._codec.abs_send_time_id, fraction.to_bytes(3, "big")) + self._playout_delay
+        return one_byte_extension(codec.abs_send_time_id, fraction.to_bytes(3, "big")) + self._playout_delay
+
+    def _tick(self) -> None:
+        """What time brings about: silence, packets lost at the end of a burst, checks of the line, frames too old."""
+        if self._loop is None or self.congestion is None:
+            return
+        self._tick_timer = self._loop.call_later(TICK_SECONDS, self._tick)
+        now = self._clock()
+        silent = self.congestion.check_silence(now)
+        if (silent or self.congestion.tail_is_due(now)) and now - self._heartbeat_at >= HEARTBEAT_SECONDS:
+            self._heartbeat_at = now
+            number = (self._sequence_number - 1) & 0xFFFF
+            entry = self._history[number % HISTORY_PACKETS]
+            if entry is not None and entry[0] == number:
+                newest = entry[1]
+                self._transmit(
+                    QueuedPacket(newest.payload, newest.timestamp, newest.marker, again=number, filling=True), now
+                )
+        if not silent:
+            if self._waiting_since and now - self._waiting_since[0] > MAX_QUEUE_SECONDS:
+                self._restart(now)
+            self._look_for_capacity(now)
+            if self._pace_timer is None and self._pacer.waits:
+                self._drain()
+        self._announce_bitrate()
+
+    def _restart(self, now: float) -> None:
+        """Give up what waits and what was lost, and begin anew with a keyframe."""
+        self.statistics.restarts += 1
+        self.statistics.frames_dropped += self._pacer.queued_frames
+        self._restarted_at = now
+        if self._pacer.drop_frames():
+            self._skip_number()
+        self._waiting_since.clear()
+        self._lost.clear()
+        self._awaits_keyframe = True
+        self._ask_for_keyframe(now)
 
     def handle_rtcp(self, data: bytes) -> None:
         """Take a compound RTCP packet from the device; whatever is malformed or for another stream is ignored."""
+        now = self._clock()
+        if self.congestion is not None:
+            for kind, form, payload in split_compound(data):
+                if kind == RTCP_TRANSPORT_FEEDBACK and form == TRANSPORT_FEEDBACK_FORMAT:
+                    self._on_feedback(payload, now)
         try:
             packets = RtcpPacket.parse(data)
         except Exception:  # aiortc lets struct.error and IndexError through for hostile bytes
+            self._announce_bitrate()
             return
-        now = self._clock()
         for packet in packets:
             if isinstance(packet, RtcpRrPacket | RtcpSrPacket):
                 self._on_reports(packet.reports, now)
@@ -233,12 +385,39 @@ class VideoSender:
                 self._on_payload_feedback(packet, now)
         self._announce_bitrate()
 
+    def _on_feedback(self, payload: bytes, now: float) -> None:
+        congestion = self.congestion
+        if congestion is None:
+            return
+        try:
+            feedback = parse_feedback(payload)
+        except ValueError:
+            return
+        was_silent, decreases = congestion.silent, congestion.decreases
+        for result in congestion.on_feedback(feedback, now):
+            if result.arrived_at is None:
+                self._lost.append((now, result.size))
+        while self._lost and self._lost[0][0] < now - RESTART_INTERVAL_SECONDS / 2:
+            self._lost.popleft()
+        self.statistics.loss = congestion.loss
+        self.statistics.estimated_bitrate = congestion.total_bitrate
+        self.statistics.queue_seconds = congestion.queue_seconds
+        if was_silent and not congestion.silent:
+            self._restart(now)
+        elif congestion.decreases > decreases and now - self._restarted_at > RESTART_INTERVAL_SECONDS:
+            pending = sum(size for _, size in self._lost) + self._pacer.queued_bytes
+            if pending * 8 > RESTART_SECONDS * congestion.total_bitrate:
+                self._restart(now)
+        if self._pace_timer is None and self._pacer.waits:
+            self._drain()
+
     def _on_reports(self, reports: list[object], now: float) -> None:
         for report in reports:
             if getattr(report, "ssrc", None) != self.ssrc:
                 continue
-            self.statistics.loss = report.fraction_lost / 256  # type: ignore[attr-defined]
-            self.rate.on_loss(self.statistics.loss, now)
+            if self.congestion is None:
+                self.statistics.loss = report.fraction_lost / 256  # type: ignore[attr-defined]
+                self.rate.on_loss(self.statistics.loss, now)
             if self._last_report is not None and report.lsr == self._last_report[0]:  # type: ignore[attr-defined]
                 sample = max(now - self._last_report[1] - report.dlsr / 65536, 0.0)  # type: ignore[attr-defined]
                 smoothed = self.statistics.round_trip_seconds
@@ -257,7 +436,7 @@ class VideoSender:
                 bitrate, ssrcs = unpack_remb_fci(packet.fci)
             except Exception:  # other application feedback, or a truncated one
                 return
-            if self.ssrc in ssrcs:
+            if self.ssrc in ssrcs and self.congestion is None:
                 self.statistics.estimated_bitrate = bitrate
                 self.rate.on_remb(bitrate, now)
 
@@ -279,40 +458,23 @@ class VideoSender:
 
     def _retransmit(self, numbers: list[int], now: float) -> None:
         self.statistics.packets_asked_for += len(numbers)
+        if self._awaits_keyframe:
+            return
         round_trip = self.statistics.round_trip_seconds
         for number in numbers:
             entry = self._history[number % HISTORY_PACKETS]
             if entry is None or entry[0] != number:
                 continue
-            packet = entry[1]
-            if not self._budget.allows(number, len(packet.payload), self.rate.target_bitrate, now, round_trip):
+            if self._keyframe_begin is not None and (number - self._keyframe_begin) & 0xFFFF >= 0x8000:
                 continue
-            if self._codec.retransmission_type is None:
-                data = build_packet(
-                    self._codec.payload_type,
-                    packet.marker,
-                    number,
-                    packet.timestamp,
-                    self.ssrc,
-                    self._extensions(),
-                    packet.payload,
-                )
-            else:
-                data = build_packet(
-                    self._codec.retransmission_type,
-                    packet.marker,
-                    self._retransmission_number,
-                    packet.timestamp,
-                    self.retransmission_ssrc,
-                    self._extensions(),
-                    number.to_bytes(2, "big") + packet.payload,
-                )
-                self._retransmission_number = (self._retransmission_number + 1) & 0xFFFF
-            self._transmit(data, now)
-            self.statistics.packets_retransmitted += 1
+            packet = entry[1]
+            if self._budget.allows(number, len(packet.payload), self.target_bitrate, now, round_trip):
+                self._pacer.push_repair(QueuedPacket(packet.payload, packet.timestamp, packet.marker, again=number))
+        if self._pace_timer is None and self._pacer.waits:
+            self._drain()
 
     def _announce_bitrate(self) -> None:
-        target = self.rate.target_bitrate
+        target = self.target_bitrate
         if abs(target - self._reported_bitrate) > 0.02 * self._reported_bitrate:
             self._reported_bitrate = target
             self._on_bitrate(target)

@@ -1,0 +1,121 @@
+"""The order and the pace in which packets leave: retransmissions, then frames, then filling of probes. No I/O.
+
+Packets leave at a given pace, in steps of the owner's timer; so many bytes at once as that pace carries within
+``BURST_SECONDS``, so that neither a keyframe nor a pause's saved-up allowance becomes a burst on the wire. During a
+probe the pace is the probe's, and where nothing else waits, filling is asked for until the probe is full.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from farframe.stream.probing import Probe
+
+BURST_SECONDS = 0.005
+STEP_SECONDS = 0.002
+
+
+@dataclass(slots=True)
+class QueuedPacket:
+    """A packet's payload before it gets its numbers. ``again`` is the sequence number under which it was sent first,
+    for a packet that is sent once more."""
+
+    payload: bytes
+    timestamp: int
+    marker: bool
+    first: bool = False
+    keyframe: bool = False
+    again: int | None = None
+    filling: bool = False
+    """Sent again to fill a probe, not because it was lost."""
+
+
+class Pacer:
+    """A queue of packets. Times are seconds of one monotonic clock."""
+
+    def __init__(self, now: float) -> None:
+        self._frames: deque[QueuedPacket] = deque()
+        self._repairs: deque[QueuedPacket] = deque()
+        self._allowance = 0.0
+        self._filled_at = now
+        self._probe: Probe | None = None
+        self._probe_left = 0
+        self.queued_frames = 0
+        """Frames whose last packet still waits."""
+        self.queued_bytes = 0
+        """Payload bytes of frames that wait."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything is left to send."""
+        return bool(self._frames or self._repairs or self._probe)
+
+    @property
+    def cluster(self) -> int:
+        """The probe that packets belong to which leave now; 0 for none."""
+        return self._probe.cluster if self._probe is not None else 0
+
+    def push(self, packet: QueuedPacket) -> None:
+        """Queue a packet of a frame."""
+        self._frames.append(packet)
+        self.queued_frames += packet.marker
+        self.queued_bytes += len(packet.payload)
+
+    def push_repair(self, packet: QueuedPacket) -> None:
+        """Queue a packet that is sent again; it overtakes all frames."""
+        self._repairs.append(packet)
+
+    def begin_probe(self, probe: Probe) -> None:
+        """Send the next bytes at the probe's rate."""
+        self._probe = probe
+        self._probe_left = probe.size
+        self._allowance = max(self._allowance, 1.0)
+
+    def drop_frames(self) -> bool:
+        """Forget all frames that wait; whether one of them was cut off in the middle."""
+        torn = bool(self._frames) and not self._frames[0].first
+        self._frames.clear()
+        self._repairs.clear()
+        self.queued_frames = 0
+        self.queued_bytes = 0
+        return torn
+
+    def refill(self, pace: float, now: float) -> None:
+        """Let the allowance grow; ``pace`` in bits per second."""
+        if self._probe is not None:
+            pace = self._probe.bitrate
+        burst = max(pace * BURST_SECONDS / 8, 1.0)
+        self._allowance = min(burst, self._allowance + max(now - self._filled_at, 0.0) * pace / 8)
+        self._filled_at = now
+
+    def take(self, window: int) -> QueuedPacket | None:
+        """The packet to send now; ``None`` when the pace or the ``window`` (bytes that may still be on their way)
+        allows none, or nothing waits. :attr:`needs_filling` then tells whether a probe wants more."""
+        if self._allowance <= 0:
+            return None
+        if self._repairs:
+            return self._repairs.popleft()
+        if self._frames and window > 0:
+            packet = self._frames.popleft()
+            self.queued_frames -= packet.marker
+            self.queued_bytes -= len(packet.payload)
+            return packet
+        return None
+
+    @property
+    def needs_filling(self) -> bool:
+        """Whether a probe goes on, its pace allows a packet now, and no frame is there to fill it."""
+        return self._probe is not None and self._allowance > 0
+
+    def sent(self, size: int) -> None:
+        """A packet of ``size`` bytes has left."""
+        self._allowance -= size
+        if self._probe is not None:
+            self._probe_left -= size
+            if self._probe_left <= 0:
+                self._probe = None
+
+    def end_probe(self) -> None:
+        """There is nothing to fill it with."""
+        self._probe = None
