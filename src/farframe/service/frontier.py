@@ -43,6 +43,7 @@ _FIXED_SEGMENTS = frozenset(
         "conversions",
         ":stop",
         "whep",
+        "stream",
         "progress",
         "inspector-link",
         "uploads",
@@ -57,7 +58,7 @@ _FIXED_SEGMENTS = frozenset(
         "ready",
     }
 )
-_EXTENSIONS_OF_A_SESSION = frozenset({"whep", "inspector-link", "token", "progress"})
+_EXTENSIONS_OF_A_SESSION = frozenset({"whep", "stream", "inspector-link", "token", "progress"})
 _CORS_METHODS = b"GET, PUT, PATCH, POST, DELETE, OPTIONS"
 _CORS_REQUEST_HEADERS = b"Authorization, Content-Type, X-MRC-CV, x-ms-client-request-id"
 _CORS_EXPOSED = b"MS-CV, Location, Retry-After, api-supported-versions, WWW-Authenticate"

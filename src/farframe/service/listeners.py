@@ -15,6 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from farframe.service.frontier import JSON_CONTENT_TYPE, new_correlation_vector
+from farframe.service.stream_relay import UpgradedConnection
 from farframe.wire.errors import BadRequest
 
 log = structlog.get_logger("farframe.service")
@@ -127,7 +128,7 @@ class Listener:
         config = uvicorn.Config(
             app,
             http=HttpProtocol,
-            ws="none",
+            ws=UpgradedConnection,
             lifespan="off",
             loop="none",
             log_config=None,

@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import os
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -130,13 +130,18 @@ class _NamedTransport(httpx.AsyncHTTPTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request."""
+        _, name = self.for_socket(request.url.host)
+        if name != request.url.host:
+            request.extensions = {**request.extensions, "sni_hostname": name}
+        return await super().handle_async_request(request)
+
+    def for_socket(self, host: str) -> tuple[ssl.SSLContext, str]:
+        """The context for a connection to ``host``, and the name that its certificate must be for."""
         changed = self._certificate.stat().st_mtime_ns
         if changed != self._loaded:
             self._context.load_verify_locations(cafile=str(self._certificate))
             self._loaded = changed
-        if _is_address(request.url.host):
-            request.extensions = {**request.extensions, "sni_hostname": self._name}
-        return await super().handle_async_request(request)
+        return self._context, self._name if _is_address(host) else host
 
 
 def relay_client(ca: Path, transport: httpx.AsyncBaseTransport | None, timeout_seconds: float) -> httpx.AsyncClient:
@@ -146,6 +151,17 @@ def relay_client(ca: Path, transport: httpx.AsyncBaseTransport | None, timeout_s
     return httpx.AsyncClient(
         verify=client_ssl_context(ca), timeout=timeout_seconds, follow_redirects=False, trust_env=False
     )
+
+
+def relay_tls(
+    ca: Path, transport: httpx.AsyncBaseTransport | None
+) -> Callable[[str], tuple[ssl.SSLContext | None, str]]:
+    """The same trust as :func:`relay_client` has, for connections that are no HTTP requests: by host, the context and
+    the name that the certificate must be for."""
+    if isinstance(transport, _NamedTransport):
+        return transport.for_socket
+    context = client_ssl_context(ca)
+    return lambda host: (context, host)
 
 
 def _is_address(host: str) -> bool:

@@ -212,6 +212,16 @@ class UnprocessableEntity(WireError):
     code = "UnprocessableEntity"
 
 
+class UpgradeRequired(WireError):
+    """The address speaks WebSocket, not HTTP."""
+
+    status = 426
+    code = "UpgradeRequired"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"Upgrade": "websocket"})
+
+
 class TooManyRequests(WireError):
     """Slow down. ``Retry-After`` in whole seconds."""
 
