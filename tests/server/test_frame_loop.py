@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, PoseRecord, View
 from farframe.render import FULL_QUALITY, FrameInput
 from farframe.render.frame import VisibleCounts
 from farframe.server import frame_loop
 from farframe.server.frame_loop import FrameLoop, VideoSettings, microseconds
 from farframe.stream.encoder import EncodedFrame
+from farframe.stream.hardware import EncoderChoice
 
 VIDEO = VideoSettings(64, 36, 120, 1_000_000)
 VIEW = View((0.0, 0.0, 1.0), (0.0, 0.0, 0.0, 1.0), FieldOfView.symmetric(1.0, 16 / 9))
@@ -100,10 +102,13 @@ class FakeEngine:
 
 class FakeEncoder:
     made: list[FakeEncoder]
+    quantizers: list[float]
+    """What the next frames of all encoders have; afterwards none is told."""
 
     def __init__(self, width: int, height: int, **options: Any) -> None:
         self.width, self.height = width, height
         self.keyframes: list[bool] = []
+        self.stills: list[bool] = []
         self.rates: list[int] = []
         self.closed = False
         FakeEncoder.made.append(self)
@@ -111,11 +116,13 @@ class FakeEncoder:
     def set_bitrate(self, rate: int) -> None:
         self.rates.append(rate)
 
-    def encode(self, pixels: Any, pts: int, *, keyframe: bool = False) -> EncodedFrame:
+    def encode(self, pixels: Any, pts: int, *, keyframe: bool = False, still: bool = False) -> EncodedFrame:
         assert not self.closed
         self.keyframes.append(keyframe)
+        self.stills.append(still)
         now = time.perf_counter()
-        return EncodedFrame(b"\0", pts, keyframe, now, now)
+        quantizers = FakeEncoder.quantizers
+        return EncodedFrame(b"\0", pts, keyframe, now, now, quantizers.pop(0) if quantizers else None)
 
     def close(self) -> None:
         self.closed = True
@@ -147,12 +154,16 @@ class Device:
         return next(record for record in self.records[after:] if flag in record.flags)
 
 
+def fakes() -> EncoderChoice:
+    return EncoderChoice("fake", "a test", FakeEncoder)
+
+
 @pytest_asyncio.fixture
 async def device(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Device]:
-    FakeEncoder.made = []
-    monkeypatch.setattr(frame_loop, "H264Encoder", FakeEncoder)
+    FakeEncoder.made, FakeEncoder.quantizers = [], []
+    monkeypatch.setattr(frame_loop, "REFINEMENT_SECONDS", 0.01)
     engine = FakeEngine()
-    loop = FrameLoop(lambda: engine, still_delay=0.05, keep_alive=0.2)  # type: ignore[arg-type,return-value]
+    loop = FrameLoop(lambda: engine, encoders=fakes(), still_delay=0.05, keep_alive=0.2)  # type: ignore[arg-type,return-value]
     await loop.engine()
     yield Device(loop, engine)
     await loop.stop()
@@ -266,6 +277,71 @@ async def test_a_new_size_gets_a_new_encoder_and_a_draw(device: Device) -> None:
     assert FakeEncoder.made[0].closed
 
 
+def kinds(records: list[FrameRecord]) -> str:
+    """One letter for each frame: K a keyframe, s a still picture, a keep-alive, or m for one that moves."""
+    return "".join(
+        "K"
+        if FrameFlags.KEYFRAME in record.flags
+        else "s"
+        if FrameFlags.STILL in record.flags
+        else "a"
+        if FrameFlags.KEEP_ALIVE in record.flags
+        else "m"
+        for record in records
+    )
+
+
+async def test_the_still_picture_is_refined_until_it_is_sharp_and_no_longer(device: Device) -> None:
+    FakeEncoder.quantizers = [30.0, 36.0, 30.0, 24.0, 20.0, 18.0]
+    device.open()
+    await device.until_flag(FrameFlags.KEEP_ALIVE)
+    assert kinds(device.records) == "Ksssssa"
+    assert FakeEncoder.made[0].stills == [False, True, True, True, True, True, False]
+    assert len(device.engine.inputs) == 2, "it is drawn once"
+
+
+async def test_an_encoder_that_tells_no_quantizer_refines_a_few_times(device: Device) -> None:
+    device.open()
+    await device.until_flag(FrameFlags.KEEP_ALIVE)
+    assert kinds(device.records) == "K" + "s" * (1 + frame_loop.BLIND_REFINEMENTS) + "a"
+
+
+async def test_refining_ends_even_if_the_picture_never_gets_sharp(device: Device) -> None:
+    FakeEncoder.quantizers = [40.0] * 100
+    device.open()
+    await device.until_flag(FrameFlags.KEEP_ALIVE)
+    assert kinds(device.records) == "K" + "s" * (1 + frame_loop.MAX_REFINEMENTS) + "a"
+
+
+async def test_a_keyframe_of_a_sharp_picture_is_refined_again(device: Device) -> None:
+    FakeEncoder.quantizers = [30.0, 15.0]
+    device.open()
+    await device.until_flag(FrameFlags.KEEP_ALIVE)
+    FakeEncoder.quantizers = [33.0, 25.0, 15.0]
+    count = len(device.records)
+    device.loop.request_keyframe()
+    await device.until(lambda: "ssa" in kinds(device.records[count:]))
+    assert "Kssa" in kinds(device.records[count:])
+
+
+async def test_an_encoder_that_fails_is_replaced_by_x264_with_a_keyframe(device: Device) -> None:
+    device.open()
+    await device.until_flag(FrameFlags.STILL)
+
+    def fail(*arguments: Any, **options: Any) -> EncodedFrame:
+        raise FarframeError(Result.FAIL, "the driver is gone")
+
+    FakeEncoder.made[0].encode = fail  # type: ignore[method-assign]
+    device.pose(1, 1.0)
+    await device.until(lambda: device.records[-1].pose_id == 1)
+    moved = next(record for record in device.records if record.pose_id == 1)
+    assert FrameFlags.KEYFRAME in moved.flags
+    assert moved.encoded_bytes > 1
+    assert device.loop.encoders.is_fallback
+    assert "the driver is gone" in device.loop.encoders.reason
+    assert FakeEncoder.made[0].closed
+
+
 async def test_the_scene_is_drawn_anew_when_it_changes(device: Device) -> None:
     device.open()
     await device.until_flag(FrameFlags.STILL)
@@ -310,15 +386,14 @@ async def test_jobs_run_in_the_render_thread_and_their_errors_come_back(device: 
     assert await device.loop.run(lambda engine: 42) == 42
 
 
-async def test_a_dying_renderer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame_loop, "H264Encoder", FakeEncoder)
+async def test_a_dying_renderer_is_told() -> None:
     engine = FakeEngine()
 
     def broken(frame: FrameInput) -> FakeFrame:
         raise RuntimeError("device lost")
 
     engine.render = broken  # type: ignore[method-assign]
-    loop = FrameLoop(lambda: engine)  # type: ignore[arg-type,return-value]
+    loop = FrameLoop(lambda: engine, encoders=fakes())  # type: ignore[arg-type,return-value]
     failures: list[BaseException] = []
     loop.on_failure = failures.append
     await loop.engine()

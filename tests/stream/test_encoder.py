@@ -66,6 +66,7 @@ def test_flat_colours_survive(encoder: H264Encoder, size: tuple[int, int]) -> No
 def test_the_stream_says_that_it_is_bt709_of_limited_range(encoder: H264Encoder) -> None:
     decoded = Decoder().decode(encoder.encode(patches(640, 360), 0, keyframe=True))
     assert (int(decoded.colorspace), int(decoded.color_range)) == (1, 1)
+    assert (int(decoded.color_primaries), int(decoded.color_trc)) == (1, 13), "BT.709 primaries, sRGB transfer"
 
 
 def test_a_keyframe_comes_on_demand_only_and_carries_parameter_sets(
@@ -110,6 +111,36 @@ def test_the_rate_follows_within_a_fifth_and_without_keyframes(pace: int) -> Non
         run(0.7)
         assert run(2) == pytest.approx(target, rel=0.2)
     assert keyframes == 1
+    encoder.close()
+
+
+def test_the_quantizer_is_told_and_falls_while_a_picture_rests(
+    moving_picture: Callable[[int, int, int], NDArray[np.uint8]],
+) -> None:
+    encoder = H264Encoder(640, 360, bitrate=400_000, max_bitrate=8_000_000)
+    for index in range(30):
+        last = encoder.encode(moving_picture(640, 360, index), index * 3000)
+    resting = [encoder.encode(moving_picture(640, 360, 29), 100_000 + i * 9000, still=True) for i in range(20)]
+    quantizers = [frame.quantizer for frame in (last, *resting) if frame.quantizer is not None]
+    assert len(quantizers) == 21
+    assert min(quantizers) < quantizers[0] - 6
+    seconds = 2.0
+    assert sum(len(frame.data) for frame in resting) * 8 < 1.5 * 400_000 * seconds, "refining stays within the rate"
+    encoder.close()
+
+
+def test_a_stream_that_begins_on_a_narrow_line_begins_within_its_rate(
+    moving_picture: Callable[[int, int, int], NDArray[np.uint8]],
+) -> None:
+    encoder = H264Encoder(640, 360, bitrate=1_000_000, max_bitrate=12_000_000)
+    frames = [encoder.encode(moving_picture(640, 360, index), index * 3000) for index in range(15)]
+    assert frames[0].keyframe
+    assert [frame.keyframe for frame in frames[1:]] == [False] * 14
+    decoder = Decoder()
+    for frame in frames:
+        decoder.decode(frame)
+    half_a_second = 1_000_000 / 2 / 8
+    assert sum(len(frame.data) for frame in frames) < 1.4 * half_a_second, "unsettled it takes twice as much"
     encoder.close()
 
 

@@ -33,12 +33,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+import av
 import structlog
 
+from farframe.protocol.errors import FarframeError
 from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, PoseRecord, View
 from farframe.render import Engine, FrameInput, Quality, QualityGovernor, RenderedFrame, RenderScene
 from farframe.render.bands import render_in_bands
-from farframe.stream.encoder import EncodedFrame, H264Encoder
+from farframe.stream.encoder import EncodedFrame, VideoEncoder
+from farframe.stream.hardware import EncoderChoice
 
 log = structlog.get_logger("farframe.frames")
 
@@ -51,10 +54,13 @@ MOTION_FRAME_SECONDS = 1 / 30
 STILL_BANDS = 6
 """On a CPU the full-quality picture takes a while: it is drawn in so many bands, and given up when the device moves."""
 
-REFINEMENTS = 4
-REFINEMENT_SECONDS = 0.08
-"""The full-quality picture gets one frame's share of the rate, which on a slow line leaves it coarse: it is encoded so
-often again, so far apart, and each time only what is still missing is sent (at 2 Mbit/s 33.4, then 35.6 dB)."""
+MAX_REFINEMENTS = 24
+BLIND_REFINEMENTS = 4
+REFINEMENT_SECONDS = 0.1
+SHARP_QUANTIZER = 19.0
+"""The full-quality picture gets one frame's share of the rate, which on a slow line leaves it coarse: it is encoded
+again, so far apart, and each time only what is still missing is sent, until its quantizer is so low (above 43 dB: the
+eye sees no difference) or it was encoded so often. Encoders that do not tell their quantizer get a few times only."""
 
 PAGES_SECONDS = 0.4
 """While detail of assets still comes in, a picture at rest is drawn anew this often, and at once when all is there."""
@@ -106,13 +112,16 @@ class _Stream:
     drawn_full: bool = False
     drawn_pages: int = -1
     still_sent: bool = False
-    refinements_left: int = 0
+    handed: RenderedFrame | None = None
+    refinements: int = 0
     changed_at: float = 0.0
     last_draw_start: float = -1e9
     last_handed: float = -1e9
     # encode thread
-    encoder: H264Encoder | None = None
+    encoder: VideoEncoder | None = None
     shown: RenderedFrame | None = None
+    encoded: tuple[RenderedFrame, float | None] | None = None
+    """The full-quality picture that was encoded last, and its quantizer; the render thread reads it."""
     frame_id: int = 0
     origin: float = field(default_factory=time.perf_counter)
     last_pts: int = -1
@@ -145,11 +154,14 @@ class FrameLoop:
         self,
         make_engine: Callable[[], Engine],
         *,
+        encoders: EncoderChoice | None = None,
         still_delay: float = 0.3,
         keep_alive: float = 1.0,
         motion_frame_seconds: float = MOTION_FRAME_SECONDS,
     ) -> None:
         self._make_engine = make_engine
+        self.encoders = encoders or EncoderChoice()
+        """Which encoder is used, and why. May be set until the first device comes."""
         self._still_delay = still_delay
         self._keep_alive = keep_alive
         self._motion_frame_seconds = motion_frame_seconds
@@ -334,11 +346,11 @@ class FrameLoop:
             return True
         if action == "repeat":
             frame, quality, flags = None, governor.full, FrameFlags.KEEP_ALIVE
-            if stream.drawn_full and not stream.still_sent:
+            if stream.drawn_full and (keyframe or not stream.still_sent):
+                flags, stream.encoded, stream.refinements = FrameFlags.STILL, None, 0
+            elif stream.still_sent and not self._sharp(stream):
                 flags = FrameFlags.STILL
-            elif stream.refinements_left:
-                stream.refinements_left -= 1
-                flags = FrameFlags.STILL
+                stream.refinements += 1
         else:
             moving = action == "move"
             pages = residency.version
@@ -361,10 +373,7 @@ class FrameLoop:
             stream.still_sent = False
             stream.drawn_full = quality == governor.full
             stream.last_draw_start = now
-        if FrameFlags.STILL in flags and not stream.still_sent:
-            stream.refinements_left = REFINEMENTS
-        elif action == "move":
-            stream.refinements_left = 0
+            stream.handed, stream.refinements = frame, 0
         stream.still_sent = FrameFlags.STILL in flags or (stream.still_sent and action == "repeat")
         stream.last_handed = now
         self._hand_off(_Drawn(stream, frame, pose, pose_received_us, flags, keyframe, quality))
@@ -402,9 +411,20 @@ class FrameLoop:
         if keyframe:
             return "repeat", now
         if stream.still_sent:
-            wait = REFINEMENT_SECONDS if stream.refinements_left else self._keep_alive
+            wait = self._keep_alive if self._sharp(stream) else REFINEMENT_SECONDS
             return "repeat", stream.last_handed + wait
         return "repeat" if stream.drawn_full else "still", stream.changed_at + self._still_delay
+
+    @staticmethod
+    def _sharp(stream: _Stream) -> bool:
+        """Whether the full-quality picture has been encoded well enough."""
+        encoded = stream.encoded
+        if encoded is None or encoded[0] is not stream.handed:
+            return False
+        quantizer = encoded[1]
+        if quantizer is None:
+            return stream.refinements >= BLIND_REFINEMENTS
+        return quantizer <= SHARP_QUANTIZER or stream.refinements >= MAX_REFINEMENTS
 
     def _interrupted(self, stream: _Stream, pose: PoseRecord, video: VideoSettings) -> bool:
         """Whether something has come that the full-quality picture must not hold up."""
@@ -475,11 +495,24 @@ class FrameLoop:
         shown = stream.shown
         if shown is None:
             return
-        encoder = self._encoder(stream, video, bitrate)
-        encoder.set_bitrate(bitrate)
         pts = max(int((time.perf_counter() - stream.origin) * RTP_CLOCK_HZ), stream.last_pts + 1)
         stream.last_pts = pts
-        encoded = encoder.encode(shown.pixels, pts, keyframe=drawn.keyframe)
+        still = FrameFlags.STILL in drawn.flags
+        try:
+            encoder = self._encoder(stream, video, bitrate)
+            encoded = encoder.encode(shown.pixels, pts, keyframe=drawn.keyframe, still=still)
+        except (FarframeError, av.FFmpegError) as error:
+            if self.encoders.is_fallback:
+                raise
+            self.encoders.give_up(error)
+            log.warning("encoder.failed", error=str(error), now=self.encoders.name)
+            if stream.encoder is not None:
+                stream.encoder.close()
+                stream.encoder = None
+            encoder = self._encoder(stream, video, bitrate)
+            encoded = encoder.encode(shown.pixels, pts, keyframe=True, still=still)
+        if still:
+            stream.encoded = (shown, encoded.quantizer)
         flags = drawn.flags | (FrameFlags.KEYFRAME if encoded.keyframe else FrameFlags.NONE)
         record = self._record(drawn, shown, encoded, encoder, flags)
         stream.frame_id += 1
@@ -491,13 +524,14 @@ class FrameLoop:
             self._loop.call_soon_threadsafe(self._sending, stream, record)
             stream.send(encoded)
 
-    @staticmethod
-    def _encoder(stream: _Stream, video: VideoSettings, bitrate: int) -> H264Encoder:
+    def _encoder(self, stream: _Stream, video: VideoSettings, bitrate: int) -> VideoEncoder:
+        """The stream's encoder, at the rate that holds now; another size gets another encoder."""
         encoder = stream.encoder
         if encoder is None or (encoder.width, encoder.height) != (video.width, video.height):
             if encoder is not None:
                 encoder.close()
-            encoder = H264Encoder(
+                stream.encoder = None
+            encoder = self.encoders.make(
                 video.width,
                 video.height,
                 frames_per_second=video.max_frames_per_second,
@@ -505,11 +539,12 @@ class FrameLoop:
                 max_bitrate=video.max_bitrate,
             )
             stream.encoder = encoder
+        encoder.set_bitrate(bitrate)
         return encoder
 
     @staticmethod
     def _record(
-        drawn: _Drawn, shown: RenderedFrame, encoded: EncodedFrame, encoder: H264Encoder, flags: FrameFlags
+        drawn: _Drawn, shown: RenderedFrame, encoded: EncodedFrame, encoder: VideoEncoder, flags: FrameFlags
     ) -> FrameRecord:
         base = drawn.pose_received_us
 

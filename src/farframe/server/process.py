@@ -53,7 +53,7 @@ from farframe.server.ledger import Feed, Ledger
 from farframe.server.models import ModelStore
 from farframe.server.web import handshake_app, inspector_app
 from farframe.stream.device import Device, DeviceHandler
-from farframe.stream.encoder import H264Encoder
+from farframe.stream.hardware import choose_encoder
 
 log = structlog.get_logger("farframe.server")
 
@@ -190,9 +190,10 @@ class RenderServer:
         except FarframeError as error:
             raise StartError(str(error.result), str(error)) from error
         teraflops = await frames.run(lambda engine: engine.measure_teraflops())
-        encoder_name = await asyncio.to_thread(_probe_encoder)
+        frames.encoders = await asyncio.to_thread(choose_encoder)
+        log.info("encoder.chosen", name=frames.encoders.name, reason=frames.encoders.reason)
         self._frames = frames
-        self._models = ModelStore(config, frames, loader, encoder_name)
+        self._models = ModelStore(config, frames, loader, frames.encoders.name)
         await loader.start()
         await stack.enter_async_context(self._serving(handshake_app(self), handshake_socket))
         await stack.enter_async_context(
@@ -207,7 +208,7 @@ class RenderServer:
             teraflops=teraflops,
             adapter=engine.adapter_name,
             adapter_kind=engine.adapter_kind,
-            encoder=encoder_name,
+            encoder=frames.encoders.name,
         )
 
     @contextlib.asynccontextmanager
@@ -407,18 +408,6 @@ class RenderServer:
         task: asyncio.Task[None] = asyncio.create_task(coroutine)  # type: ignore[arg-type]
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _probe_encoder() -> str:
-    """The encoder that works on this machine, tried with one frame."""
-    import numpy as np
-
-    encoder = H264Encoder(320, 192, frames_per_second=30, bitrate=1_000_000, max_bitrate=2_000_000)
-    try:
-        encoder.encode(np.zeros((192, 320, 4), np.uint8), 0, keyframe=True)
-        return encoder.name
-    finally:
-        encoder.close()
 
 
 def _resident_bytes() -> int:
