@@ -410,6 +410,11 @@ class MediaTransport:
         return self._connection.last_heard
 
     @property
+    def path_found(self) -> bool:
+        """Whether ICE has agreed on a path."""
+        return bool(self._connection._nominated)
+
+    @property
     def round_trip_seconds(self) -> float:
         """Time from a consent check to its answer, the newest; 0 before the first."""
         return self._connection.round_trip_seconds

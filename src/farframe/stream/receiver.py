@@ -140,7 +140,7 @@ class ReceiverTransport:
         self._frame_ready = asyncio.Event()
         self._ended: str | None = None
         self._closed = False
-        self._decoder = _Decoder(self._loop, clock, self._decoded, self._decoder_failed)
+        self._decoder = Decoder(self._loop, clock, self._decoded, self._decoder_failed)
 
     async def create_offer(self) -> str:
         """Bind sockets, create the three data channels, and return the offer."""
@@ -183,6 +183,11 @@ class ReceiverTransport:
                 f"No connection to the render server came about: {error or 'no answer in time'}.",
                 next_step="Check that its UDP ports can be reached from here.",
             ) from error
+
+    @property
+    def path_found(self) -> bool:
+        """Whether a path to the server was found, although the connection may not be made yet."""
+        return self._transport.path_found
 
     @property
     def last_heard(self) -> float:
@@ -402,7 +407,7 @@ def _safely(callback: Callable[[Any], None], argument: object) -> None:
         logger.exception("a receiver's callback failed")
 
 
-class _Decoder:
+class Decoder:
     """FFmpeg's H.264 decoder on a thread, one frame in, one frame out."""
 
     def __init__(
@@ -421,6 +426,7 @@ class _Decoder:
         self._stopped = False
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread = threading.Thread(target=self._run, name="farframe-decoder", daemon=True)
         self._thread.start()
 
@@ -435,6 +441,7 @@ class _Decoder:
         return True
 
     async def stop(self) -> None:
+        """End the thread, and wait for it."""
         self._stopped = True
         self._queue.put(None)
         if self._thread is not None:
