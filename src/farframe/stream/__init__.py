@@ -1,6 +1,8 @@
 """Video and messages between a render server and a device.
 
-    encoder.py        RGBA pictures in, H.264 out (x264 through PyAV)
+    encoder.py        RGBA pictures in, H.264 out: the seam, and x264 through PyAV
+    hardware.py       encoders in hardware, and which one to use
+    allowance.py      how many bits the next frame may have; no I/O
     negotiation.py    offers and answers; no I/O
     packets.py        H.264 in RTP packets and back; no I/O
     rate.py           how fast to send, by what the device reports; no I/O

@@ -18,7 +18,7 @@ Why x264 is set up as it is (figures in ``docs/benchmarks.md``):
   rate of constant-bitrate streams only, and then limits each frame by the new rate.)
 * zerolatency's rate control counts frames, not seconds: it spends ``bit_rate / frames_per_second`` on each. Frames come
   at an uneven pace here (nothing is sent while nothing moves), so the rate that x264 is told is scaled by the pace
-  (:class:`farframe.stream.allowance.BitAllowance`). Letting x264 do this itself (``force-cfr=0``) costs one frame of delay.
+  (:class:`farframe.stream.allowance.BitAllowance`). Letting x264 do so itself (``force-cfr=0``) costs a frame of delay.
 * The buffer is the least that holds a frame at the ceiling, and ``qpstep=16`` lets the quantizer follow a change of
   scene at once: the first frame after a still picture is 16 kB instead of 44 kB at 2 Mbit/s.
 * The first keyframe after opening knows nothing about the picture and comes out far too large for a low rate (90 kB,
