@@ -142,7 +142,7 @@ async def test_a_plain_model_is_drawn_at_once_and_later_as_an_asset(place: Place
     await asyncio.wait_for(loaded.refinement, WAIT_SECONDS)
     assert isinstance(loaded.resource, AssetResource)
     assert plain.released and place.frames.scene.version > version
-    assert [entry[0] for entry in place.frames.scene.entries.values()] == [loaded.resource]
+    assert [entry.resource for entry in place.frames.scene.entries.values()] == [loaded.resource]
     assert place.frames.triangles() < whole / 5
     assert loaded.to_result(1, "x") == told
     assert not place.processes() and not list(place.temporary.iterdir())

@@ -25,7 +25,7 @@ the same for people.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -39,6 +39,7 @@ MAX_CONTROL_MESSAGE_BYTES = 256 * 1024
 
 T = TypeVar("T", bound="Message")
 Vector3 = tuple[float, float, float]
+SceneGraphMode = Literal["none", "static", "dynamic"]
 
 
 class Message(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
@@ -113,6 +114,7 @@ class LoadModelParams(Message):
 
     uri: str
     progress_token: str = ""
+    parent: int = 0
 
 
 class Bounds(Message):
@@ -123,7 +125,12 @@ class Bounds(Message):
 
 
 class LoadModelResult(Message):
-    """A loaded model: its id in this connection, counts and bounds; ``warnings`` name what was left out."""
+    """A loaded model: its id in this connection, counts and bounds; ``warnings`` name what was left out.
+
+    ``root_entity`` is the entity at its root, ``entity_count`` how many entities it has, with ids that follow on it;
+    ``scene_graph_mode``: whether its parts are entities of their own (``dynamic``), such that cannot be moved
+    (``static``), or none are (``none``).
+    """
 
     model_id: int
     name: str
@@ -135,6 +142,9 @@ class LoadModelResult(Message):
     material_count: int
     texture_count: int
     warnings: list[str] = msgspec.field(default_factory=list)
+    root_entity: int = 0
+    entity_count: int = 0
+    scene_graph_mode: SceneGraphMode = "dynamic"
 
 
 class UnloadModelParams(Message):

@@ -333,9 +333,7 @@ class Graph:
         up, depth = above, 0
         while up >= 0:
             if up == slot:
-                raise FarframeError(
-                    Result.CYCLIC_REFERENCE, f"The entity {entity} would become its own ancestor.", next_step=""
-                )
+                raise FarframeError(Result.CYCLIC_REFERENCE, f"The entity {entity} would become its own ancestor.")
             up, depth = int(self.parent[up]), depth + 1
         if depth + int(self.height[slot]) >= self._max_depth:
             self._measure(slot)

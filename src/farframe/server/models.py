@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import structlog
@@ -24,17 +24,20 @@ from farframe.protocol import messages
 from farframe.protocol.errors import FarframeError, Result
 from farframe.scene.scene import SceneSettings
 from farframe.server.refinement import convert_in_background, worth_converting
+from farframe.server.scene_world import SceneWorld, asset_tree, model_tree
 
 if TYPE_CHECKING:
     from farframe.asset.container import Asset
     from farframe.asset.loading import ModelLoader
     from farframe.protocol.link import Assign, ServerConfig
     from farframe.render import AssetResource, Engine, ModelResource, PreparedAsset
+    from farframe.scene.meshes import Tree
     from farframe.server.frame_loop import FrameLoop
 
 log = structlog.get_logger("farframe.models")
 
 Progress = Callable[[str, float], None]
+T = TypeVar("T")
 
 BUILTIN_SCHEME = "builtin://"
 BUILTIN_MODELS = ("Engine",)
@@ -115,6 +118,10 @@ class LoadedModel:
     material_count: int
     texture_count: int
     warnings: tuple[str, ...]
+    root_entity: int = 0
+    """The entity at its root; those of its nodes follow."""
+    entity_count: int = 0
+    scene_graph_mode: messages.SceneGraphMode = "dynamic"
     asset: Asset | None = None
     """What the resource's pages are read from; closed with it."""
     refinement: asyncio.Task[None] | None = None
@@ -137,6 +144,9 @@ class LoadedModel:
             material_count=self.material_count,
             texture_count=self.texture_count,
             warnings=list(self.warnings),
+            root_entity=self.root_entity,
+            entity_count=self.entity_count,
+            scene_graph_mode=self.scene_graph_mode,
         )
 
 
@@ -151,15 +161,24 @@ class ModelStore:
         self._loads = asyncio.Semaphore(MAX_CONCURRENT_LOADS)
         self._refinements = asyncio.Semaphore(1)
         self._primitive_limit: int | None = None
+        self.world = SceneWorld(frames.scene)
+        """The scene's entities. Touched in the render thread only, see :meth:`run`."""
 
-    async def load(self, uri: str, assignment: Assign, progress: Progress) -> LoadedModel:
-        """Load a model into the renderer's scene, whole or not at all. Raises :class:`FarframeError`."""
+    async def load(self, uri: str, assignment: Assign, progress: Progress, parent: int = 0) -> LoadedModel:
+        """Load a model into the renderer's scene, whole or not at all, its root below the entity ``parent`` if any.
+
+        Raises :class:`FarframeError`.
+        """
 
         self._primitive_limit = PRIMITIVE_LIMITS.get(assignment.size)
         async with self._loads:
-            return await self._load(uri, assignment, _Stages(progress))
+            return await self._load(uri, assignment, _Stages(progress), parent)
 
-    async def _load(self, uri: str, assignment: Assign, staged: Progress) -> LoadedModel:
+    async def run(self, job: Callable[[SceneWorld], T]) -> T:
+        """Run ``job`` on the scene's entities, between two frames."""
+        return await self._frames.run(lambda engine: job(self.world))
+
+    async def _load(self, uri: str, assignment: Assign, staged: Progress, parent: int) -> LoadedModel:
         workspace = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="farframe-refinement-"))
         flat = workspace / "model.flat"
         refined = False
@@ -169,7 +188,7 @@ class ModelStore:
                 refined = worth_converting(read.triangle_count, (await self._frames.engine()).adapter_kind)
             if not refined:
                 await asyncio.to_thread(shutil.rmtree, workspace, ignore_errors=True)
-            loaded = await self._show(read, staged)
+            loaded = await self._show(read, staged, parent)
         except BaseException:
             shutil.rmtree(workspace, ignore_errors=True)
             raise
@@ -179,14 +198,14 @@ class ModelStore:
             loaded.refinement = asyncio.create_task(self._refine(loaded, flat))
         return loaded
 
-    async def _show(self, read: Model | PreparedAsset, staged: Progress) -> LoadedModel:
+    async def _show(self, read: Model | PreparedAsset, staged: Progress, parent: int) -> LoadedModel:
         """Bring what was read into the renderer's scene."""
         stopped = asyncio.Event()
         if isinstance(read, Model):
             await self._check_room(read)
-            upload = asyncio.create_task(self._upload(read, staged, stopped))
+            upload = asyncio.create_task(self._upload(read, staged, stopped, parent))
         else:
-            upload = asyncio.create_task(self._open(read, staged, stopped))
+            upload = asyncio.create_task(self._open(read, staged, stopped, parent))
         try:
             loaded = await asyncio.shield(upload)
         except asyncio.CancelledError:
@@ -226,10 +245,12 @@ class ModelStore:
         resource = await self._open_resource(prepared, lambda stage, fraction: None, stopped)
         if resource is None:
             return
+        tree = await asyncio.to_thread(asset_tree, prepared.asset)
 
         def work(engine: Engine) -> None:
             # Between two frames: none is drawn with both or neither.
             self._frames.scene.replace(loaded.handle, resource)
+            self.world.replace_model(loaded.handle, tree)
             engine.release(loaded.resource)
             loaded.resource, loaded.asset = resource, prepared.asset
 
@@ -245,22 +266,25 @@ class ModelStore:
         if held + size > limit:
             raise _no_room(size, held, limit)
 
-    async def _upload(self, model: Model, staged: Progress, stopped: asyncio.Event) -> LoadedModel | None:
+    async def _upload(self, model: Model, staged: Progress, stopped: asyncio.Event, parent: int) -> LoadedModel | None:
         """Upload a few milliseconds at a time, so that frames are drawn in between. ``None`` when it was stopped."""
         steps = await self._frames.run(lambda engine: engine.upload_steps(model))
         while not stopped.is_set():
             step = await self._frames.run(lambda engine: next(steps))
             if not isinstance(step, float):
-                return await self._place(model, step)
+                return await self._place(model, step, parent)
             staged("uploading", step)
         await self._frames.run(lambda engine: steps.close())
         return None
 
-    async def _place(self, model: Model, resource: ModelResource) -> LoadedModel:
-        handle = await self._frames.run(lambda engine: self._add(resource))
+    async def _place(self, model: Model, resource: ModelResource, parent: int) -> LoadedModel:
+        tree = await asyncio.to_thread(model_tree, model)
+        handle, root = await self._frames.run(lambda engine: self._add(engine, resource, tree, parent))
         return LoadedModel(
             resource=resource,
             handle=handle,
+            root_entity=root,
+            entity_count=len(tree.parent),
             model_name=model.name,
             bounds_min=model.bounds_min,
             bounds_max=model.bounds_max,
@@ -272,10 +296,18 @@ class ModelStore:
             warnings=tuple(model.warnings),
         )
 
-    async def _open(self, prepared: PreparedAsset, staged: Progress, stopped: asyncio.Event) -> LoadedModel | None:
+    async def _open(
+        self, prepared: PreparedAsset, staged: Progress, stopped: asyncio.Event, parent: int
+    ) -> LoadedModel | None:
         """Bring an asset as far onto the device as its first picture needs. ``None`` when it was stopped."""
         resource = await self._open_resource(prepared, staged, stopped)
-        return None if resource is None else await self._place_asset(prepared.asset, resource)
+        if resource is None:
+            return None
+        try:
+            return await self._place_asset(prepared.asset, resource, parent)
+        except BaseException:
+            await asyncio.to_thread(prepared.asset.close)
+            raise
 
     async def _open_resource(
         self, prepared: PreparedAsset, staged: Progress, stopped: asyncio.Event
@@ -301,17 +333,33 @@ class ModelStore:
             if not opened:
                 await asyncio.to_thread(asset.close)
 
-    def _add(self, resource: ModelResource | AssetResource) -> int:
-        """Place a resource at the scene's origin, in the render thread; its handle."""
-        self._frames.scene.primitive_limit = self._primitive_limit
-        return self._frames.scene.add(resource, np.eye(4))
+    def _add(self, engine: Engine, resource: ModelResource | AssetResource, tree: Tree, parent: int) -> tuple[int, int]:
+        """Place a resource, in the render thread: its handle and the entity at its root. It is released if it has no
+        place: InvalidParentId, ExceedsMemoryLimit."""
+        scene = self._frames.scene
+        try:
+            self.world.check_model(tree, parent)
+            scene.primitive_limit = self._primitive_limit
+            handle = scene.add(resource, np.eye(4))
+            try:
+                return handle, self.world.add_model(handle, tree, parent).first
+            except BaseException:
+                scene.remove(handle)
+                raise
+        except BaseException:
+            engine.release(resource)
+            raise
 
-    async def _place_asset(self, asset: Asset, resource: AssetResource) -> LoadedModel:
-        handle = await self._frames.run(lambda engine: self._add(resource))
+    async def _place_asset(self, asset: Asset, resource: AssetResource, parent: int) -> LoadedModel:
+        tree = await asyncio.to_thread(asset_tree, asset)
+        handle, root = await self._frames.run(lambda engine: self._add(engine, resource, tree, parent))
         index = asset.index
         return LoadedModel(
             resource=resource,
             handle=handle,
+            root_entity=root,
+            entity_count=len(tree.parent),
+            scene_graph_mode=index.scene_graph_mode,
             model_name=index.name,
             bounds_min=index.bounds_min,
             bounds_max=index.bounds_max,
@@ -398,6 +446,7 @@ class ModelStore:
         def work(engine: Engine) -> None:
             for model in gone:
                 self._frames.scene.remove(model.handle)
+                self.world.remove_model(model.handle)
                 engine.release(model.resource)
 
         await self._frames.run(work)
@@ -429,6 +478,7 @@ class ModelStore:
 
         def work(engine: Engine) -> None:
             self._frames.scene.clear()
+            self.world.clear()
 
         await self._frames.run(work)
         await self.apply(SceneSettings())
