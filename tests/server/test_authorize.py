@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from farframe.auth.roles import Permission
 from farframe.auth.tokens import Origin, Role, TokenIssuer, export_jwks, new_signing_key
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.link import (
@@ -79,7 +80,6 @@ def test_tokens_that_open_the_session(server: RenderServer) -> None:
 
 def test_tokens_that_do_not(server: RenderServer) -> None:
     bad = {
-        "a viewer's": token(Role.VIEWER),
         "another account's": token(account=str(uuid.UUID(int=4))),
         "another session's": token(session="other"),
         "another key's": token(key=NEXT_KEY),
@@ -91,6 +91,20 @@ def test_tokens_that_do_not(server: RenderServer) -> None:
     }
     for why, authorization in bad.items():
         assert refused(server, authorization), why
+
+
+def test_a_viewer_may_watch_and_nothing_else(server: RenderServer) -> None:
+    held = token(Role.VIEWER)
+    assert server.authorize(held, Permission.WATCH).role is Role.VIEWER
+    with pytest.raises(FarframeError) as refusal:
+        server.authorize(held)
+    assert refusal.value.result is Result.WATCHING_ONLY
+    with pytest.raises(FarframeError) as refusal:
+        server.authorize(held, Permission.DIAGNOSE)
+    assert refusal.value.result is Result.AUTHENTICATION_FAILED
+    with pytest.raises(FarframeError) as refusal:
+        server.authorize(token(Role.VIEWER, session="other"), Permission.WATCH)
+    assert refusal.value.result is Result.AUTHENTICATION_FAILED
 
 
 def test_a_revoked_token_opens_no_session_that_is_running(server: RenderServer) -> None:

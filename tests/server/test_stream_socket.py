@@ -37,7 +37,7 @@ class Handshakes:
     closed: list[str] = field(default_factory=list)
     connected: bool = False
 
-    def authorize(self, authorization: str) -> Any:
+    def authorize(self, authorization: str, *_: object) -> Any:
         if authorization != f"Bearer {TOKEN}":
             raise FarframeError(Result.AUTHENTICATION_FAILED, "The token is wrong.")
 
@@ -142,6 +142,8 @@ async def refusal(opened: ClientConnection) -> tuple[str, int]:
 async def test_a_device_streams(server: Server, open_socket: Open) -> None:
     opened = await open_socket()
     assert opened.subprotocol == "farframe.1"
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert json.loads(await opened.recv())["method"] == "connection.attached"
     handshakes = server.handshakes
     await eventually(lambda: handshakes.connected)
     assert handshakes.device is not None and handshakes.device.way == "websocket"
@@ -196,6 +198,7 @@ async def test_the_end_says_why(server: Server, open_socket: Open) -> None:
     server.handshakes.device.send_control("why")
     await server.handshakes.device.close()
     async with asyncio.timeout(PATIENCE_SECONDS):
+        await opened.recv()
         assert await opened.recv() == "why"
         await opened.wait_closed()
     assert opened.close_code == 1000

@@ -36,7 +36,9 @@ class WhepServer:
             if not message.get("more_body"):
                 break
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        self.calls.append((scope["method"], scope["path"], headers, body))
+        query = scope["query_string"].decode()
+        path = scope["path"] + (f"?{query}" if query else "")
+        self.calls.append((scope["method"], path, headers, body))
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         await send({"type": "http.response.body", "body": self.body})
 
@@ -86,6 +88,19 @@ async def test_any_form_of_location(make_world: Any, certificates: Any, location
         server.headers = [(b"location", location)]
         answer = await world.http.post(whep(world), content=b"o", headers=world.headers)
         assert answer.headers["location"] == whep(world, "/abc123")
+
+
+async def test_wishes_go_along_and_a_secret_stays_out_of_the_address(make_world: Any, certificates: Any) -> None:
+    async with relayed(make_world, certificates) as (world, server):
+        await world.create()
+        headers = {**world.headers, "Content-Type": "application/sdp", "Farframe-Resume": "s3cret"}
+        await world.http.post(whep(world) + "?watch&x=1", content=b"o", headers=headers)
+        method, path, seen, _ = server.calls[0]
+        assert (method, path) == ("POST", "/whep?watch")
+        assert seen["farframe-resume"] == "s3cret"
+        server.status, server.headers, server.body = 200, [], b""
+        assert (await world.http.delete(whep(world), headers=world.headers)).status_code == 200
+        assert server.calls[1][:2] == ("DELETE", "/whep")
 
 
 async def test_refusals_of_the_server_come_through(make_world: Any, certificates: Any) -> None:

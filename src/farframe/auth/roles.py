@@ -8,12 +8,14 @@
     READ_SESSIONS         yes            yes     yes     a session's properties, the list of sessions
     STOP_SESSIONS         yes            yes     no      stop a session
     RENDER                yes            yes     no      connect a device, which drives the session
+    WATCH                 yes            yes     yes     connect a device that watches what the driving one sees
     DIAGNOSE              yes            yes     no      open the inspector
     UPLOAD                yes            yes     no      store, list and delete uploaded files
     SHARE                 yes            yes     yes     make a token for one session, of one's own role or a lower one
     MANAGE_ACCOUNT        yes            no      no      make links that let others in, read usage and quotas
 
-The first eight rows and two roles are those of Azure Remote Rendering, the rest is Farframe's own.
+The rows but WATCH, UPLOAD, SHARE and MANAGE_ACCOUNT, and two roles, are those of Azure Remote Rendering, the rest is
+Farframe's own.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ class Permission(StrEnum):
     STOP_SESSIONS = "managesessions/delete"
     RENDER = "render/read"
     DIAGNOSE = "diagnostic/read"
+    WATCH = "watch/read"
     UPLOAD = "uploads"
     SHARE = "share"
     MANAGE_ACCOUNT = "manageaccount"
@@ -44,7 +47,7 @@ _CLIENT = frozenset(Permission) - {Permission.CONVERT, Permission.READ_CONVERSIO
 PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
     Role.ADMINISTRATOR: frozenset(Permission),
     Role.CLIENT: _CLIENT,
-    Role.VIEWER: frozenset({Permission.READ_SESSIONS, Permission.SHARE}),
+    Role.VIEWER: frozenset({Permission.READ_SESSIONS, Permission.WATCH, Permission.SHARE}),
 }
 """The table at the top of this module."""
 

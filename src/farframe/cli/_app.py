@@ -143,6 +143,14 @@ def up(
             negative="", show_default=False, help="Leave sessions running when asked to end, for the next start."
         ),
     ] = False,
+    resume_grace: Annotated[
+        float | None,
+        Parameter(
+            converter=values.parse_grace,
+            metavar="SECONDS",
+            help="How long the scene of a device that was lost is kept for it; 0 keeps nothing.",
+        ),
+    ] = None,
     log_json: Annotated[bool, Parameter(negative="", show_default=False, help="Log as JSON lines.")] = False,
 ) -> None:
     """Run everything on this machine: control plane, render servers and storage, until Ctrl-C.
@@ -172,6 +180,7 @@ def up(
         allow_folders=allow_folder or [],
         adapter=adapter,
         keep_sessions=keep_sessions,
+        resume_grace=resume_grace,
         log_json=log_json,
         debug=debugging(),
     )

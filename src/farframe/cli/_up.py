@@ -27,6 +27,7 @@ def environment_of(
     allow_folders: Sequence[Path] = (),
     adapter: str | None = None,
     keep_sessions: bool = False,
+    resume_grace: float | None = None,
     log_json: bool = False,
     debug: bool = False,
 ) -> dict[str, str]:
@@ -52,6 +53,7 @@ def environment_of(
         "FARFRAME_ALLOWED_FOLDERS": ",".join(str(folder.resolve()) for folder in allow_folders) or None,
         "FARFRAME_ADAPTER": adapter,
         "FARFRAME_KEEP_SESSIONS": "true" if keep_sessions else None,
+        "FARFRAME_RESUME_GRACE_SECONDS": None if resume_grace is None else f"{resume_grace:g}",
         "FARFRAME_LOG_FORMAT": "json" if log_json else None,
         "FARFRAME_LOG_LEVEL": "debug" if debug else None,
     }
@@ -72,6 +74,7 @@ def exec_service(
     allow_folders: Sequence[Path],
     adapter: str | None,
     keep_sessions: bool,
+    resume_grace: float | None,
     log_json: bool,
     debug: bool,
 ) -> None:
@@ -89,6 +92,7 @@ def exec_service(
         allow_folders=allow_folders,
         adapter=adapter,
         keep_sessions=keep_sessions,
+        resume_grace=resume_grace,
         log_json=log_json,
         debug=debug,
     )

@@ -83,6 +83,18 @@ def parse_lease(kind: Any, tokens: Sequence[Any]) -> int:
     return int(text)
 
 
+def parse_grace(kind: Any, tokens: Sequence[Any]) -> float:
+    """Seconds, 0 to 3600."""
+    text = _text(tokens)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 3600:
+        raise ValueError(f'"{text}" is no grace time; choose 0 to 3600 seconds.')
+    return seconds
+
+
 def show_size(size: Size) -> str:
     """A picture's size as it is written."""
     return f"{size[0]}x{size[1]}"

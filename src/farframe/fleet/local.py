@@ -110,6 +110,8 @@ class LocalFleetConfig:
     fetch: FetchPolicy = field(default_factory=FetchPolicy)
     load: LoadLimits = field(default_factory=LoadLimits)
     background_conversion: bool = True
+    resume_grace_seconds: float = 30.0
+    max_spectators: int = 8
     max_bitrate: int = 12_000_000
     log_level: str = "info"
     start_timeout_seconds: float = 120.0
@@ -473,6 +475,8 @@ class LocalFleet:
             fetch=config.fetch,
             load=config.load,
             background_conversion=config.background_conversion,
+            resume_grace_seconds=config.resume_grace_seconds,
+            max_spectators=config.max_spectators,
             log_level=config.log_level,
             orphan_timeout_seconds=config.orphan_timeout_seconds,
         )

@@ -30,6 +30,9 @@ few that are ours are marked. A name is stable and never reused with another mea
                  ConnectionLost             the device has not been heard for too long
                  DisconnectRequest          the device ended the connection
                  DeviceLost                 the graphics device failed
+                 NothingToResume            (ours) the scene that the device wants back is gone
+                 WatchingOnly               (ours) the device, or its token, may only watch
+                 TooManySpectators          (ours) as many devices watch the session as may
     session      SessionStopped             (ours) the session was stopped
                  SessionExpired             (ours) the lease ran out
                  SessionNotReady            (ours) the session has no server yet, or no longer
@@ -68,13 +71,22 @@ class Result(StrEnum):
     CONNECTION_LOST = "ConnectionLost"
     DISCONNECT_REQUEST = "DisconnectRequest"
     DEVICE_LOST = "DeviceLost"
+    NOTHING_TO_RESUME = "NothingToResume"
+    WATCHING_ONLY = "WatchingOnly"
+    TOO_MANY_SPECTATORS = "TooManySpectators"
     SESSION_STOPPED = "SessionStopped"
     SESSION_EXPIRED = "SessionExpired"
     SESSION_NOT_READY = "SessionNotReady"
 
 
 RETRYABLE = frozenset(
-    {Result.FILE_DOWNLOAD_FAILED, Result.OTHER_SESSION_CONNECTED, Result.CONNECTION_LOST, Result.SESSION_NOT_READY}
+    {
+        Result.FILE_DOWNLOAD_FAILED,
+        Result.OTHER_SESSION_CONNECTED,
+        Result.CONNECTION_LOST,
+        Result.SESSION_NOT_READY,
+        Result.TOO_MANY_SPECTATORS,
+    }
 )
 """Results after which the same call can succeed later without any change by the caller."""
 

@@ -13,6 +13,7 @@ the same for people.
     scene.unloadModel                     UnloadModelParams     (none)
     scene.clear                           (none)                (none)
     scene.configure                       SceneParams           SceneResult
+    scene.describe                        DescribeParams        SceneDescription
     statistics.get                        (none)                StatisticsResult
 
     device -> server, notification
@@ -21,6 +22,9 @@ the same for people.
     server -> device, notifications
     scene.loadProgress                    LoadProgressParams
     session.ending                        EndingParams          then the stream ends
+    driver.joined                         DriverJoinedParams    to those who watch
+    driver.left                           DriverLeftParams      to those who watch
+    video.changed                         VideoResult           to those who watch
 """
 
 from __future__ import annotations
@@ -84,7 +88,13 @@ class ServerInfo(Message):
 
 
 class OpenResult(Message):
-    """Answer to ``connection.open``."""
+    """Answer to ``connection.open``.
+
+    ``role`` is ``driver``, or ``viewer`` for a device that watches; for one of those ``driver`` says whether there is
+    a device to be watched. ``resume_secret`` gives the device its scene back after a connection that was lost, for
+    ``resume_grace_seconds``; empty where nothing is kept. ``resumed``: this is such a device, and ``scene`` is what it
+    finds. Keep the secret out of logs and URLs.
+    """
 
     protocol: int
     session_id: str
@@ -94,6 +104,30 @@ class OpenResult(Message):
     max_width: int
     max_height: int
     max_message_bytes: int = MAX_CONTROL_MESSAGE_BYTES
+    role: str = "driver"
+    driver: bool = True
+    resume_secret: str = ""
+    resume_grace_seconds: float = 0.0
+    resumed: bool = False
+    scene: SceneDescription | None = None
+
+    def __repr__(self) -> str:
+        return f"OpenResult(session_id={self.session_id!r}, role={self.role!r}, resumed={self.resumed})"
+
+
+class DriverJoinedParams(Message):
+    """``driver.joined``, to those who watch: a device drives the session now; ``video`` is the picture it asked for."""
+
+    video: VideoResult
+
+
+class DriverLeftParams(Message):
+    """``driver.left``, to those who watch: why, a :class:`Result` name and a sentence. The last picture stays.
+    ``may_return``: its scene is kept for a while in case it comes back."""
+
+    reason: str
+    message: str
+    may_return: bool = False
 
 
 class PingParams(Message):
@@ -110,7 +144,8 @@ class PingResult(Message):
 
 
 class LoadModelParams(Message):
-    """``scene.loadModel``. ``progress_token`` comes back in the progress notifications."""
+    """``scene.loadModel``. ``progress_token`` comes back in the progress notifications; ``parent``: the entity below
+    which the model's root hangs, 0 for none."""
 
     uri: str
     progress_token: str = ""
@@ -188,6 +223,20 @@ class SceneResult(Message):
     environment_rotation: float
     exposure: float
     background: Vector3 | None = None
+
+
+class DescribeParams(Message):
+    """``scene.describe``: ``after_model_id`` is the last model that is known already, if ``more`` was said."""
+
+    after_model_id: int = 0
+
+
+class SceneDescription(Message):
+    """The scene as it is: models, oldest first, and settings. ``more``: further models did not fit."""
+
+    models: list[LoadModelResult]
+    settings: SceneResult
+    more: bool = False
 
 
 class StatisticsResult(Message):

@@ -14,8 +14,9 @@ All numbers are little-endian.
     12 ...  one access unit, Annex B                       microseconds
 
 The upgrade names two subprotocols: :data:`SUBPROTOCOL`, and the token behind :data:`TOKEN_PREFIX`; a token never stands
-in an address. A refusal is said inside: ``session.ending`` with the reason, then the close code 4000 + HTTP status,
-because browsers do not show a page what an upgrade was refused with.
+in an address. A device that only watches adds :data:`WATCH_SUBPROTOCOL`, one that comes back its resume secret behind
+:data:`RESUME_PREFIX`. A refusal is said inside: ``session.ending`` with the reason, then the close code 4000 +
+HTTP status, because browsers do not show a page what an upgrade was refused with.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from farframe.protocol.records import RECORD_VERSION
 
 SUBPROTOCOL = "farframe.1"
 TOKEN_PREFIX = "farframe.bearer."  # noqa: S105 - says where a token stands
+RESUME_PREFIX = "farframe.resume."
+WATCH_SUBPROTOCOL = "farframe.watch"
 PICTURE_TYPE = 3
 ACKNOWLEDGEMENT_TYPE = 4
 KEYFRAME_REQUEST_TYPE = 5
@@ -83,6 +86,11 @@ def token_of(offered: Iterable[str]) -> str | None:
     if SUBPROTOCOL not in names:
         return None
     return next((name[len(TOKEN_PREFIX) :] for name in names if name.startswith(TOKEN_PREFIX)), "")
+
+
+def resume_secret_of(offered: Iterable[str]) -> str:
+    """The resume secret among the subprotocols that an upgrade names; empty without one."""
+    return next((name[len(RESUME_PREFIX) :] for name in offered if name.startswith(RESUME_PREFIX)), "")
 
 
 def encode_picture(record: PictureRecord) -> bytes:

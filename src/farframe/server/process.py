@@ -17,7 +17,7 @@ import socket
 import ssl
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import util
 from pathlib import Path
 
@@ -27,7 +27,8 @@ import uvicorn
 from litestar import Litestar
 
 from farframe.asset.loading import ModelLoader
-from farframe.auth.tokens import TokenVerifier, is_revoked
+from farframe.auth.roles import Permission, may
+from farframe.auth.tokens import TokenClaims, TokenVerifier, is_revoked
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.link import (
     HEARTBEAT_INTERVAL_SECONDS,
@@ -45,20 +46,24 @@ from farframe.protocol.link import (
     decode_to_server,
     encode_line,
 )
+from farframe.protocol.socket_stream import MAX_DEVICE_MESSAGE_BYTES
 from farframe.render import Engine
 from farframe.server import log as server_log
 from farframe.server.connection import Connection
-from farframe.server.frame_loop import FrameLoop, microseconds
+from farframe.server.device_link import DeviceLink, MakeDevice
+from farframe.server.frame_loop import FrameLoop, VideoSettings, microseconds
 from farframe.server.ledger import Feed, Ledger
 from farframe.server.models import ModelStore
-from farframe.server.web import handshake_app, inspector_app
-from farframe.stream.device import Device, DeviceHandler
+from farframe.server.places import Place, Places, Wishes
+from farframe.server.scene_commands import SceneCommands
+from farframe.server.spectators import Audience, Spectator
+from farframe.server.web import BoundedWebSocket, handshake_app, inspector_app
 from farframe.stream.hardware import choose_encoder
+from farframe.stream.websocket import limit_unsent
 
 log = structlog.get_logger("farframe.server")
 
-CONNECT_ROLES = ("Administrator", "Client")
-"""A device that connects drives the session; who may only watch cannot connect."""
+NO_WISHES = Wishes()
 
 PORT_TRIES = 200
 MAX_BIND_SECONDS = 5.0
@@ -114,7 +119,8 @@ class RenderServer:
         self._exit_code = 0
         self._assignment: Assign | None = None
         self._token_rules: TokenRules | None = None
-        self._connection: Connection | None = None
+        self._places: Places | None = None
+        self._audience: Audience | None = None
         self._release: Release | None = None
         self._log_feed: Feed[server_log.LogEvent] = Feed(server_log.KEPT_LINES)
         self._ledger = Ledger(microseconds)
@@ -167,6 +173,7 @@ class RenderServer:
         config = self._config
         random = secrets.SystemRandom()
         handshake_socket = bind_port(config, random)
+        limit_unsent(handshake_socket)
         stack.callback(handshake_socket.close)
         inspector_socket = bind_port(config, random)
         stack.callback(inspector_socket.close)
@@ -217,6 +224,9 @@ class RenderServer:
             uvicorn.Config(
                 app,
                 http="httptools" if util.find_spec("httptools") else "auto",
+                ws=BoundedWebSocket,
+                ws_max_size=MAX_DEVICE_MESSAGE_BYTES,
+                ws_per_message_deflate=False,
                 ssl_certfile=self._config.certificate_file,
                 ssl_keyfile=self._config.key_file,
                 ssl_version=ssl.PROTOCOL_TLS_SERVER,
@@ -243,8 +253,11 @@ class RenderServer:
 
     # Devices (Handshakes) ---------------------------------------------------------------------------------------
 
-    def authorize(self, authorization: str) -> None:
-        """Let only tokens of this session's account (and, if they name one, this session) in."""
+    def authorize(self, authorization: str, permission: Permission = Permission.RENDER) -> TokenClaims:
+        """Let only tokens of this session's account (and, if they name one, this session) in that may do it.
+
+        A token that may watch and wants to drive hears so (WatchingOnly); all others are AuthenticationFailed.
+        """
         scheme, _, token = authorization.partition(" ")
         assignment = self._assignment
         refused = FarframeError(
@@ -260,69 +273,121 @@ class RenderServer:
             raise refused from None
         if assignment is None:
             raise FarframeError(Result.SESSION_NOT_READY, "This server serves no session.")
-        if claims.account_id.lower() != assignment.account_id.lower() or claims.role not in CONNECT_ROLES:
+        if claims.account_id.lower() != assignment.account_id.lower():
             raise refused
         if claims.session_id is not None and claims.session_id != assignment.session_id:
             raise refused
         if self._token_rules is not None and is_revoked(claims, self._token_rules):
             raise refused
+        if not may(claims.role, permission):
+            if permission is Permission.RENDER and may(claims.role, Permission.WATCH):
+                raise FarframeError(
+                    Result.WATCHING_ONLY,
+                    f"A token of the role {claims.role} may watch, not drive.",
+                    next_step="Ask to watch, or get a token of the role Client.",
+                )
+            raise refused
+        return claims
 
-    async def connect(self, offer_sdp: str) -> tuple[str, str]:
-        """Take a device by its offer, unless another one is there."""
-        connection = self._take_place()
-        return connection.resource_id, await connection.accept(offer_sdp)
+    async def connect(self, offer_sdp: str, wishes: Wishes = NO_WISHES) -> tuple[str, str]:
+        """Take a device by its offer, if there is room for it."""
+        link = self._link_for(wishes)
+        return link.resource_id, await link.accept(offer_sdp)
 
-    def attach(self, make_device: Callable[[DeviceHandler, int], Device]) -> None:
-        """Take a device that came by a WebSocket, unless another one is there."""
-        self._take_place().attach(make_device)
+    def attach(self, make_device: MakeDevice, wishes: Wishes = NO_WISHES) -> None:
+        """Take a device that came by a WebSocket, if there is room for it."""
+        self._link_for(wishes).attach(make_device)
 
-    def _take_place(self) -> Connection:
-        if self._assignment is None or self._release is not None or self._frames is None or self._models is None:
+    def _link_for(self, wishes: Wishes) -> DeviceLink:
+        assignment, frames, models = self._assignment, self._frames, self._models
+        if assignment is None or self._release is not None or frames is None or models is None:
             raise FarframeError(Result.SESSION_NOT_READY, "This server serves no session.")
-        if self._connection is not None:
-            raise FarframeError(
-                Result.OTHER_SESSION_CONNECTED,
-                "Another device is connected to this session.",
-                next_step="Disconnect it, or create a session of your own.",
-            )
-        connection = Connection(
+        if not wishes.watch:
+            return self._seats().take(wishes)
+        self._seats()
+        assert self._audience is not None
+        spectator = Spectator(
             self._config,
-            self._assignment,
-            self._frames,
-            self._models,
+            assignment,
+            models,
+            frames,
             self._ledger,
+            self._audience,
             secrets.token_urlsafe(16),
-            self._on_device,
+            time.monotonic,
         )
-        self._connection = connection
-        self._spawn(self._follow(connection))
-        return connection
+        self._audience.join(spectator)
+        return spectator
+
+    def _seats(self) -> Places:
+        """The places of the session; there are none before a session is."""
+        if self._places is not None:
+            return self._places
+        assignment, frames, models = self._assignment, self._frames, self._models
+        assert assignment is not None and frames is not None and models is not None
+        config, ledger = self._config, self._ledger
+        audience = self._audience = Audience(config.max_spectators, frames, time.monotonic)
+
+        def make_place() -> Place:
+            return Place(SceneCommands(assignment, models), VideoSettings(1280, 720, 60, config.max_bitrate))
+
+        def make_connection(
+            place: Place,
+            on_left: Callable[[Connection, str, str], Awaitable[None]],
+            predecessor: Connection | None,
+        ) -> Connection:
+            return Connection(
+                config,
+                assignment,
+                frames,
+                models,
+                ledger,
+                audience,
+                secrets.token_urlsafe(16),
+                place,
+                lambda connection: self._on_device(True, ""),
+                on_left,
+                predecessor,
+            )
+
+        self._places = Places(config.resume_grace_seconds, make_place, make_connection, audience, self._on_device)
+        return self._places
 
     async def disconnect(self, resource_id: str) -> None:
-        """End the device's connection; returns when the place is free."""
-        connection = self._connection
-        if connection is None or not secrets.compare_digest(connection.resource_id, resource_id):
+        """End a device's connection; returns when its place is free."""
+        if self._places is not None and await self._places.leave(resource_id):
+            return
+        spectator = self._audience.find(resource_id) if self._audience is not None else None
+        if spectator is None:
             raise FarframeError(Result.INVALID_ID, "There is no such connection; it may have ended already.")
-        connection.end(Result.DISCONNECT_REQUEST, "The device disconnected.", tell=False)
-        await connection.closed.wait()
+        spectator.end(Result.DISCONNECT_REQUEST, "The device disconnected.", tell=False)
+        await spectator.closed.wait()
 
-    async def _follow(self, connection: Connection) -> None:
-        await connection.closed.wait()
-        if self._connection is connection:
-            self._connection = None
+    async def give_up(self, claims: TokenClaims) -> None:
+        """Keep the scene no longer for a device that was lost. For Administrators."""
+        if not may(claims.role, Permission.MANAGE_ACCOUNT):
+            raise FarframeError(
+                Result.AUTHENTICATION_FAILED,
+                "Only an Administrator of the account may give up the scene of a device that was lost.",
+                next_step="Wait until its grace time is over, or use the account's key.",
+            )
+        if self._places is None:
+            raise FarframeError(Result.INVALID_ID, "Nothing is kept for a device that was lost.")
+        await self._places.give_up()
 
     def _on_device(self, connected: bool, reason: str) -> None:
         self._tell(DeviceState(connected=connected, reason=reason))
 
     async def _end_connection(self) -> None:
-        connection, release = self._connection, self._release
-        if connection is not None:
-            reason = release.reason if release else str(Result.SESSION_STOPPED)
-            connection.end(reason, release.message if release else "The render server is shutting down.")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(connection.closed.wait(), 2.0)
-        else:
+        release = self._release
+        reason = release.reason if release else str(Result.SESSION_STOPPED)
+        message = release.message if release else "The render server is shutting down."
+        if self._places is None or self._audience is None:
             self._tell(DeviceState(connected=False, reason=release.reason if release else ""))
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2.0):
+                await asyncio.gather(self._audience.end(reason, message), self._places.end(reason, message))
 
     # Supervisor -------------------------------------------------------------------------------------------------
 
@@ -377,7 +442,7 @@ class RenderServer:
         while True:
             self._tell(
                 Heartbeat(
-                    connected=self._connection is not None,
+                    connected=self._places is not None and self._places.connected,
                     frames_per_second=self._ledger.summary().frames_per_second,
                     resident_bytes=_resident_bytes(),
                 )

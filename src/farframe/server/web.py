@@ -2,12 +2,16 @@
 
     handshake port                                    inspector port
     POST    /whep        offer -> answer, 201         GET /            the inspector's page, without secrets
-    DELETE  /whep/{id}   end it, 200                  GET /ledger      frames as JSON lines, kept ones first
+    POST    /whep?watch  the same, to watch           GET /ledger      frames as JSON lines, kept ones first
+    DELETE  /whep/{id}   end it, 200
+    DELETE  /whep        give up the scene that is
+                         kept for a lost device
     OPTIONS /whep        for browsers                 GET /log         log lines as JSON lines, likewise
     (WebSocket) /stream  the whole stream over it
 
 All but the page want ``Authorization: Bearer`` with a token for this session's account; the WebSocket wants the token
-among its subprotocols, for that is all that browsers let a page say in an upgrade.
+among its subprotocols, for that is all that browsers let a page say in an upgrade. A resume secret comes in the header
+``Farframe-Resume``, or in a subprotocol as well; never in an address.
 """
 
 from __future__ import annotations
@@ -27,14 +31,23 @@ from litestar.response import Stream
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from farframe.auth.roles import Permission
 from farframe.protocol import messages
 from farframe.protocol.errors import FarframeError, Result
-from farframe.protocol.socket_stream import CLOSE_CODE_BASE, SUBPROTOCOL, token_of
+from farframe.protocol.socket_stream import (
+    CLOSE_CODE_BASE,
+    SUBPROTOCOL,
+    WATCH_SUBPROTOCOL,
+    resume_secret_of,
+    token_of,
+)
+from farframe.server.places import Wishes
 from farframe.stream.websocket import ChannelClosed, WebSocketDevice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from farframe.auth.tokens import TokenClaims
     from farframe.server.ledger import Feed, Ledger
     from farframe.server.log import LogEvent
     from farframe.stream.device import Device, DeviceHandler
@@ -42,6 +55,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("farframe.connection")
 
 MAX_OFFER_BYTES = 64 * 1024
+RESUME_HEADER = "Farframe-Resume"
 
 STATUS = {
     Result.AUTHENTICATION_FAILED: 401,
@@ -52,6 +66,9 @@ STATUS = {
     Result.INVALID_PARAM: 400,
     Result.INVALID_ID: 404,
     Result.NOT_SUPPORTED: 405,
+    Result.WATCHING_ONLY: 403,
+    Result.NOTHING_TO_RESUME: 410,
+    Result.TOO_MANY_SPECTATORS: 409,
 }
 """HTTP status by result; anything else is a 500."""
 
@@ -68,18 +85,21 @@ _ASSET = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 class Handshakes(Protocol):
     """Who decides about devices; the server process."""
 
-    def authorize(self, authorization: str) -> None:
-        """Raises :class:`FarframeError` unless the header holds a token that may use this session."""
+    def authorize(self, authorization: str, permission: Permission = Permission.RENDER) -> TokenClaims:
+        """What the token in the header says. Raises :class:`FarframeError` unless it is good for that here."""
 
-    async def connect(self, offer_sdp: str) -> tuple[str, str]:
+    async def connect(self, offer_sdp: str, wishes: Wishes) -> tuple[str, str]:
         """Take a device's offer; returns the resource's id and the answer. Raises :class:`FarframeError`."""
 
-    def attach(self, make_device: Callable[[DeviceHandler, int], Device]) -> None:
+    def attach(self, make_device: Callable[[DeviceHandler, int], Device], wishes: Wishes) -> None:
         """Take a device that came by a WebSocket; ``make_device`` is given its handler and the highest bit rate.
         Raises :class:`FarframeError`."""
 
     async def disconnect(self, resource_id: str) -> None:
         """End a device's connection. Raises :class:`FarframeError` (InvalidId) for another one."""
+
+    async def give_up(self, claims: TokenClaims) -> None:
+        """Keep the scene no longer for a device that was lost. Raises :class:`FarframeError`."""
 
 
 def error_response(error: FarframeError) -> Response[Any]:
@@ -108,12 +128,18 @@ def _on_http_error(request: Request[Any, Any, Any], error: Exception) -> Respons
 _HANDLERS: dict[Any, Any] = {FarframeError: _on_farframe_error, HTTPException: _on_http_error}
 
 
+def permission_for(wishes: Wishes) -> Permission:
+    """What a token must be good for."""
+    return Permission.WATCH if wishes.watch else Permission.RENDER
+
+
 def handshake_app(handshakes: Handshakes) -> Litestar:
     """The WHEP endpoint. Browsers of any origin may use it: what counts is the token, there are no cookies."""
 
     @post("/whep", status_code=201, media_type="application/sdp", request_max_body_size=MAX_OFFER_BYTES)
     async def offer(request: Request[Any, Any, Any]) -> Response[Any]:
-        handshakes.authorize(request.headers.get("authorization", ""))
+        wishes = Wishes(watch="watch" in request.query_params, resume=request.headers.get(RESUME_HEADER, ""))
+        handshakes.authorize(request.headers.get("authorization", ""), permission_for(wishes))
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/sdp":
             raise FarframeError(
                 Result.HANDSHAKE_FAILED, "The offer must be sent as application/sdp.", next_step="Set Content-Type."
@@ -122,7 +148,7 @@ def handshake_app(handshakes: Handshakes) -> Litestar:
             text = (await request.body()).decode()
         except UnicodeDecodeError:
             raise FarframeError(Result.HANDSHAKE_FAILED, "The offer is not UTF-8 text.") from None
-        resource_id, answer = await handshakes.connect(text)
+        resource_id, answer = await handshakes.connect(text, wishes)
         return Response(
             answer,
             status_code=201,
@@ -132,13 +158,18 @@ def handshake_app(handshakes: Handshakes) -> Litestar:
 
     @delete("/whep/{resource_id:str}", status_code=200)
     async def end(request: Request[Any, Any, Any]) -> Response[Any]:
-        handshakes.authorize(request.headers.get("authorization", ""))
+        handshakes.authorize(request.headers.get("authorization", ""), Permission.WATCH)
         await handshakes.disconnect(str(request.path_params["resource_id"]))
+        return Response(b"", status_code=200)
+
+    @delete("/whep", status_code=200)
+    async def give_up(request: Request[Any, Any, Any]) -> Response[Any]:
+        await handshakes.give_up(handshakes.authorize(request.headers.get("authorization", "")))
         return Response(b"", status_code=200)
 
     @route("/whep/{resource_id:str}", http_method=["PATCH"])
     async def trickle(request: Request[Any, Any, Any]) -> Response[Any]:
-        handshakes.authorize(request.headers.get("authorization", ""))
+        handshakes.authorize(request.headers.get("authorization", ""), Permission.WATCH)
         raise FarframeError(
             Result.NOT_SUPPORTED,
             "Candidates cannot be added later: the answer holds all of the server's.",
@@ -147,7 +178,8 @@ def handshake_app(handshakes: Handshakes) -> Litestar:
 
     @websocket("/stream")
     async def stream(socket: WebSocket[Any, Any, Any]) -> None:
-        token = token_of(socket.scope["subprotocols"])
+        offered = socket.scope["subprotocols"]
+        token = token_of(offered)
         if token is None:
             await socket.close(code=1002)  # before it was accepted: refused as HTTP
             return
@@ -161,24 +193,26 @@ def handshake_app(handshakes: Handshakes) -> Litestar:
             return device
 
         try:
-            handshakes.authorize(f"Bearer {token}")
-            handshakes.attach(make_device)
+            wishes = Wishes(watch=WATCH_SUBPROTOCOL in offered, resume=resume_secret_of(offered))
+            handshakes.authorize(f"Bearer {token}", permission_for(wishes))
+            handshakes.attach(make_device, wishes)
         except FarframeError as error:
             await refuse(channel, error)
             return
         assert device is not None
+        device.send_control(messages.encode_notification("connection.attached", messages.Message()))
         await device.run()
 
     cors = CORSConfig(
         allow_origins=["*"],
         allow_methods=["POST", "DELETE"],
-        allow_headers=["Authorization", "Content-Type"],
+        allow_headers=["Authorization", "Content-Type", RESUME_HEADER],
         expose_headers=["Location"],
         allow_credentials=False,
         max_age=600,
     )
     return Litestar(
-        [offer, end, trickle, stream],
+        [offer, end, give_up, trickle, stream],
         exception_handlers=_HANDLERS,
         cors_config=cors,
         openapi_config=None,
@@ -247,12 +281,12 @@ def inspector_app(handshakes: Handshakes, ledger: Ledger, log_feed: Feed[LogEven
 
     @get("/ledger")
     async def frames(request: Request[Any, Any, Any]) -> Stream:
-        handshakes.authorize(request.headers.get("authorization", ""))
+        handshakes.authorize(request.headers.get("authorization", ""), Permission.DIAGNOSE)
         return Stream(lines(ledger.feed), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
 
     @get("/log")
     async def log_lines(request: Request[Any, Any, Any]) -> Stream:
-        handshakes.authorize(request.headers.get("authorization", ""))
+        handshakes.authorize(request.headers.get("authorization", ""), Permission.DIAGNOSE)
         return Stream(lines(log_feed), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
 
     @get("/")

@@ -135,6 +135,8 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     conversion_seconds: float = 14_400.0
     conversion_key_file: str = ""
     background_conversion: bool = True
+    resume_grace_seconds: float = 30.0
+    max_spectators: int = 8
     quota_sessions: dict[str, int] = msgspec.field(default_factory=dict)
     quota_session_minutes: int = NO_LIMIT
     quota_conversions: int = 20
@@ -318,6 +320,8 @@ def _check(config: ServiceConfig) -> None:
         _require(
             is_entry, "linked_storage", f"must hold STORAGE, HOST or ACCOUNT-ID/ before either, which {entry!r} is not"
         )
+    _require(0 <= config.resume_grace_seconds <= 3600, "resume_grace_seconds", "must be from 0 to 3600")
+    _require(0 <= config.max_spectators <= 64, "max_spectators", "must be from 0 to 64")
     for key in ("orphan_timeout_seconds", "replica_timeout_seconds"):
         _require(1 <= getattr(config, key) <= 3600, key, "must be from 1 to 3600")
     if config.database_url:

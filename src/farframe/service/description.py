@@ -63,6 +63,13 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
 _VERSION = {"name": "api-version", "in": "query", "required": True, "schema": {"enum": list(API_VERSIONS)}}
 _SKIP_TOKEN = {"name": "skiptoken", "in": "query", "schema": {"type": "string"}}
 
+_WATCH = {
+    "name": "watch",
+    "in": "query",
+    "schema": {"type": "string"},
+    "description": "If it is there: watch what the driving device sees.",
+}
+
 _FROM = {"name": "from", "in": "query", "schema": {"type": "string"}, "description": "A date or time, UTC."}
 _TO = {"name": "to", "in": "query", "schema": {"type": "string"}, "description": "A date or time, UTC."}
 _BY = {"name": "by", "in": "query", "schema": {"type": "string"}, "description": "Like day,size."}
@@ -394,17 +401,36 @@ def describe() -> dict[str, Any]:
                         "content": sdp,
                         "headers": {"Location": {"schema": {"type": "string"}}},
                     },
-                    **_errors("400", "401", "403", "404", "409", "502"),
+                    **_errors("400", "401", "403", "404", "409", "410", "502"),
                 },
                 tag=_OWN,
                 body={"required": True, "content": sdp},
-            )
+                extra=[_WATCH],
+            ),
+            "delete": _operation(
+                "giveUpScene",
+                "Give up the scene that is kept for a device that was lost.",
+                {"200": "It is free.", **_errors("401", "403", "404", "409", "502")},
+                tag=_OWN,
+            ),
         },
         f"{session}/whep/{{resource_id}}": {
             "delete": _operation(
                 "disconnect",
                 "End a connection.",
                 {"200": "Ended.", **_errors("401", "403", "404", "409", "502")},
+                tag=_OWN,
+            )
+        },
+        f"{session}/stream": {
+            "get": _operation(
+                "openStream",
+                "The whole stream over one WebSocket, relayed to the session's render server. The token stands among "
+                "the subprotocols: farframe.1 and farframe.bearer.TOKEN.",
+                {
+                    "101": "The stream begins.",
+                    **_errors("401", "403", "404", "409", "426", "429", "502"),
+                },
                 tag=_OWN,
             )
         },

@@ -62,7 +62,12 @@ class Links:
         self._limiter = FailureLimiter(clock)
 
     async def create(
-        self, account_id: str, session_id: str | None = None, *, origin: Origin = NO_ORIGIN
+        self,
+        account_id: str,
+        session_id: str | None = None,
+        *,
+        role: Role = Role.CLIENT,
+        origin: Origin = NO_ORIGIN,
     ) -> tuple[str, int]:
         """A code, and when it expires in microseconds since 1970 UTC. Only a digest of it is kept."""
         code, now = new_code(), self._clock.now()
@@ -75,21 +80,23 @@ class Links:
             expires_at=expires_at,
             key_serial=origin.key_serial,
             key_generation=origin.key_generation,
+            role=role.value,
             actor=origin.actor,
         )
         return code, expires_at
 
     async def redeem(self, code: str, caller: str, endpoint: str) -> RedeemedLink:
-        """A token of role Client for one hour, once. ``caller`` is the address that failures are counted by."""
+        """A token of the link's role for one hour, once. ``caller`` is the address that failures are counted by."""
         self._limiter.check(caller)
         if not code or not code.isascii() or len(code) > 256:
             self._limiter.note(caller)
             raise BadRequest("The code of a link is required.")
         outcome = await self._store.redeem(hash_code(code), self._clock.now())
         if outcome.state is LinkState.REDEEMED:
+            role = Role(outcome.role or Role.CLIENT)  # links of former versions have none
             token, expires_at = self._issuer.issue(
                 outcome.account_id,
-                Role.CLIENT,
+                role,
                 session_id=outcome.session_id,
                 lifetime_seconds=TOKEN_LIFETIME_SECONDS,
                 origin=Origin(outcome.key_serial, outcome.key_generation, outcome.actor),
@@ -100,6 +107,7 @@ class Links:
                 expires_at=format_utc_time(expires_at * 1_000_000),
                 endpoint=endpoint,
                 session_id=outcome.session_id,
+                role=role.value,
             )
         self._limiter.note(caller)
         advice = "Ask for a new one: farframe view prints one."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import httpx
@@ -34,9 +35,18 @@ from farframe.service.exchange import (
 from farframe.service.frontier import decode_segment
 from farframe.service.links import TOKEN_LIFETIME_SECONDS, Links
 from farframe.service.sessions import SessionEngine
+from farframe.service.stream_relay import StreamRelays, upgrade_of
 from farframe.service.uploads import Uploads, check_path, listed
 from farframe.store.sessions import SessionRow
-from farframe.wire.errors import BadGateway, BadRequest, Conflict, NotAllowed, NotFound, ResourceMissing
+from farframe.wire.errors import (
+    BadGateway,
+    BadRequest,
+    Conflict,
+    NotAllowed,
+    NotFound,
+    ResourceMissing,
+    UpgradeRequired,
+)
 from farframe.wire.extensions import CreateSessionToken, CreateViewerLink, Link, RedeemLink, SessionToken, UploadList
 from farframe.wire.ids import is_valid_id
 from farframe.wire.sessions import PAGE_SIZE, SessionStatus
@@ -109,7 +119,7 @@ def relay_routes(access: Access, engine: SessionEngine, client: httpx.AsyncClien
             raise _not_ready(row)
         headers = {
             name: request.headers[name]
-            for name in ("authorization", "content-type", "accept")
+            for name in ("authorization", "content-type", "accept", "farframe-resume")
             if name in request.headers
         }
         try:
@@ -130,9 +140,9 @@ def relay_routes(access: Access, engine: SessionEngine, client: httpx.AsyncClien
         content_type = kept.pop("content-type", "application/octet-stream")
         return content_response(content, content_type, answer.status_code, kept)
 
-    async def find(request: AnyRequest) -> SessionRow:
+    async def find(request: AnyRequest, permission: Permission) -> SessionRow:
         account, session_segment = path_values(request, "account", "session_id")
-        caller = access.extension(request, account, session_segment, permission=Permission.RENDER)
+        caller = access.extension(request, account, session_segment, permission=permission)
         return await _find(engine, caller.account_id, session_segment)
 
     @route(
@@ -143,18 +153,64 @@ def relay_routes(access: Access, engine: SessionEngine, client: httpx.AsyncClien
     async def post_offer(request: AnyRequest) -> Response[bytes]:
         if request.method == HttpMethod.OPTIONS:
             return empty_response(204, {"allow": "POST, OPTIONS", "accept-post": "application/sdp"})
-        row = await find(request)
-        return await relay(request, "POST", row, "", await read_body(request, MAX_OFFER_BYTES))
+        watch = query_value(request, "watch") is not None
+        # Who may watch and asks to drive is told so by the render server, in its own words.
+        row = await find(request, Permission.WATCH)
+        return await relay(request, "POST", row, "?watch" if watch else "", await read_body(request, MAX_OFFER_BYTES))
 
     @delete("/accounts/{account:str}/sessions/{session_id:str}/whep/{resource_id:str}", status_code=200)
     async def delete_resource(request: AnyRequest) -> Response[bytes]:
-        row = await find(request)
+        row = await find(request, Permission.WATCH)
         (resource,) = path_values(request, "resource_id")
         if not _RESOURCE_ID.match(resource):
             raise BadRequest("The id of the connection is malformed.")
         return await relay(request, "DELETE", row, f"/{resource}", b"")
 
-    return [post_offer, delete_resource]
+    @delete("/accounts/{account:str}/sessions/{session_id:str}/whep", status_code=200)
+    async def give_up(request: AnyRequest) -> Response[bytes]:
+        return await relay(request, "DELETE", await find(request, Permission.MANAGE_ACCOUNT), "", b"")
+
+    return [post_offer, delete_resource, give_up]
+
+
+def stream_routes(
+    access: Access,
+    engine: SessionEngine,
+    relays: StreamRelays,
+    tls: Callable[[str], tuple[ssl.SSLContext | None, str]],
+    cors_origins: Iterable[str],
+) -> list[HTTPRouteHandler]:
+    """The whole stream through this service, over one WebSocket: for networks that let only HTTPS through."""
+    origins = frozenset(cors_origins)
+
+    @get("/accounts/{account:str}/sessions/{session_id:str}/stream")
+    async def open_stream(request: AnyRequest) -> Response[bytes]:
+        account, session_segment = path_values(request, "account", "session_id")
+        # Pages of other sites can open WebSockets wherever they like; what holds for requests shall hold for these.
+        origin = request.headers.get("origin")
+        if origin is not None and origin not in origins and not _is_own(origin, request.headers.get("host", "")):
+            raise NotAllowed("Pages of this origin may not use this service; the operator names those that may.")
+        caller = access.extension(request, account, session_segment, permission=Permission.WATCH)
+        row = await _find(engine, caller.account_id, session_segment)
+        upgrade = upgrade_of(request.scope)
+        if upgrade is None:
+            raise UpgradeRequired("This address speaks WebSocket: ask for an upgrade.")
+        facts = engine.server_of(row)
+        if facts is None:
+            raise _not_ready(row)
+        url = httpx.URL(facts.relay_url)
+        upgrade.session_id = row.id
+        upgrade.host, upgrade.port = url.host, url.port or 443
+        upgrade.tls, upgrade.server_name = tls(url.host)
+        upgrade.give_back = relays.take(caller.account_id)
+        return empty_response(101)
+
+    return [open_stream]
+
+
+def _is_own(origin: str, host: str) -> bool:
+    """Whether a page of that origin came from where it now calls."""
+    return bool(host) and origin.partition("://")[2].lower() == host.lower()
 
 
 def link_routes(
@@ -177,7 +233,11 @@ def link_routes(
             if not is_valid_id(wanted.session_id):
                 raise BadRequest("The sessionId value must be the id of a session.")
             await _find(engine, caller.account_id, wanted.session_id)
-        code, expires_at = await links.create(caller.account_id, wanted.session_id, origin=caller.claims.origin)
+        if wanted.role not in (Role.CLIENT, Role.VIEWER):
+            raise BadRequest("The role value must be Client or Viewer.")
+        code, expires_at = await links.create(
+            caller.account_id, wanted.session_id, role=Role(wanted.role), origin=caller.claims.origin
+        )
         url = f"{addresses.for_browser(request.scope)}/viewer/#link={code}"
         return json_response(Link(url=url, expires_at=format_utc_time(expires_at)), 201, NO_STORE)
 

@@ -34,9 +34,10 @@ class UploadList(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class CreateViewerLink(msgspec.Struct, kw_only=True, rename="camel"):
-    """What a viewer link is for: the whole account, or one session."""
+    """What a viewer link is for: the whole account, or one session; to drive (Client) or to watch (Viewer)."""
 
     session_id: str | None = None
+    role: str = "Client"
 
 
 class Link(msgspec.Struct, kw_only=True, rename="camel"):
@@ -81,6 +82,7 @@ class RedeemedLink(msgspec.Struct, kw_only=True, omit_defaults=True, rename="cam
     expires_at: str
     endpoint: str
     session_id: str | None = None
+    role: str = "Client"
 
 
 class AccessToken(msgspec.Struct, kw_only=True):
