@@ -477,8 +477,8 @@ class ModelStore:
         """Put the renderer's scene back to empty with standard settings."""
 
         def work(engine: Engine) -> None:
-            self._frames.scene.clear()
             self.world.clear()
+            self._frames.scene.clear()
 
         await self._frames.run(work)
         await self.apply(SceneSettings())

@@ -164,7 +164,9 @@ class SceneWorld:
         self._sync()
 
     def clear(self) -> None:
-        """Take all entities out."""
+        """Take all entities out; models that are still placed are drawn no more."""
+        self.meshes.slot[:] = -1
+        self._push(np.arange(len(self.meshes)), moved=False)
         self.graph.clear()
         self.meshes = Meshes()
         self._models.clear()
