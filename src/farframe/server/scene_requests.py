@@ -1,0 +1,163 @@
+"""The methods that command and ask about the entities of a scene, between the control channel and the render thread.
+
+What a device sends is decoded here, in the event loop, and handed to the render thread as it came, one job for each
+batch: jobs are done in order and between frames. A batch that has been sent cannot be taken back by cancelling it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+import structlog
+
+from farframe.protocol import messages
+from farframe.protocol import scene as wire
+from farframe.protocol.errors import FarframeError
+from farframe.protocol.messages import Incoming, Message
+from farframe.server.scene_world import Applied, SceneWorld
+
+if TYPE_CHECKING:
+    from farframe.server.models import ModelStore
+    from farframe.server.requests import Handler
+
+log = structlog.get_logger("farframe.scene")
+
+T = TypeVar("T")
+
+MAX_WAITING_RECORDS = 64
+"""Records of transforms that wait for the render thread; older ones give way, for later ones speak of the same."""
+METADATA_BYTES = 96 * 1024
+"""What the metadata in one answer may take."""
+METADATA_CHARACTERS = 16_384
+"""Longer texts are cut."""
+
+
+class SceneRequests:
+    """A place's entities. ``forget`` frees the models, by their handles, whose roots a batch destroyed."""
+
+    def __init__(self, models: ModelStore, forget: Callable[[list[int]], Awaitable[None]]) -> None:
+        self._models = models
+        self._forget = forget
+        self._records: deque[wire.TransformsRecord] = deque(maxlen=MAX_WAITING_RECORDS)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._moving = False
+
+    @property
+    def methods(self) -> Mapping[str, Handler]:
+        """What changes the scene."""
+        return {"scene.apply": self._apply}
+
+    @property
+    def reading_methods(self) -> Mapping[str, Handler]:
+        """What only asks."""
+        return {
+            "scene.getEntities": self._get_entities,
+            "scene.getBounds": self._get_bounds,
+            "scene.getMetadata": self._get_metadata,
+        }
+
+    def on_record(self, data: bytes) -> None:
+        """A record of transforms. Raises ProtocolError."""
+        self._records.append(wire.decode_transforms(data))
+        if not self._moving:
+            self._moving = True
+            self._keep(self._move())
+
+    async def settle(self) -> None:
+        """Wait until everything that was sent has been done."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    def _keep(self, work: Awaitable[T]) -> asyncio.Task[T]:
+        task: asyncio.Task[T] = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _move(self) -> None:
+        """Let the render thread take all records that have come until it does."""
+
+        def work(world: SceneWorld) -> None:
+            records = [self._records.popleft() for _ in range(len(self._records))]
+            world.apply_transforms(records)
+
+        try:
+            while self._records:
+                await self._models.run(work)
+        except RuntimeError as error:
+            log.info("scene.too_late", error=str(error))
+        finally:
+            self._moving = False
+
+    async def _apply(self, message: Incoming) -> Message:
+        params = messages.convert_params(message.params, wire.ApplyParams)
+        commands = wire.decode_commands(params)
+        # From here to the job's place in the queue nothing waits: batches stay in order.
+        return await asyncio.shield(self._keep(self._do(commands, params.sequence)))
+
+    async def _do(self, commands: list[wire.Command | FarframeError], sequence: int) -> wire.ApplyResult:
+        outcome: Applied = await self._models.run(lambda world: world.apply(commands, sequence))
+        if outcome.gone:
+            await self._forget(outcome.gone)
+        failures = [
+            wire.CommandFailure(index=index, result=str(error.result), message=str(error)[:300])
+            for index, error in outcome.failures
+        ]
+        return wire.ApplyResult(applied=len(commands) - len(failures), failures=_fitting(failures))
+
+    async def _get_entities(self, message: Incoming) -> Message:
+        params = messages.convert_params(message.params, wire.EntitiesParams)
+        limit = wire.ENTITY_PAGE
+        while True:
+            count = limit
+            table, following = await self._models.run(
+                lambda world: world.entities(params.first, params.last, count)  # noqa: B023 - awaited at once
+            )
+            data = await asyncio.to_thread(wire.pack_entities, table)
+            if len(data) <= wire.ENTITY_PAGE_BYTES or limit == 1:
+                return wire.EntitiesResult(count=len(table.names), data=data, next=following)
+            limit = max(1, min(limit // 2, len(table.names) * wire.ENTITY_PAGE_BYTES // len(data)))
+
+    async def _get_bounds(self, message: Incoming) -> Message:
+        params = messages.convert_params(message.params, wire.BoundsParams)
+        found = await self._models.run(lambda world: world.bounds(params.entity, local=params.space == "local"))
+        if found is None:
+            return wire.BoundsResult()
+        low, high = found
+        return wire.BoundsResult(bounds=messages.Bounds(min=_vector(low), max=_vector(high)))
+
+    async def _get_metadata(self, message: Incoming) -> Message:
+        params = messages.convert_params(message.params, wire.MetadataParams)
+        values = await self._models.run(lambda world: world.metadata(params.entity))
+        room = METADATA_BYTES
+        chosen: dict[str, Any] = {}
+        for name in sorted(values):
+            if name <= params.after:
+                continue
+            value = values[name]
+            if isinstance(value, str):
+                value = value[:METADATA_CHARACTERS]
+            room -= len(msgspec.json.encode({name: value}))
+            if room < 0 and chosen:
+                return wire.MetadataResult(metadata=chosen, more=True)
+            chosen[name] = value
+        return wire.MetadataResult(metadata=chosen)
+
+
+def _vector(values: tuple[float, ...]) -> messages.Vector3:
+    x, y, z = values
+    return (x, y, z)
+
+
+def _fitting(failures: list[wire.CommandFailure]) -> list[wire.CommandFailure]:
+    """Failures without their sentences where these would fill the answer."""
+    if len(failures) <= 256:
+        return failures
+    return [
+        failure if place < 256 else wire.CommandFailure(index=failure.index, result=failure.result, message="")
+        for place, failure in enumerate(failures)
+    ]
