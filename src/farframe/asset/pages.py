@@ -37,6 +37,7 @@ HEADER = struct.Struct("<HH7I")
 
 UV0_FIXED, UV1_FIXED = 1, 2
 UV_STEP = 2.0**-18
+_FIRST = 64
 _PIECE = 1 << 18
 UV_LIMIT = 8191.0
 """UV coordinates up to here fit the fixed steps; a quarter of a texel of the largest texture is far above a step."""
@@ -91,8 +92,8 @@ def decoded_bytes(kind: int, vertex_count: int, index_count: int) -> int:
     return vertex_count * (POINT_DTYPE if kind == POINTS else VERTEX_DTYPE).itemsize + index_count * 4
 
 
-def streams_of(vertices: NDArray[np.void]) -> int:
-    """Which streams differ from the standard anywhere, as flags of :mod:`farframe.asset.format`."""
+def streams_of(vertices: NDArray[np.void], among: int = -1) -> int:
+    """Which streams, ``among`` some, differ from the standard anywhere, as flags of :mod:`farframe.asset.format`."""
     flags = 0
     for flag, name, standard in (
         (HAS_NORMAL, "normal", 0),
@@ -101,15 +102,19 @@ def streams_of(vertices: NDArray[np.void]) -> int:
         (HAS_UV1, "uv1", 0),
         (HAS_COLOR, "color", 255),
     ):
+        if not among & flag:
+            continue
         column = vertices[name]
         # Piece by piece: a column may be a large mapped one, and mostly its beginning tells.
-        if any(bool((column[first : first + _PIECE] != standard).any()) for first in range(0, len(column), _PIECE)):
+        if (column[:_FIRST] != standard).any() or any(
+            bool((column[first : first + _PIECE] != standard).any()) for first in range(_FIRST, len(column), _PIECE)
+        ):
             flags |= flag
     return flags
 
 
-def encode_page(content: PageContent) -> bytes:
-    """Code a page. Raises ``ValueError`` if it is larger than a page may be."""
+def encode_page(content: PageContent, among: int = -1) -> bytes:
+    """Code a page, whose streams are ``among`` some. Raises ``ValueError`` if it is larger than a page may be."""
     if content.decoded_bytes > MAX_PAGE_BYTES:
         raise ValueError("a page is too large")
     streams = [encode_rows(content.grid.astype("<i4", copy=False).reshape(-1, 3).view(_row(12)).reshape(-1))]
@@ -119,7 +124,7 @@ def encode_page(content: PageContent) -> bytes:
         streams += [b"", b"", b"", b"", encode_rows(_rows(content.colors, 4)), b""]
     else:
         vertices = content.vertices
-        present = streams_of(vertices)
+        present = streams_of(vertices, among)
         for flag, name in ((HAS_NORMAL, "normal"), (HAS_TANGENT, "tangent")):
             streams.append(encode_rows(_rows(vertices[name], 4)) if present & flag else b"")
         for flag, name, fixed in ((HAS_UV0, "uv0", UV0_FIXED), (HAS_UV1, "uv1", UV1_FIXED)):

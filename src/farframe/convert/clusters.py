@@ -20,6 +20,7 @@ All positions here are numbers of the grid (:mod:`farframe.asset.format`); error
 
 from __future__ import annotations
 
+import bisect
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -108,6 +109,22 @@ _spatial_sort = foreign("meshopt_spatialSortTriangles", None, _POINTER, _POINTER
 _cache_order = foreign("meshopt_optimizeVertexCacheFifo", None, _POINTER, _POINTER, _SIZE, _SIZE, ctypes.c_uint)
 _fetch_remap = foreign("meshopt_optimizeVertexFetchRemap", _SIZE, _POINTER, _POINTER, _SIZE, _SIZE)
 _vertex_remap = foreign("meshopt_generateVertexRemap", _SIZE, _POINTER, _POINTER, _SIZE, _POINTER, _SIZE, _SIZE)
+_extent = foreign("meshopt_simplifyScale", _FLOAT, _POINTER, _SIZE, _SIZE)
+
+
+class _Bounds(ctypes.Structure):
+    """What the library says of a cluster: a sphere, and the cone of its normals, rounded to the safe side."""
+
+    _fields_ = (
+        ("sphere", _FLOAT * 4),
+        ("apex", _FLOAT * 3),
+        ("axis", _FLOAT * 3),
+        ("cutoff", _FLOAT),
+        ("cone", ctypes.c_int8 * 4),
+    )
+
+
+_cluster_bounds = foreign("meshopt_computeClusterBounds", _Bounds, _POINTER, _SIZE, _POINTER, _SIZE, _SIZE)
 
 _Ids = NDArray[np.uint32]
 
@@ -125,7 +142,7 @@ class Grid:
 
     def metres(self, places: NDArray[Any]) -> NDArray[np.float32]:
         """Places in part space, as readers compute them. Monotone, so boxes stay boxes."""
-        return (self.origin + self.step * places).astype(np.float32)
+        return (self.origin + self.step * places.astype(np.float64)).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +247,8 @@ class Surface:
             if not style.keep_color:
                 key["color"] = 0
             self.joint, _ = _joined(key)
-        self.places = places.astype(np.float64)
-        """(w, 3): where each wedge is, on the grid."""
+        self.places = places.astype(np.float32)
+        """(w, 3): where each wedge is, on the grid, whose numbers fit."""
         self.normals = _unit_normals(rows)
         self.count = len(rows)
         """How many wedges there are; the arrays may have room for more."""
@@ -319,7 +336,7 @@ class Surface:
         if not count:
             return []
         ordered = np.empty(count, np.uint32)
-        positions = self.places.astype(np.float32)
+        positions = self.places
         _spatial_sort(ordered.ctypes.data, self.corners.ctypes.data, count, positions.ctypes.data, len(positions), 12)
         self.corners = ordered
         return self._cut(ordered, NONE, 0.0, None, None)
@@ -337,9 +354,9 @@ class Surface:
         pieces = -(-triangles // MAX_CLUSTER_TRIANGLES)
         ends = (np.arange(pieces + 1) * triangles // pieces) * 3
         if low is None or high is None:
-            places = self.places[corners]
-            lows = np.minimum.reduceat(places, ends[:-1]).astype(np.int64)
-            highs = np.maximum.reduceat(places, ends[:-1]).astype(np.int64)
+            places = np.ascontiguousarray(self.places.take(corners, axis=0).T)
+            lows = np.minimum.reduceat(places, ends[:-1], axis=1).T.astype(np.int64)
+            highs = np.maximum.reduceat(places, ends[:-1], axis=1).T.astype(np.int64)
         else:
             lows, highs = np.broadcast_to(low, (pieces, 3)), np.broadcast_to(high, (pieces, 3))
         return [Cluster(corners[ends[i] : ends[i + 1]], producer, error, lows[i], highs[i]) for i in range(pieces)]
@@ -369,7 +386,7 @@ class Surface:
             self.rows = np.concatenate([self.rows, np.empty(room, VERTEX_DTYPE)])
             self.joint = np.concatenate([self.joint, np.empty(room, np.uint32)])
             self.place = np.concatenate([self.place, np.empty(room, np.uint32)])
-            self.places = np.concatenate([self.places, np.empty((room, 3))])
+            self.places = np.concatenate([self.places, np.empty((room, 3), np.float32)])
             self.normals = np.concatenate([self.normals, np.empty((room, 3), np.float32)])
         self.rows[first:end] = rows
         self.joint[first:end] = joint
@@ -390,8 +407,8 @@ class _Levels:
         self._surface = surface
         self._first_group = first_group
         self._check = check
-        self._joint_scratch = np.zeros(int(surface.joint.max(initial=0)) + 1, np.int64)
-        self._wedge_scratch = np.zeros(len(surface.rows) + 1024, np.int64)
+        self._joint_scratch = np.zeros(int(surface.joint.max(initial=0)) + 1, np.int32)
+        self._wedge_scratch = np.zeros(len(surface.rows) + 1024, np.int32)
         self._group_rows: list[NDArray[np.void]] = []
         self._open: list[_Packed] = []
         self._open_bytes = 0
@@ -408,10 +425,13 @@ class _Levels:
             total = sum(len(cluster.corners) for cluster in clusters) // 3
             if total < MIN_TRIANGLES:
                 break
-            groups = _grouped(clusters, surface.place, places)
-            lock = np.zeros(places, bool) if locked is None else locked.copy()
+            lengths = np.array([len(cluster.corners) for cluster in clusters])
+            all_places = surface.place.take(np.concatenate([cluster.corners for cluster in clusters]))
+            groups = _grouped(lengths, all_places, places)
+            lock = np.zeros(places, np.uint8) if locked is None else locked.astype(np.uint8)
             if len(groups) > 1:
-                _lock_shared(lock, clusters, groups, surface.place)
+                _lock_shared(lock, lengths, groups, all_places)
+            del all_places
             left: list[Cluster] = []
             usual: list[float] = []
             held = patient and (len(groups) >= MANY_GROUPS or keep_rest)
@@ -447,8 +467,8 @@ class _Levels:
             self._cluster_rows.append(rows)
         self._close_page()
         return Built(
-            np.concatenate(self._group_rows) if self._group_rows else np.empty(0, GROUP_DTYPE),
-            np.concatenate(self._cluster_rows) if self._cluster_rows else np.empty(0, CLUSTER_DTYPE),
+            _stacked(self._group_rows, GROUP_DTYPE),
+            _stacked(self._cluster_rows, CLUSTER_DTYPE),
             self._pages,
             content,
             clusters if keep_rest else [],
@@ -456,31 +476,35 @@ class _Levels:
         )
 
     def _step(
-        self, children: list[Cluster], lock: NDArray[np.bool_], limit: float, usual: list[float] | None
+        self, children: list[Cluster], lock: NDArray[np.uint8], limit: float, usual: list[float] | None
     ) -> list[Cluster] | None:
-        """Simplify some clusters as one group; ``None`` if that does not get anywhere. ``limit``: how far the surface
-        may move, in steps; ``usual``: how far others of the level did, in edges, to which this one's is added."""
+        """Simplify some clusters as one group; ``None`` if that does not get anywhere.
+
+        ``limit``: how far the surface may move, in steps; ``usual``: how far others of the level did, in edges, sorted;
+        this one's is added.
+        """
         surface = self._surface
         corners = np.concatenate([child.corners for child in children])
         triangles = len(corners) // 3
         if triangles < MIN_TRIANGLES:
             return None
-        joint = surface.joint[corners]
-        first, local, unique = _compact(joint, self._joint_scratch)
-        wedge_first, _, wedges = _compact(corners, self._wedges_scratch())
-        some = corners[first]
-        places = surface.places[some]
-        base = places.min(axis=0)
-        extent = float((places.max(axis=0) - base).max())
-        positions = (places - base).astype(np.float32)
-        attributes = surface._attributes[joint[first]]
+        wedge_local, wedges = _compact(corners, self._wedges_scratch())[1:]
+        # Joints by their wedges, which are fewer than the corners, and appear in the same order.
+        wedge_joints = surface.joint.take(wedges)
+        first, joint_of, unique = _compact(wedge_joints, self._joint_scratch)
+        local = joint_of.take(wedge_local)
+        some = wedges.take(first)
+        positions = surface.places.take(some, axis=0)
+        extent = float(_extent(positions.ctypes.data, len(positions), 12))
+        attributes = surface._attributes.take(unique, axis=0)
         weights = surface.weights(triangles, extent)
         edge = max(extent, 1.0) / float(np.sqrt(triangles))
         if usual is not None:
             least, most = EDGE_ERRORS
-            bound = USUAL_FACTOR * float(np.median(usual)) if len(usual) >= MANY_GROUPS else most
+            bound = USUAL_FACTOR * usual[len(usual) // 2] if len(usual) >= MANY_GROUPS else most
             limit = min(limit, min(max(bound, least), most) * edge)
-        locks = lock[surface.place[some]].astype(np.uint8)
+        some_places = surface.place.take(some)
+        locks = lock.take(some_places)
         share = 0.5 if len(children) > 1 else 1 / 3
         target = max(int(triangles * share), 32) * 3
         out = np.empty(len(corners), np.uint32)
@@ -505,9 +529,9 @@ class _Levels:
         )
         moved = float(error.value)
         if usual is not None:
-            usual.append(moved / edge)
+            bisect.insort(usual, moved / edge)
         if count > MIN_GAIN * len(corners) or count < 3:
-            lasting = _without_specks(surface.place[some][local], places[local], lock, target)
+            lasting = _without_specks(some_places.take(local), positions.take(local, axis=0), lock, target)
             if lasting is None:
                 return None
             kept, moved = lasting
@@ -516,9 +540,9 @@ class _Levels:
         simpler = np.empty(count, np.uint32)
         _spatial_sort(simpler.ctypes.data, out.ctypes.data, count, positions.ctypes.data, len(positions), 12)
         if len(wedges) == len(unique):
-            result = some[simpler]
+            result = some.take(simpler)
         else:
-            result = self._fit(simpler, positions, corners[wedge_first], joint[wedge_first], first, local, some)
+            result = self._fit(simpler, positions, wedges, joint_of, some)
         own = moved * surface.grid.step
         worst = max(child.error for child in children)
         group_error = float(np.hypot(worst, own))
@@ -532,13 +556,13 @@ class _Levels:
         row = np.zeros(1, GROUP_DTYPE)
         row["bounds_min"], row["bounds_max"] = surface.grid.metres(low), surface.grid.metres(high)
         row["error"] = group_error
-        row["page"] = self._put(children, group)
+        row["page"] = self._put(children, group, (wedge_local, wedges))
         self._group_rows.append(row)
         return surface._cut(result, group, group_error, low, high)
 
-    def _wedges_scratch(self) -> NDArray[np.int64]:
+    def _wedges_scratch(self) -> NDArray[np.int32]:
         if len(self._wedge_scratch) < len(self._surface.rows):
-            self._wedge_scratch = np.zeros(len(self._surface.rows) * 3 // 2, np.int64)
+            self._wedge_scratch = np.zeros(len(self._surface.rows) * 3 // 2, np.int32)
         return self._wedge_scratch
 
     def _fit(
@@ -546,19 +570,18 @@ class _Levels:
         simpler: _Ids,
         positions: NDArray[np.float32],
         wedges: _Ids,
-        wedge_joints: _Ids,
-        first: NDArray[np.intp],
-        local: _Ids,
+        joint_of: _Ids,
         some: _Ids,
     ) -> _Ids:
-        """For each corner the wedge of its joint whose normal fits the corner's triangle best, or a new one."""
+        """For each corner the wedge of its joint whose normal fits the corner's triangle best, or a new one.
+
+        ``simpler`` are local numbers of joints, whose first wedges ``some`` are; ``joint_of`` is that of each wedge.
+        """
         surface = self._surface
         # Wedges sorted by their joint's local number.
-        self._joint_scratch[surface.joint[some]] = np.arange(len(some))
-        at = self._joint_scratch[wedge_joints]
-        order = np.argsort(at, kind="stable")
+        order = np.argsort(joint_of, kind="stable")
         by_joint = wedges[order]
-        starts = np.searchsorted(at[order], np.arange(len(some) + 1))
+        starts = np.searchsorted(joint_of[order], np.arange(len(some) + 1))
         faces, length = _faces(positions, simpler)
         faces *= surface._side
         unit = (faces / np.where(length > 0.0, length, 1.0)[:, None]).astype(np.float32)
@@ -587,12 +610,12 @@ class _Levels:
         best[misfits] = added[which.reshape(-1)]
         return best
 
-    def _put(self, clusters: list[Cluster], consumer: int) -> int:
-        """Put clusters, all that one group consumes, on a page; its number.
+    def _put(self, clusters: list[Cluster], consumer: int, compact: tuple[_Ids, _Ids] | None = None) -> int:
+        """Put clusters, all that one group consumes, on a page; its number. ``compact``: see :meth:`_pack`.
 
         A page's groups always come before those that consume what they make, so no two pages can need each other.
         """
-        packed = self._pack(clusters, consumer)
+        packed = self._pack(clusters, consumer, compact)
         size = packed.content.decoded_bytes
         if self._open_bytes and self._open_bytes + size > PAGE_BYTES:
             self._close_page()
@@ -604,47 +627,63 @@ class _Levels:
         if not self._open:
             return
         joined, rows = self._taken()
-        self._pages.append(EncodedPage(encode_page(joined), len(joined.grid), len(joined.indices), len(rows)))
+        data = encode_page(joined, self._surface.streams)
+        self._pages.append(EncodedPage(data, len(joined.grid), len(joined.indices), len(rows)))
         self._cluster_rows.append(rows)
 
     def _taken(self) -> tuple[PageContent, NDArray[np.void]]:
         """What is on the open page, which then is empty."""
         contents = [packed.content for packed in self._open]
-        rows = [packed.rows for packed in self._open] or [np.empty(0, CLUSTER_DTYPE)]
+        rows = _stacked([packed.rows for packed in self._open], CLUSTER_DTYPE)
         self._open, self._open_bytes = [], 0
-        return contents[0] if len(contents) == 1 else _concatenated(contents), np.concatenate(rows)
+        return contents[0] if len(contents) == 1 else _concatenated(contents), rows
 
-    def _pack(self, clusters: list[Cluster], consumer: int) -> _Packed:
-        """Clusters as a page holds them: each with vertices of its own, in the order of use."""
+    def _pack(self, clusters: list[Cluster], consumer: int, compact: tuple[_Ids, _Ids] | None) -> _Packed:
+        """Clusters as a page holds them: each with vertices of its own, in the order of use.
+
+        ``compact``: the numbers of all corners' wedges among those that occur, and these, if they are known.
+        """
         surface = self._surface
+        count = len(clusters)
         counts = np.array([len(cluster.corners) for cluster in clusters])
-        corners = np.concatenate([cluster.corners for cluster in clusters])
-        _, wedge_local, wedges = _compact(corners, self._wedges_scratch())
-        # A vertex that several clusters use becomes one for each.
-        owner = np.repeat(np.arange(len(clusters)), counts)
-        key = owner * len(wedges) + wedge_local
-        first, indices, _ = _compact(key, np.empty(len(clusters) * len(wedges), np.int64))
-        sources = corners[first]
+        if compact is None:
+            corners = np.concatenate([cluster.corners for cluster in clusters])
+            compact = _compact(corners, self._wedges_scratch())[1:]
+        local, wedges = compact
+        # A vertex that several clusters use becomes one for each. They are numbered as they come, so by cluster.
+        if count > 1:
+            local = np.repeat(np.arange(count, dtype=np.uint32) * np.uint32(len(wedges)), counts) + local
+        slots = count * len(wedges)
+        number = np.empty(slots, np.uint32)
+        vertex_count = _fetch_remap(number.ctypes.data, local.ctypes.data, len(local), slots)
+        indices = number.take(local)
         ordered = np.empty_like(indices)
-        _cache_order(ordered.ctypes.data, indices.ctypes.data, len(indices), len(sources), CACHE_SIZE)
-        remap = np.empty(len(sources), np.uint32)
-        _fetch_remap(remap.ctypes.data, ordered.ctypes.data, len(ordered), len(sources))
-        indices = remap[ordered]
-        by_use = np.empty(len(sources), np.uint32)
-        by_use[remap] = sources
-        vertex_owner = owner[first]
-        vertex_counts = np.bincount(vertex_owner, minlength=len(clusters))
-        vertices = surface.rows[by_use]
-        places = surface.places[by_use]
+        _cache_order(ordered.ctypes.data, indices.ctypes.data, len(indices), vertex_count, CACHE_SIZE)
+        remap = np.empty(vertex_count, np.uint32)
+        _fetch_remap(remap.ctypes.data, ordered.ctypes.data, len(ordered), vertex_count)
+        indices = remap.take(ordered)
+        used = np.flatnonzero(number != NONE)
+        slot = np.empty(vertex_count, np.intp)
+        slot[remap.take(number.take(used))] = used
+        if count > 1:
+            owner = slot // len(wedges)
+            vertex_counts = np.bincount(owner, minlength=count)
+            slot -= owner * len(wedges)
+        else:
+            vertex_counts = np.array([vertex_count])
+        sources = wedges.take(slot)
+        vertices = _gathered(surface.rows, sources)
+        positions = surface.places.take(sources, axis=0)
         starts = np.cumsum(vertex_counts) - vertex_counts
-        rows = np.zeros(len(clusters), CLUSTER_DTYPE)
-        rows["bounds_min"] = surface.grid.metres(np.minimum.reduceat(places, starts))
-        rows["bounds_max"] = surface.grid.metres(np.maximum.reduceat(places, starts))
+        columns = np.ascontiguousarray(positions.T)
+        rows = np.zeros(count, CLUSTER_DTYPE)
+        rows["bounds_min"] = surface.grid.metres(np.minimum.reduceat(columns, starts, axis=1).T)
+        rows["bounds_max"] = surface.grid.metres(np.maximum.reduceat(columns, starts, axis=1).T)
         rows["producer"] = [cluster.producer for cluster in clusters]
         rows["consumer"] = consumer
         rows["vertex_count"] = vertex_counts
         rows["index_count"] = counts
-        rows["cone"] = _cones(places, indices, counts)
+        rows["cone"] = _cones(positions, indices, counts)
         content = PageContent(np.ascontiguousarray(Surface._place_view(vertices)), vertices, indices)
         return _Packed(content, rows)
 
@@ -669,22 +708,36 @@ def _joined(rows: NDArray[Any]) -> tuple[_Ids, NDArray[Any]]:
     return remap, rows[first]
 
 
-def _compact(values: NDArray[Any], scratch: NDArray[np.int64]) -> tuple[NDArray[np.intp], _Ids, NDArray[Any]]:
+def _gathered(rows: NDArray[np.void], which: NDArray[Any]) -> NDArray[np.void]:
+    """``rows[which]`` of VERTEX_DTYPE, many times as fast: numpy copies members one by one, unless they are numbers."""
+    words = rows.view(np.uint32).reshape(len(rows), -1)
+    taken: NDArray[np.void] = words.take(which, axis=0).view(VERTEX_DTYPE).reshape(-1)
+    return taken
+
+
+def _stacked(arrays: list[NDArray[np.void]], dtype: np.dtype[Any]) -> NDArray[np.void]:
+    """All rows in one array, as ``np.concatenate``, which looks at every member of the type each time."""
+    if len(arrays) == 1:
+        return arrays[0]
+    return np.frombuffer(bytearray().join([array.data for array in arrays]), dtype)
+
+
+def _compact(values: NDArray[Any], scratch: NDArray[np.int32]) -> tuple[NDArray[np.intp], _Ids, NDArray[Any]]:
     """Numbers from 0 for different values, in order of appearance: where each appears first, the numbers, the values.
 
     ``scratch`` is as long as the largest value and may hold anything: nothing in proportion to it is done.
     """
-    here = np.arange(len(values))
+    here = np.arange(len(values), dtype=np.int32)
     scratch[values[::-1]] = here[::-1]
-    first_of = scratch[values]
+    first_of = scratch.take(values)
     is_first = first_of == here
     number = np.cumsum(is_first, dtype=np.uint32) - np.uint32(1)
     first = np.flatnonzero(is_first)
-    return first, number[first_of], values[first]
+    return first, number.take(first_of), values.take(first)
 
 
 def _without_specks(
-    corners: _Ids, places: NDArray[np.float64], lock: NDArray[np.bool_], target: int
+    corners: _Ids, places: NDArray[np.float32], lock: NDArray[np.uint8], target: int
 ) -> tuple[NDArray[np.bool_], float] | None:
     """Which corners to keep so that about ``target`` are left, leaving out the smallest loose pieces as a whole.
 
@@ -709,7 +762,7 @@ def _without_specks(
     low = np.minimum.reduceat(boxes.min(axis=1)[order], starts)
     high = np.maximum.reduceat(boxes.max(axis=1)[order], starts)
     size = np.linalg.norm(high - low, axis=1)
-    touching: NDArray[np.uint8] = lock[corners].reshape(-1, 3).max(axis=1).astype(np.uint8)
+    touching: NDArray[np.uint8] = lock[corners].reshape(-1, 3).max(axis=1)
     held = np.maximum.reduceat(touching[order], starts).astype(bool)
     held[np.argmax(size)] = True
     counts = np.diff(starts, append=len(piece))
@@ -726,16 +779,17 @@ def _without_specks(
     return np.repeat(kept, 3), float(size[gone].max())
 
 
-def _grouped(clusters: list[Cluster], place: _Ids, places: int) -> list[NDArray[np.intp]]:
-    """Which clusters are simplified together: neighbours, by the places on their borders."""
-    count = len(clusters)
+def _grouped(lengths: NDArray[np.intp], all_places: _Ids, places: int) -> list[NDArray[np.intp]]:
+    """Which clusters are simplified together: neighbours, by the places on their borders.
+
+    ``lengths``: how many corners each cluster has; ``all_places``: those of all corners; ``places``: their count.
+    """
+    count = len(lengths)
     if count <= GROUP_SIZE + 3:
         return [np.arange(count)]
-    lengths = np.array([len(cluster.corners) for cluster in clusters])
-    all_places = place[np.concatenate([cluster.corners for cluster in clusters])]
     owner = np.repeat(np.arange(count, dtype=np.int32), lengths)
-    border = _shared(all_places, owner, np.zeros(places, bool))
-    at_border = border[all_places]
+    border = _shared(all_places, owner, np.zeros(places, np.uint8))
+    at_border = border.take(all_places).view(bool)
     numbers = np.cumsum(border, dtype=np.uint32) - np.uint32(1)
     ids = np.ascontiguousarray(numbers[all_places[at_border]])
     counts = np.bincount(owner[at_border], minlength=count).astype(np.uint32)
@@ -768,21 +822,21 @@ def _grouped(clusters: list[Cluster], place: _Ids, places: int) -> list[NDArray[
     return merged
 
 
-def _shared(values: _Ids, owner: NDArray[np.int32], flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _shared(values: _Ids, owner: NDArray[np.int32], flags: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Set the flags of the values that several owners have."""
     last = np.empty(len(flags), np.int32)
     last[values] = owner
-    flags[values[last[values] != owner]] = True
+    flags[values[last.take(values) != owner]] = 1
     return flags
 
 
-def _lock_shared(lock: NDArray[np.bool_], clusters: list[Cluster], groups: list[NDArray[np.intp]], place: _Ids) -> None:
-    """Lock the places that several groups touch."""
-    group_of = np.empty(len(clusters), np.int32)
+def _lock_shared(
+    lock: NDArray[np.uint8], lengths: NDArray[np.intp], groups: list[NDArray[np.intp]], all_places: _Ids
+) -> None:
+    """Lock the places that several groups touch. The rest as of :func:`_grouped`."""
+    group_of = np.empty(len(lengths), np.int32)
     for number, members in enumerate(groups):
         group_of[members] = number
-    lengths = np.array([len(cluster.corners) for cluster in clusters])
-    all_places = place[np.concatenate([cluster.corners for cluster in clusters])]
     _shared(all_places, np.repeat(group_of, lengths), lock)
 
 
@@ -802,7 +856,7 @@ def _concatenated(contents: list[PageContent]) -> PageContent:
 
 def _faces(positions: NDArray[Any], corners: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Each triangle's normal, as long as twice its area, and that length."""
-    x, y, z = positions[corners].astype(np.float64).reshape(-1, 3, 3).transpose(2, 1, 0)
+    x, y, z = positions.take(corners, axis=0).astype(np.float64).reshape(-1, 3, 3).transpose(2, 1, 0)
     faces = np.empty((len(corners) // 3, 3))
     (ux, vx), (uy, vy), (uz, vz) = x[1:] - x[0], y[1:] - y[0], z[1:] - z[0]
     faces[:, 0] = uy * vz - uz * vy
@@ -811,29 +865,12 @@ def _faces(positions: NDArray[Any], corners: NDArray[Any]) -> tuple[NDArray[np.f
     return faces, np.sqrt(np.einsum("ij,ij->i", faces, faces))
 
 
-def _cones(places: NDArray[np.float64], indices: _Ids, counts: NDArray[np.intp]) -> NDArray[np.int8]:
+def _cones(positions: NDArray[np.float32], indices: _Ids, counts: NDArray[np.intp]) -> NDArray[np.int8]:
     """(n, 4): axis and cutoff of the cone of each cluster's normals, rounded so that none is culled too early."""
-    faces, length = _faces(places, indices)
     cones = np.zeros((len(counts), 4), np.int8)
-    cones[:, 3] = 127
-    with np.errstate(invalid="ignore", divide="ignore"):
-        unit = faces / length[:, None]
-    flat = ~(length > 0.0)
-    unit[flat] = 0.0
-    triangles = counts // 3
-    starts = np.cumsum(triangles) - triangles
-    axis = np.add.reduceat(unit, starts)
-    size = np.sqrt(np.einsum("ij,ij->i", axis, axis))
-    sound = size > 0.0
-    axis[sound] /= size[sound][:, None]
-    rounded = np.rint(axis * 127.0)
-    off = np.abs(rounded / 127.0 - axis).sum(axis=1)
-    along = np.einsum("ij,ij->i", unit, np.repeat(axis, triangles, axis=0))
-    along[flat] = 1.0
-    least = np.minimum.reduceat(along, starts)
-    cull = sound & (least > 0.1)
-    cutoff = np.ceil(127.0 * (np.sqrt(1.0 - np.clip(least, 0.0, 1.0) ** 2) + off) + 1.0)
-    cull &= cutoff < 127.0
-    cones[cull, :3] = rounded[cull]
-    cones[cull, 3] = cutoff[cull]
+    begin, places, count = indices.ctypes.data, positions.ctypes.data, len(positions)
+    for number, length in enumerate(counts.tolist()):
+        cones[number] = _cluster_bounds(begin, length, places, count, 12).cone[:]
+        begin += 4 * length
+    cones[cones[:, 3] == 127, :3] = 0
     return cones
