@@ -261,7 +261,12 @@ async def refuse(channel: SocketChannel, error: FarframeError) -> None:
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket, but for one thing: pings of a peer that reads no pongs would fill the memory with them."""
+    """uvicorn's WebSocket, but for two things: pings of a peer that reads no pongs would fill the memory with them, and
+    upgrades would be logged with the tokens in them where all is logged."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.conn.debug = False
 
     def handle_ping(self) -> None:
         """Answer a ping, unless answers pile up already."""

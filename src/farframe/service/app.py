@@ -30,7 +30,7 @@ from farframe.service.rates import RateLimits
 from farframe.service.replicas import Supervision, ensure_replica_id
 from farframe.service.revocation import Revocations
 from farframe.service.routes_conversions import conversion_routes
-from farframe.service.routes_extensions import link_routes, relay_routes, upload_routes
+from farframe.service.routes_extensions import link_routes, relay_routes, stream_routes, upload_routes
 from farframe.service.routes_operator import OPERATOR_PREFIX, operator_routes
 from farframe.service.routes_quotas import quota_routes
 from farframe.service.routes_regions import region_routes
@@ -39,7 +39,8 @@ from farframe.service.routes_usage import operator_usage_routes, usage_routes
 from farframe.service.routes_web import PAGE_HEADERS, WebBundle, web_routes
 from farframe.service.scheduler import Scheduler
 from farframe.service.sessions import SessionEngine
-from farframe.service.tls import relay_client
+from farframe.service.stream_relay import StreamRelays
+from farframe.service.tls import relay_client, relay_tls
 from farframe.service.uploads import UPLOADS_FOLDER, Uploads
 from farframe.store.sessions import FORGOTTEN_AT_A_TIME
 from farframe.store.store import Store
@@ -138,6 +139,7 @@ class Service:
         self.health = Health(store, fleet, self.scheduler)
         self.metrics = Metrics(store, self.health, config.servers, config.region)
         self._relay_client = relay_client(ca_file, relay_transport, RELAY_TIMEOUT_SECONDS)
+        self.stream_relays = StreamRelays()
         exchange = OidcExchange(config.oidc, lambda: seconds(self.clock)) if config.oidc else None
         handlers = [
             *token_routes(self.access, store.accounts, self.issuer, self.limits, exchange),
@@ -145,6 +147,9 @@ class Service:
             *conversion_routes(self.access, self.conversions, self.addresses),
             *upload_routes(self.access, self.uploads, self.addresses, self.scheduler.wake),
             *relay_routes(self.access, self.sessions, self._relay_client),
+            *stream_routes(
+                self.access, self.sessions, self.stream_relays, relay_tls(ca_file, relay_transport), config.cors_origins
+            ),
             *link_routes(self.access, self.sessions, self.links, self.issuer, self.addresses, self.clock),
             *usage_routes(self.access, self.metering),
             *operator_routes(self.access, self.accounts, store.audit, self.addresses),
