@@ -12,8 +12,9 @@ loss-based rate; the smaller one counts. What differs, and why:
   it lowered to what arrives, for that says nothing about the line; every ten seconds a cluster checks that the line
   still carries it, and two that say otherwise in a row lower it.
 * What is on its way is limited (as in RFC 8298): no more than the rate times the loop's least delay, the spacing of
-  reports and 150 ms more. A line that narrows or vanishes therefore stops the stream by itself within a fraction of a
-  second, instead of filling a queue that must drain before anything new arrives.
+  reports and 150 ms more (40 ms while a queue stands). A line that narrows or vanishes therefore stops the stream by
+  itself within a fraction of a second, instead of filling a queue that must drain before anything new arrives.
+* A burst of packets that arrives at less than half the rate, its longest pause left out, is congestion at once.
 * Loss above 20 % is a collapse: at once 0.85 of what still arrives.
 * Bursts: when a frame's packets arrive as fast as they were sent, the pace at which frames go out grows, up to 80
   Mbit/s, and where they spread out it falls to the pace at which they arrived, but not below 2.5 times the rate.
@@ -23,9 +24,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import pairwise
 
 from farframe.stream.acknowledged import AcknowledgedBitrate
-from farframe.stream.delay_trend import DelayTrend, Usage
+from farframe.stream.delay_trend import STANDING_QUEUE_SECONDS, DelayTrend, Usage
 from farframe.stream.feedback import TransportFeedback
 from farframe.stream.probing import Probe, Prober, measure_cluster
 from farframe.stream.rate import MIN_TARGET_BITRATE
@@ -57,9 +59,14 @@ MAX_PACE = 80_000_000
 TRAIN_GAP_SECONDS = 0.008
 MIN_TRAIN_PACKETS = 6
 TRAINS = 8
+COLLAPSE_PACKETS = 10
+COLLAPSE_SHARE = 0.5
 HINT_FACTOR = 1.6
 LOOP_WINDOW_SECONDS = 10.0
 WINDOW_SECONDS = 0.15
+DRAIN_SECONDS = 0.04
+"""The same while a queue stands on the line, so that it drains."""
+
 MIN_WINDOW_BYTES = 12_000
 PROMISE_SECONDS = 1.0
 SILENT_SECONDS = 0.6
@@ -102,6 +109,7 @@ class CongestionController:
         self._last_feedback: float | None = None
         self._burst_pace = 0.0
         self._trains: deque[float] = deque(maxlen=TRAINS)
+        self._train_rate = float("inf")
         self.loss = 0.0
         """Share of packets lost, 0 to 1, over the newest reports."""
         self.silent = False
@@ -143,7 +151,8 @@ class CongestionController:
         """How many more bytes may be on their way now; may be negative."""
         seconds = 1.0  # while nothing is known yet
         if self.feedbacks:
-            seconds = (self.loop_seconds or 0.0) + min(self._spacing, 0.25) + WINDOW_SECONDS
+            spare = WINDOW_SECONDS if self.queue_seconds < STANDING_QUEUE_SECONDS else DRAIN_SECONDS
+            seconds = (self.loop_seconds or 0.0) + min(self._spacing, 0.25) + spare
         allowed = max(self.total_bitrate / 8 * seconds, MIN_WINDOW_BYTES)
         return int(allowed) - self.log.in_flight_bytes
 
@@ -157,9 +166,14 @@ class CongestionController:
 
     # What the sender tells
 
-    def on_sent(self, size: int, now: float, *, cluster: int = 0, repair: bool = False) -> None:
-        """A packet of ``size`` bytes left with the log's next number. ``repair``: it was sent before."""
-        self.log.add(size, now, cluster)
+    def on_sent(
+        self, size: int, now: float, *, cluster: int = 0, repair: bool = False, media: int | None = None
+    ) -> None:
+        """A packet of ``size`` bytes left with the log's next number.
+
+        ``repair``: it was sent before, and lost. ``media`` comes back with what became of it.
+        """
+        self.log.add(size, now, cluster, media)
         self._sent.append((now, size))
         self._sent_bytes += size
         if repair:
@@ -218,7 +232,8 @@ class CongestionController:
         for _, arrived_at, size in sorted(arrivals, key=lambda arrival: arrival[1]):
             self._acknowledged.add(arrived_at, size)
         usage = self._trend.update([(sent, arrived) for sent, arrived, _ in arrivals], now)
-        self._follow_trains(results)
+        if self._follow_trains(results) and self.limited(now):
+            usage = Usage.OVERUSED
         shown = self._prober.take(results, now)
         self._update_loss(results, now)
         if usage is Usage.OVERUSED:
@@ -251,29 +266,33 @@ class CongestionController:
             self._loops.pop()
         self._loops.append((now, loop))
 
-    def _follow_trains(self, results: Sequence[PacketResult]) -> None:
+    def _follow_trains(self, results: Sequence[PacketResult]) -> bool:
+        """Look at each burst of packets; whether the newest arrived far slower than the rate: a line that collapsed."""
         train: list[PacketResult] = []
+        collapsed = False
         for result in results:
             if train and result.sent_at - train[-1].sent_at > TRAIN_GAP_SECONDS:
-                self._follow_train(train)
+                collapsed = self._follow_train(train) or (collapsed and len(train) < MIN_TRAIN_PACKETS)
                 train = []
             train.append(result)
-        self._follow_train(train)
+        return self._follow_train(train) or (collapsed and len(train) < MIN_TRAIN_PACKETS)
 
-    def _follow_train(self, train: list[PacketResult]) -> None:
+    def _follow_train(self, train: list[PacketResult]) -> bool:
         arrived = [result for result in train if result.arrived_at is not None]
         if len(arrived) < MIN_TRAIN_PACKETS:
-            return
+            return False
         sent_seconds = arrived[-1].sent_at - arrived[0].sent_at
         shown = measure_cluster(arrived)
         if sent_seconds <= 0 or shown is None:
-            return
+            return False
         sent_rate = sum(result.size for result in arrived[:-1]) * 8 / sent_seconds
         self._trains.append(shown)
         if len(arrived) == len(train) and shown >= 0.8 * sent_rate:
             self._burst_pace = max(self._burst_pace, min(1.25 * sent_rate, MAX_PACE))
         else:
             self._burst_pace = min(self._burst_pace, shown)
+        self._train_rate = _rate_without_pause(arrived)
+        return len(arrived) >= COLLAPSE_PACKETS and self._train_rate < COLLAPSE_SHARE * self.total_bitrate
 
     def _update_loss(self, results: Sequence[PacketResult], now: float) -> None:
         for result in results:
@@ -304,6 +323,8 @@ class CongestionController:
         """A queue grows: 0.85 of what arrives."""
         spacing = max(MIN_DECREASE_SECONDS, min(1.2 * (self.loop_seconds or 0.0), 0.5))
         recent = self._acknowledged.recent
+        if recent is not None and self._train_rate < COLLAPSE_SHARE * self._target:
+            recent = min(recent, self._train_rate)
         if now - self._last_decrease < spacing and not (recent is not None and recent < 0.5 * self._target):
             return
         if self._promise is not None and now - self._promise[0] < PROMISE_SECONDS:
@@ -323,6 +344,8 @@ class CongestionController:
 
     def _decreased(self, now: float) -> None:
         self._last_decrease = now
+        self._loss_counts_from = now  # what was sent before is lost for a reason that has been answered
+        self._losses.clear()
         self._hold_until = max(self._hold_until, now + HOLD_SECONDS)
         self._prober.congested(now)
         self._doubt = None
@@ -379,3 +402,11 @@ class CongestionController:
         if len(self._trains) == TRAINS and sorted(self._trains)[TRAINS // 3] > HINT_FACTOR * self._target:
             self._trains.clear()
             self._prober.hint(now)
+
+
+def _rate_without_pause(arrived: list[PacketResult]) -> float:
+    """Bits per second at which a burst arrived, its longest pause left out: that may be the receiver's own."""
+    times = sorted(result.arrived_at or 0.0 for result in arrived)
+    gaps = sorted(later - earlier for earlier, later in pairwise(times))
+    size = sum(result.size for result in arrived) / len(arrived)
+    return (len(gaps) - 1) * size * 8 / max(sum(gaps[:-1]), 1e-4)

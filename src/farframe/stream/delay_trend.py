@@ -36,6 +36,9 @@ MAX_ADAPT_OFFSET_MS = 15.0
 OVERUSE_MS = 10.0
 BASE_WINDOW_SECONDS = 10.0
 STANDING_QUEUE_SECONDS = 0.06
+SHRINKING_SECONDS = 0.004
+"""By so much at least from report to report a queue must shrink to count as draining."""
+
 JUMP_SECONDS = 3.0
 """A change of delay from group to group that is no queue but another clock or path: all is forgotten."""
 
@@ -91,7 +94,8 @@ class DelayTrend:
         for sent_at, arrived_at in arrivals:
             self._add(sent_at, arrived_at)
         grows = self._update_queue(min(arrived - sent for sent, arrived in arrivals), now)
-        if self._slope_usage is Usage.OVERUSED or (self.queue_seconds > STANDING_QUEUE_SECONDS and grows):
+        stands = self.queue_seconds > STANDING_QUEUE_SECONDS and grows and self._slope_usage is not Usage.UNDERUSED
+        if self._slope_usage is Usage.OVERUSED or stands:
             self.usage = Usage.OVERUSED
         else:
             self.usage = self._slope_usage
@@ -107,7 +111,7 @@ class DelayTrend:
             self._base.pop()
         self._base.append((now, delay))
         queue = delay - self._base[0][1]
-        grows = queue >= 0.9 * self.queue_seconds
+        grows = queue > self.queue_seconds - SHRINKING_SECONDS
         self.queue_seconds = queue
         return grows
 

@@ -29,6 +29,8 @@ class QueuedPacket:
     again: int | None = None
     filling: bool = False
     """Sent again to fill a probe, not because it was lost."""
+    copy: int = -1
+    """The transport-wide number under which it was sent last."""
 
 
 class Pacer:

@@ -65,6 +65,15 @@ RESTART_INTERVAL_SECONDS = 1.0
 MAX_QUEUE_SECONDS = 0.6
 """A frame that waits longer is not sent any more."""
 
+COLLAPSE_SHARE = 0.5
+"""A rate that falls below this share at once: what is on its way has no room any more."""
+
+DOUBLED_ABOVE_LOSS = 0.01
+"""Where more is lost, what is sent again is sent twice, ``DOUBLED_AFTER_SECONDS`` apart: a second round trip costs more
+than a second copy of the few packets that need it."""
+
+DOUBLED_AFTER_SECONDS = 0.012
+
 MIN_FILLING_BYTES = 500
 REMB_PACE_FACTOR = 2.5
 REMB_MIN_PACE = 8_000_000
@@ -156,6 +165,7 @@ class VideoSender:
         self._filling_back = 0
         self._keyframe_begin: int | None = None
         self._awaits_keyframe = False
+        self._urgent = False
         self._lost: deque[tuple[float, int]] = deque()
         self._restarted_at = float("-inf")
         self._heartbeat_at = float("-inf")
@@ -250,6 +260,8 @@ class VideoSender:
             pace, window = max(REMB_PACE_FACTOR * self.rate.target_bitrate, REMB_MIN_PACE), UNLIMITED
         else:
             pace, window = congestion.pacing_bitrate, congestion.window_bytes
+        if self._urgent:
+            window = max(window, UNLIMITED)
         self._pacer.refill(pace, now)
         if congestion is None or not congestion.silent:
             while (packet := self._pacer.take(window) or self._filling()) is not None:
@@ -284,6 +296,10 @@ class VideoSender:
             self._history[number % HISTORY_PACKETS] = (number, packet)
             if packet.first and packet.keyframe:
                 self._keyframe_begin = number
+            elif self._keyframe_begin is not None and (number - self._keyframe_begin) & 0xFFFF > HISTORY_PACKETS:
+                self._keyframe_begin = None  # nothing from before it is kept any more
+            if packet.marker:
+                self._urgent = False
             if packet.marker and self._waiting_since:
                 self._waiting_since.popleft()
         else:
@@ -306,7 +322,11 @@ class VideoSender:
         size = len(data)
         if self.congestion is not None:
             repair = packet.again is not None and not packet.filling
-            self.congestion.on_sent(size, now, cluster=cluster, repair=repair)
+            entry = self._history[number % HISTORY_PACKETS]
+            if entry is not None and not packet.filling:
+                entry[1].copy = self.congestion.log.next_number
+            media = None if packet.filling else number
+            self.congestion.on_sent(size, now, cluster=cluster, repair=repair, media=media)
         else:
             self.rate.on_sent(size, now)
         self.statistics.packets_sent += 1
@@ -360,7 +380,7 @@ class VideoSender:
             self._skip_number()
         self._waiting_since.clear()
         self._lost.clear()
-        self._awaits_keyframe = True
+        self._awaits_keyframe = self._urgent = True
         self._ask_for_keyframe(now)
 
     def handle_rtcp(self, data: bytes) -> None:
@@ -393,10 +413,12 @@ class VideoSender:
             feedback = parse_feedback(payload)
         except ValueError:
             return
-        was_silent, decreases = congestion.silent, congestion.decreases
+        was_silent, decreases, rate = congestion.silent, congestion.decreases, congestion.total_bitrate
         for result in congestion.on_feedback(feedback, now):
             if result.arrived_at is None:
                 self._lost.append((now, result.size))
+                if result.media is not None:
+                    self._repair_lost(result.media, result.number & 0xFFFF, now)
         while self._lost and self._lost[0][0] < now - RESTART_INTERVAL_SECONDS / 2:
             self._lost.popleft()
         self.statistics.loss = congestion.loss
@@ -406,6 +428,8 @@ class VideoSender:
             self._restart(now)
         elif congestion.decreases > decreases and now - self._restarted_at > RESTART_INTERVAL_SECONDS:
             pending = sum(size for _, size in self._lost) + self._pacer.queued_bytes
+            if congestion.total_bitrate < COLLAPSE_SHARE * rate:
+                pending += congestion.log.in_flight_bytes
             if pending * 8 > RESTART_SECONDS * congestion.total_bitrate:
                 self._restart(now)
         if self._pace_timer is None and self._pacer.waits:
@@ -460,18 +484,40 @@ class VideoSender:
         self.statistics.packets_asked_for += len(numbers)
         if self._awaits_keyframe:
             return
-        round_trip = self.statistics.round_trip_seconds
         for number in numbers:
-            entry = self._history[number % HISTORY_PACKETS]
-            if entry is None or entry[0] != number:
-                continue
-            if self._keyframe_begin is not None and (number - self._keyframe_begin) & 0xFFFF >= 0x8000:
-                continue
-            packet = entry[1]
-            if self._budget.allows(number, len(packet.payload), self.target_bitrate, now, round_trip):
-                self._pacer.push_repair(QueuedPacket(packet.payload, packet.timestamp, packet.marker, again=number))
+            self._repair(number, now)
         if self._pace_timer is None and self._pacer.waits:
             self._drain()
+
+    def _repair_lost(self, number: int, copy: int, now: float) -> None:
+        """A report says that this copy of a packet was lost: no need to wait for the device to ask (again)."""
+        entry = self._history[number % HISTORY_PACKETS]
+        if entry is not None and entry[0] == number and entry[1].copy == copy and not self._awaits_keyframe:
+            self._repair(number, now)
+
+    def _repair(self, number: int, now: float) -> None:
+        """Queue a packet once more, if it is still of use and the budget allows it."""
+        entry = self._history[number % HISTORY_PACKETS]
+        if entry is None or entry[0] != number:
+            return
+        if self._keyframe_begin is not None and (number - self._keyframe_begin) & 0xFFFF >= 0x8000:
+            return
+        packet = entry[1]
+        round_trip = self.statistics.round_trip_seconds
+        if self.congestion is not None and self.congestion.loop_seconds is not None:
+            round_trip = self.congestion.loop_seconds
+        if not self._budget.allows(number, len(packet.payload), self.target_bitrate, now, round_trip):
+            return
+        again = QueuedPacket(packet.payload, packet.timestamp, packet.marker, again=number)
+        self._pacer.push_repair(again)
+        if self.congestion is not None and self.congestion.loss > DOUBLED_ABOVE_LOSS and self._loop is not None:
+            self._loop.call_later(DOUBLED_AFTER_SECONDS, self._repair_twice, again)
+
+    def _repair_twice(self, packet: QueuedPacket) -> None:
+        if self._loop is not None and not self._awaits_keyframe:
+            self._pacer.push_repair(packet)
+            if self._pace_timer is None:
+                self._drain()
 
     def _announce_bitrate(self) -> None:
         target = self.target_bitrate

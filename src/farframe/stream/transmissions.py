@@ -18,12 +18,14 @@ REORDERING_SECONDS = 0.02
 
 @dataclass(slots=True)
 class SentPacket:
-    """One packet on its way. ``cluster`` is the probe it belongs to, 0 for none."""
+    """One packet on its way. ``cluster`` is the probe it belongs to, 0 for none; ``media`` the sequence number of the
+    stream's packet that it carries, ``None`` where nobody needs it."""
 
     number: int
     size: int
     sent_at: float
     cluster: int
+    media: int | None
     lost: bool = False
 
 
@@ -36,6 +38,7 @@ class PacketResult:
     sent_at: float
     cluster: int
     arrived_at: float | None
+    media: int | None = None
 
 
 class TransmissionLog:
@@ -46,6 +49,8 @@ class TransmissionLog:
         self._packets: OrderedDict[int, SentPacket] = OrderedDict()
         self._clock = ArrivalClock()
         self._highest_reported = first_number - 1
+        self._missing: dict[int, SentPacket] = {}
+        self._newest_arrived = float("-inf")
         self.in_flight_bytes = 0
         """Sent, and newer than all that was reported."""
 
@@ -60,13 +65,14 @@ class TransmissionLog:
         packet = self._packets.get(self._highest_reported + 1)
         return packet.sent_at if packet is not None else None
 
-    def add(self, size: int, now: float, cluster: int = 0) -> None:
+    def add(self, size: int, now: float, cluster: int = 0, media: int | None = None) -> None:
         """A packet of ``size`` bytes leaves with :attr:`next_number`."""
-        self._packets[self._next] = SentPacket(self._next, size, now, cluster)
+        self._packets[self._next] = SentPacket(self._next, size, now, cluster, media)
         self._next += 1
         self.in_flight_bytes += size
         while len(self._packets) > KEPT_PACKETS:
             number, packet = self._packets.popitem(last=False)
+            self._missing.pop(number, None)
             if number > self._highest_reported:
                 self._highest_reported = number
                 self.in_flight_bytes -= packet.size
@@ -80,8 +86,6 @@ class TransmissionLog:
         delta = (feedback.base_sequence - newest) & 0xFFFF
         base = newest + (delta if delta < 0x8000 else delta - 0x10000)
         results: list[PacketResult] = []
-        missing: list[SentPacket] = []
-        last_sent: float | None = None
         for offset, wrapped in enumerate(feedback.arrivals):
             number = base + offset
             if number > newest:
@@ -90,18 +94,20 @@ class TransmissionLog:
             if packet is None:
                 continue
             if wrapped is None:
-                missing.append(packet)
+                if not packet.lost:
+                    self._missing[number] = packet
                 continue
             self._reach(number)
             del self._packets[number]
-            last_sent = packet.sent_at
+            self._missing.pop(number, None)
+            self._newest_arrived = max(self._newest_arrived, packet.sent_at)
             arrived = self._clock.unwrap(wrapped)
-            results.append(PacketResult(number, packet.size, packet.sent_at, packet.cluster, arrived))
-        for packet in missing:
-            if packet.lost or last_sent is None or packet.sent_at > last_sent - REORDERING_SECONDS:
-                continue
-            packet.lost = True
-            results.append(PacketResult(packet.number, packet.size, packet.sent_at, packet.cluster, None))
+            results.append(PacketResult(number, packet.size, packet.sent_at, packet.cluster, arrived, packet.media))
+        for number, packet in list(self._missing.items()):
+            if packet.sent_at <= self._newest_arrived - REORDERING_SECONDS:
+                packet.lost = True
+                del self._missing[number]
+                results.append(PacketResult(number, packet.size, packet.sent_at, packet.cluster, None, packet.media))
         results.sort(key=lambda result: result.number)
         return results
 
