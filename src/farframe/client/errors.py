@@ -48,7 +48,7 @@ class ConnectionFileError(FarframeClientError):
 
 
 class LocalFileError(FarframeClientError):
-    """A local model does not exist, cannot be read, or refers to files that may not be sent."""
+    """A local file does not exist, cannot be read or written, or refers to files that may not be sent."""
 
 
 class ServiceUnreachableError(FarframeClientError):

@@ -114,6 +114,8 @@ class ReceiverTransport:
         self.on_frame_record = on_frame_record
         self.on_frame = on_frame
         self.on_closed = on_closed
+        self.on_access_unit: Callable[[AssembledFrame], None] | None = None
+        """Gets every whole frame in order as it came, before it is decoded; for recording."""
         self.statistics = ReceiverStatistics()
         self._packet_filter = packet_filter
         self._clock = clock
@@ -291,6 +293,8 @@ class ReceiverTransport:
 
     def _handle(self, assembly: Assembly) -> None:
         for frame in assembly.frames:
+            if self.on_access_unit is not None:
+                _safely(self.on_access_unit, frame)
             if not self._decoder.submit(frame):
                 self._assembler.decoder_failed()
         if assembly.missing and self._answer is not None:
