@@ -49,6 +49,7 @@ from farframe.asset.format import (
 from farframe.asset.meshopt import CodecError, decode_rows, encode_rows
 from farframe.asset.model import VERTEX_DTYPE, Filter, Material, TextureSlot, Wrap
 from farframe.asset.pages import EncodedPage, Page, PageContent, decode_page, decoded_bytes, encode_page
+from farframe.asset.rows import stacked
 from farframe.asset.source import ByteSource
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.link import LoadLimits
@@ -467,6 +468,7 @@ class AssetWriter:
         self._textures: list[tuple[TextureEntry, list[tuple[int, int, int]]]] = []
         # Small parts whose page has not been filled yet, by kind: contents and their clusters.
         self._open: dict[int, list[tuple[PageContent, NDArray[np.void], NDArray[np.void]]]] = {}
+        self._open_bytes: dict[int, int] = {}
 
     def __enter__(self) -> AssetWriter:
         return self
@@ -538,12 +540,12 @@ class AssetWriter:
         if isinstance(pages, PageContent):
             if not len(clusters):
                 return number
-            waiting = self._open.setdefault(pages.kind, [])
-            taken = sum(content.decoded_bytes for content, _, _ in waiting)
-            if waiting and taken + pages.decoded_bytes > PAGE_TARGET_BYTES:
+            taken = self._open_bytes.get(pages.kind, 0)
+            if taken and taken + pages.decoded_bytes > PAGE_TARGET_BYTES:
                 self._flush(pages.kind)
-                waiting = self._open.setdefault(pages.kind, [])
-            waiting.append((pages, clusters, groups))
+                taken = 0
+            self._open.setdefault(pages.kind, []).append((pages, clusters, groups))
+            self._open_bytes[pages.kind] = taken + pages.decoded_bytes
             return number
         groups["page"] += self._page_count
         done = 0
@@ -556,19 +558,20 @@ class AssetWriter:
 
     def _flush(self, kind: int) -> None:
         waiting = self._open.pop(kind, [])
+        self._open_bytes.pop(kind, None)
         if not waiting:
             return
         contents = [content for content, _, _ in waiting]
         firsts = np.cumsum([0, *(len(content.grid) for content in contents)])
         joined = PageContent(
             np.concatenate([content.grid for content in contents]),
-            None if kind == POINTS else np.concatenate([_vertices(content) for content in contents]),
+            None if kind == POINTS else stacked([_vertices(content) for content in contents], VERTEX_DTYPE),
             np.concatenate(
                 [content.indices + np.uint32(first) for content, first in zip(contents, firsts[:-1], strict=True)]
             ),
             np.concatenate([_colors(content) for content in contents]) if kind == POINTS else None,
         )
-        clusters = np.concatenate([each for _, each, _ in waiting])
+        clusters = stacked([each for _, each, _ in waiting], CLUSTER_DTYPE)
         for _, _, groups in waiting:
             groups["page"] = self._page_count
         self._add_page(EncodedPage(encode_page(joined), len(joined.grid), len(joined.indices), len(clusters)), clusters)
@@ -628,12 +631,12 @@ class AssetWriter:
         """
         for kind in list(self._open):
             self._flush(kind)
-        groups = _joined(self._groups, GROUP_DTYPE)
-        clusters = _joined(self._clusters, CLUSTER_DTYPE)
-        pages = _joined(self._pages, PAGE_DTYPE)
+        groups = stacked(self._groups, GROUP_DTYPE)
+        clusters = stacked(self._clusters, CLUSTER_DTYPE)
+        pages = stacked(self._pages, PAGE_DTYPE)
         groups, clusters, pages = _coarse_to_fine(groups, clusters, pages)
         tables = {
-            "parts": _joined(self._parts, PART_DTYPE),
+            "parts": stacked(self._parts, PART_DTYPE),
             "groups": groups,
             "clusters": clusters,
             "pages": pages,
@@ -739,11 +742,6 @@ def _vertices(content: PageContent) -> NDArray[np.void]:
 def _colors(content: PageContent) -> NDArray[np.uint8]:
     assert content.colors is not None
     return content.colors
-
-
-def _joined(pieces: list[NDArray[np.void]], dtype: np.dtype[Any]) -> NDArray[np.void]:
-    joined: NDArray[np.void] = np.concatenate(pieces) if pieces else np.empty(0, dtype)
-    return joined
 
 
 def _aligned(offset: int) -> int:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import bisect
 import ctypes
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,11 +30,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from farframe.asset.format import CLUSTER_DTYPE, GROUP_DTYPE, MAX_CLUSTER_TRIANGLES, NONE
+from farframe.asset.format import (
+    CLUSTER_DTYPE,
+    GROUP_DTYPE,
+    HAS_COLOR,
+    HAS_UV0,
+    HAS_UV1,
+    MAX_CLUSTER_TRIANGLES,
+    NONE,
+)
 from farframe.asset.geometry import MAX_AROUND, creased_normals, pack_directions
 from farframe.asset.meshopt import foreign
 from farframe.asset.model import VERTEX_DTYPE
 from farframe.asset.pages import EncodedPage, PageContent, encode_page, streams_of
+from farframe.asset.rows import gathered, stacked
 
 GROUP_SIZE = 8
 """Clusters that are merged at a time, about; the library may take up to 11."""
@@ -200,17 +210,25 @@ class _Packed:
 class Surface:
     """One part's (or one block's) vertices, joined, and its triangles.
 
-    ``vertices`` (n,) of VERTEX_DTYPE, ``indices`` (3m,) into them. Triangles without area on the grid are left out.
+    ``vertices`` (n,) of VERTEX_DTYPE, ``indices`` (3m,) into them; ``streams``: those that differ from the standard, if
+    they are known. Triangles without area on the grid are left out.
     """
 
-    def __init__(self, vertices: NDArray[np.void], indices: NDArray[Any], grid: Grid, style: SurfaceStyle) -> None:
+    def __init__(
+        self,
+        vertices: NDArray[np.void],
+        indices: NDArray[Any],
+        grid: Grid,
+        style: SurfaceStyle,
+        streams: int | None = None,
+    ) -> None:
         rows = np.array(vertices, VERTEX_DTYPE)
         # The grid's numbers take the place of the positions: rows are then equal if their places are.
         self._place_view(rows)[:] = grid.snap(rows["position"])
-        wedge = self._take(rows, grid, style)
-        corners = wedge[indices].reshape(-1, 3)
-        place = self.place[corners]
-        sound = (place[:, 0] != place[:, 1]) & (place[:, 1] != place[:, 2]) & (place[:, 2] != place[:, 0])
+        wedge = self._take(rows, grid, style, streams)
+        corners = wedge.take(indices).reshape(-1, 3)
+        first, second, third = np.ascontiguousarray(self.place.take(corners).T)
+        sound = (first != second) & (second != third) & (third != first)
         self.corners: _Ids = np.ascontiguousarray(corners if sound.all() else corners[sound]).reshape(-1)
         self._describe()
 
@@ -228,25 +246,28 @@ class Surface:
         surface._describe()
         return surface
 
-    def _take(self, rows: NDArray[np.void], grid: Grid, style: SurfaceStyle) -> _Ids:
+    def _take(self, rows: NDArray[np.void], grid: Grid, style: SurfaceStyle, streams: int | None = None) -> _Ids:
         """Join equal vertices, which have places instead of positions; for each its wedge."""
         self.grid = grid
         self.style = style
-        self.streams = streams_of(rows)
+        self.streams = streams_of(rows) if streams is None else streams
         wedge, rows = _joined(rows)
         self.rows = rows
         """(w,) of VERTEX_DTYPE; the first 12 bytes hold the place as int32."""
         places = np.ascontiguousarray(self._place_view(rows))
         self.place, _ = _joined(places.view(np.dtype((np.void, 12))).reshape(-1))
         self.joint = self.place
-        if style.keep_uv or style.keep_color:
-            key = rows.copy()
-            key["normal"] = key["tangent"] = 0
-            if not style.keep_uv:
-                key["uv0"] = key["uv1"] = 0
-            if not style.keep_color:
-                key["color"] = 0
-            self.joint, _ = _joined(key)
+        columns = [
+            name for name, kept in (("uv0", style.keep_uv), ("uv1", style.keep_uv), ("color", style.keep_color)) if kept
+        ]
+        columns = [name for name in columns if self.streams & _STREAM[name]]
+        if columns:
+            key = [
+                places,
+                *(np.ascontiguousarray(rows[name]).view(np.int32).reshape(len(rows), -1) for name in columns),
+            ]
+            words = np.concatenate(key, axis=1)
+            self.joint, _ = _joined(words.view(np.dtype((np.void, 4 * words.shape[1]))).reshape(-1))
         self.places = places.astype(np.float32)
         """(w, 3): where each wedge is, on the grid, whose numbers fit."""
         self.normals = _unit_normals(rows)
@@ -266,11 +287,10 @@ class Surface:
         columns: list[NDArray[np.float32]] = []
         self._uv_columns = 0
         self._creased = len(rows) > 1.05 * joints
-        self._side, self._true_normals = self._side_and_truth()
         if not self._creased:
             columns.append(self.normals)
         if style.keep_uv:
-            both = [rows[name] for name in ("uv0", "uv1") if bool(rows[name].any())]
+            both = [rows[name] for name in ("uv0", "uv1") if self.streams & _STREAM[name]]
             columns += both
             self._uv_columns = 2 * len(both)
         self._colored = style.keep_color and len(rows) > 0 and bool((rows["color"] != rows["color"][:1]).any())
@@ -281,6 +301,7 @@ class Surface:
             self._attributes[self.joint] = np.concatenate(columns, axis=1)
         self._steps_per_uv = self._texture_scale() if self._uv_columns else 0.0
 
+    @functools.cached_property
     def _side_and_truth(self) -> tuple[float, bool]:
         """On which side of its triangles the surface's normals are (1 or -1), and whether they follow it at all."""
         triangles = self.corners.reshape(-1, 3)
@@ -397,6 +418,7 @@ class Surface:
         return np.arange(first, end, dtype=np.uint32)
 
 
+_STREAM = {"uv0": HAS_UV0, "uv1": HAS_UV1, "color": HAS_COLOR}
 _PLACED = np.dtype({"names": ["place"], "formats": [("<i4", 3)], "offsets": [0], "itemsize": VERTEX_DTYPE.itemsize})
 
 
@@ -467,8 +489,8 @@ class _Levels:
             self._cluster_rows.append(rows)
         self._close_page()
         return Built(
-            _stacked(self._group_rows, GROUP_DTYPE),
-            _stacked(self._cluster_rows, CLUSTER_DTYPE),
+            stacked(self._group_rows, GROUP_DTYPE),
+            stacked(self._cluster_rows, CLUSTER_DTYPE),
             self._pages,
             content,
             clusters if keep_rest else [],
@@ -583,7 +605,8 @@ class _Levels:
         by_joint = wedges[order]
         starts = np.searchsorted(joint_of[order], np.arange(len(some) + 1))
         faces, length = _faces(positions, simpler)
-        faces *= surface._side
+        side, true_normals = surface._side_and_truth
+        faces *= side
         unit = (faces / np.where(length > 0.0, length, 1.0)[:, None]).astype(np.float32)
         at_corner = np.repeat(unit, 3, axis=0)
         begin, end = starts[simpler], starts[simpler + 1]
@@ -597,7 +620,7 @@ class _Levels:
             best[more[better]] = candidates[better]
             best_fit[more[better]] = fit[better]
         misfits = np.flatnonzero((best_fit < FITTING_COSINE) & np.repeat(length > 0.0, 3))
-        if not len(misfits) or not surface._true_normals or not surface._creased:
+        if not len(misfits) or not true_normals or not surface._creased:
             return best
         normals = pack_directions(creased_normals(simpler.astype(np.intp), misfits, faces, unit))
         x, y, z = normals[:, :3].T.astype(np.int64) + 128
@@ -634,7 +657,7 @@ class _Levels:
     def _taken(self) -> tuple[PageContent, NDArray[np.void]]:
         """What is on the open page, which then is empty."""
         contents = [packed.content for packed in self._open]
-        rows = _stacked([packed.rows for packed in self._open], CLUSTER_DTYPE)
+        rows = stacked([packed.rows for packed in self._open], CLUSTER_DTYPE)
         self._open, self._open_bytes = [], 0
         return contents[0] if len(contents) == 1 else _concatenated(contents), rows
 
@@ -672,7 +695,7 @@ class _Levels:
         else:
             vertex_counts = np.array([vertex_count])
         sources = wedges.take(slot)
-        vertices = _gathered(surface.rows, sources)
+        vertices = gathered(surface.rows, sources)
         positions = surface.places.take(sources, axis=0)
         starts = np.cumsum(vertex_counts) - vertex_counts
         columns = np.ascontiguousarray(positions.T)
@@ -706,20 +729,6 @@ def _joined(rows: NDArray[Any]) -> tuple[_Ids, NDArray[Any]]:
     first = np.empty(unique, np.intp)
     first[remap[::-1]] = np.arange(count - 1, -1, -1)
     return remap, rows[first]
-
-
-def _gathered(rows: NDArray[np.void], which: NDArray[Any]) -> NDArray[np.void]:
-    """``rows[which]`` of VERTEX_DTYPE, many times as fast: numpy copies members one by one, unless they are numbers."""
-    words = rows.view(np.uint32).reshape(len(rows), -1)
-    taken: NDArray[np.void] = words.take(which, axis=0).view(VERTEX_DTYPE).reshape(-1)
-    return taken
-
-
-def _stacked(arrays: list[NDArray[np.void]], dtype: np.dtype[Any]) -> NDArray[np.void]:
-    """All rows in one array, as ``np.concatenate``, which looks at every member of the type each time."""
-    if len(arrays) == 1:
-        return arrays[0]
-    return np.frombuffer(bytearray().join([array.data for array in arrays]), dtype)
 
 
 def _compact(values: NDArray[Any], scratch: NDArray[np.int32]) -> tuple[NDArray[np.intp], _Ids, NDArray[Any]]:
@@ -847,7 +856,7 @@ def _concatenated(contents: list[PageContent]) -> PageContent:
     firsts = np.cumsum([0, *(len(each) for each in vertices)])
     return PageContent(
         np.concatenate([content.grid for content in contents]),
-        np.concatenate(vertices),
+        stacked(vertices, VERTEX_DTYPE),
         np.concatenate(
             [content.indices + np.uint32(first) for content, first in zip(contents, firsts[:-1], strict=True)]
         ),

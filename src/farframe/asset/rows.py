@@ -1,0 +1,23 @@
+"""Rows of fixed-size records, moved as bytes: numpy moves structured ones member by member, ten times as slowly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def gathered(rows: NDArray[np.void], which: NDArray[Any]) -> NDArray[np.void]:
+    """``rows[which]``, for (n,) rows whose size is a multiple of four bytes."""
+    words = rows.view(np.uint32).reshape(len(rows), -1)
+    taken: NDArray[np.void] = words.take(which, axis=0).view(rows.dtype).reshape(-1)
+    return taken
+
+
+def stacked(arrays: Sequence[NDArray[np.void]], dtype: np.dtype[Any]) -> NDArray[np.void]:
+    """All rows of contiguous arrays of one dtype, after each other; of one array that itself, of none an empty one."""
+    if len(arrays) == 1:
+        return arrays[0]
+    return np.frombuffer(bytearray().join([array.data for array in arrays]), dtype)
