@@ -14,12 +14,17 @@ from farframe.protocol.records import (
     FieldOfView,
     FrameFlags,
     FrameRecord,
+    FrameReport,
+    PoseFlags,
     PoseRecord,
+    ReportedFrame,
     View,
     decode_frame,
     decode_pose,
+    decode_report,
     encode_frame,
     encode_pose,
+    encode_report,
 )
 
 VIEW = View((1.0, 2.0, 3.0), (0.0, 0.0, 0.0, 1.0), FieldOfView(-0.5, 0.5, 0.25, -0.25), 0.5, 64.0)
@@ -74,7 +79,7 @@ def test_frames_survive_the_wire(seen: tuple[View, ...], flags: FrameFlags) -> N
 
 @given(st.binary(max_size=300))
 def test_any_bytes_give_a_record_or_a_typed_error(data: bytes) -> None:
-    for decode in (decode_pose, decode_frame):
+    for decode in (decode_pose, decode_frame, decode_report):
         with pytest.raises(FarframeError) as caught:
             decode(data)
         assert caught.value.result in (Result.PROTOCOL_ERROR, Result.PROTOCOL_VERSION_MISMATCH)
@@ -89,6 +94,49 @@ def test_a_changed_byte_gives_a_finite_pose_or_a_typed_error(index: int, value: 
     except FarframeError:
         return
     assert all(abs(number) < 1e10 for number in record.views[0].position)
+
+
+def test_the_flag_for_prediction_survives_the_wire_and_unknown_ones_are_ignored() -> None:
+    data = bytearray(encode_pose(PoseRecord(1, 2, (VIEW,), PoseFlags.PREDICT)))
+    assert data[3] == 1
+    data[3] = 0xFF
+    assert decode_pose(bytes(data)).flags is PoseFlags.PREDICT
+
+
+def test_a_report_has_the_documented_bytes() -> None:
+    report = FrameReport((ReportedFrame(0x01020304, 1_000_000, 1_000_007, None),), -2, 0x11)
+    data = encode_report(report)
+    assert data[:8] == bytes.fromhex("04010101 11000000")
+    assert struct.unpack_from("<qQ4I", data, 8) == (-2, 1_000_000, 0x01020304, 0, 7, 2**32 - 1)
+    assert len(data) == 40
+
+
+times = st.none() | st.integers(1 << 40, (1 << 40) + 10**9)
+reported_frames = st.builds(ReportedFrame, u32, times, times, times)
+
+
+@given(st.lists(reported_frames, min_size=1, max_size=64).map(tuple), st.none() | st.integers(-(2**62), 2**62), u32)
+def test_reports_survive_the_wire(frames: tuple[ReportedFrame, ...], offset_us: int | None, round_trip_us: int) -> None:
+    report = FrameReport(frames, offset_us, round_trip_us)
+    assert decode_report(encode_report(report)) == report
+
+
+@given(st.integers(0, 55), st.integers(0, 255))
+def test_a_changed_byte_gives_a_bounded_report_or_a_typed_error(index: int, value: int) -> None:
+    data = bytearray(encode_report(FrameReport((ReportedFrame(1, 5, 6, 7), ReportedFrame(2, 8, 9, None)), 3, 4)))
+    data[index] = value
+    try:
+        report = decode_report(bytes(data))
+    except FarframeError:
+        return
+    assert len(report.frames) == 2
+    assert all(0 <= (frame.received_us or 0) < 2**63 for frame in report.frames)
+
+
+@pytest.mark.parametrize("count", [0, 65])
+def test_a_report_of_no_or_too_many_frames_is_not_made(count: int) -> None:
+    with pytest.raises(ValueError, match="1 to 64"):
+        encode_report(FrameReport((ReportedFrame(1),) * count))
 
 
 def test_another_version_is_named() -> None:

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 from farframe import __version__
 from farframe.client import _uploads, camera
 from farframe.client._clock import ClockAlignment, now_us
-from farframe.client._handshake import Handshake, say_goodbye, shake_hands
+from farframe.client._handshake import Handshake, say_goodbye
+from farframe.client._reports import REPORT_INTERVAL_SECONDS, FrameReporter
 from farframe.client._rpc import Caller
 from farframe.client._transport import Transport, TransportFactory
 from farframe.client.errors import (
@@ -58,7 +59,15 @@ from farframe.protocol.messages import (
     VideoParams,
     VideoResult,
 )
-from farframe.protocol.records import MAX_VIEWS, PoseRecord, View, decode_frame, encode_pose
+from farframe.protocol.records import (
+    MAX_VIEWS,
+    PoseRecord,
+    ReportedFrame,
+    View,
+    decode_frame,
+    encode_pose,
+    encode_report,
+)
 
 if TYPE_CHECKING:
     import msgspec
@@ -185,6 +194,8 @@ class RuntimeConnection:
         self._newest: Frame | None = None
         self._changed = asyncio.Event()
         self._seen: deque[_Seen] = deque(maxlen=1000)
+        self._reporter = FrameReporter(self._clock)
+        self._report_due = asyncio.Event()
         self._frame_count = 0
         self._bad_records = 0
         self._last_heard = asyncio.get_running_loop().time()
@@ -244,6 +255,7 @@ class RuntimeConnection:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._spawn(self._report_frames(), "farframe reports")
         if self._handshake is not None and not told:
             # When this is answered, the place is free for the next device.
             await say_goodbye(self.session.client._http, self._handshake)
@@ -677,6 +689,16 @@ class RuntimeConnection:
         self._seen.append(_Seen(picture.decoded_us, None if latency is None else int(latency * 1000)))
         if record is not None and self._pose is not None and record.pose_id == self._pose.pose_id:
             self._pose_seen.set()
+    async def _report_frames(self) -> None:
+        """Tell the server, in batches, which frames came, and when."""
+        while self._error is None:
+            await self._report_due.wait()
+            await asyncio.sleep(REPORT_INTERVAL_SECONDS)
+            self._report_due.clear()
+            report = self._reporter.take()
+            if report is not None:
+                self._transport.send_pose(encode_report(report))
+
         for stream in self._streams:
             stream.put(frame)
         self._announce_change()
@@ -690,6 +712,8 @@ class RuntimeConnection:
         return stream
 
     async def wait_for_still(self, timeout: float = 30.0) -> Frame:
+        self._reporter.add(ReportedFrame(picture.rtp_timestamp, picture.received_us, picture.decoded_us))
+        self._report_due.set()
         """The first full-quality frame that shows the newest pose and everything that was loaded or changed so far.
 
         Raises RequestTimeoutError after ``timeout`` seconds, and why the connection ended.

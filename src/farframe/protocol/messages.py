@@ -239,8 +239,22 @@ class SceneDescription(Message):
     more: bool = False
 
 
+class StageStatistics(Message):
+    """How long one step of a frame's way took: percentiles in milliseconds over the last ten seconds' ``frames``."""
+
+    p50: float
+    p95: float
+    p99: float
+    frames: int
+
+
 class StatisticsResult(Message):
-    """The server's view of the last second. Times in milliseconds, median over that second."""
+    """The server's view of the last second. Times in milliseconds, median over that second.
+
+    ``encoder_reason`` says why that encoder is used. ``stages`` has ``input``, ``wait``, ``draw``, ``readBack``,
+    ``queue``, ``encode``, ``send``, ``network``, ``decode``, ``show`` and ``total``, as far as they are known.
+    ``frames_arrived`` and ``frames_missing`` count by the device's reports, since it connected.
+    """
 
     frames_per_second: float
     bitrate: int
@@ -256,6 +270,10 @@ class StatisticsResult(Message):
     models: int
     keyframes: int
     target_bitrate: int
+    encoder_reason: str = ""
+    stages: dict[str, StageStatistics] = msgspec.field(default_factory=dict)
+    frames_arrived: int = 0
+    frames_missing: int = 0
 
 
 class CancelParams(Message):

@@ -1,6 +1,7 @@
 """The binary records of the ``pose`` and ``frames`` data channels.
 
-Both are little-endian, packed without padding, and carry one or two views, so that stereo needs no new layout.
+All are little-endian, packed without padding. Poses and frames carry one or two views, so that stereo needs no new
+layout; a report, which goes the way of the poses, says what became of frames.
 Conventions: metres, microseconds, radians; right-handed world, +Y up, a view looks along its own -Z with
 +X to its right. A field of view holds four signed half angles as in OpenXR: ``left`` and ``down`` are negative in
 a symmetric view. ``docs/protocol.md`` shows the same tables for people who write a client in another language.
@@ -9,7 +10,7 @@ a symmetric view. ``docs/protocol.md`` shows the same tables for people who writ
     0  u8   type = 1                             0  u8   type = 2
     1  u8   version = 1                          1  u8   version = 1
     2  u8   view count, 1 or 2                   2  u8   view count, 1 or 2
-    3  u8   flags, 0                             3  u8   flags, see FrameFlags
+    3  u8   flags, see PoseFlags                 3  u8   flags, see FrameFlags
     4  u32  pose id                              4  u32  frame id, counts encoded frames
     8  u64  client time                          8  u32  RTP timestamp of the frame, 90 kHz
     16 ...  views                                12 u32  pose id that the frame was drawn for
@@ -30,6 +31,15 @@ a symmetric view. ``docs/protocol.md`` shows the same tables for people who writ
                                                  72 u32  triangles drawn
                                                  76 u32  draws (visible part instances)
                                                  80 ...  views, as drawn
+
+    report record: 24 bytes + 16 per frame
+    0  u8   type = 4                             frame: 16 bytes
+    1  u8   version = 1                          0  u32  RTP timestamp of the frame
+    2  u8   frame count, 1 to 64                 4  u32  received: its last packet came   \
+    3  u8   flags, 1: clocks are aligned         8  u32  decoded                           | since base time;
+    4  u32  round trip                           12 u32  shown                            /  2^32 - 1: not, or unknown
+    8  i64  server's clock minus the device's
+    16 u64  base time, the device's clock
 """
 
 from __future__ import annotations
@@ -44,11 +54,17 @@ from farframe.protocol.errors import FarframeError, Result
 RECORD_VERSION = 1
 POSE_TYPE = 1
 FRAME_TYPE = 2
+REPORT_TYPE = 4
 MAX_VIEWS = 2
+MAX_REPORTED_FRAMES = 64
+NOT_KNOWN = 0xFFFFFFFF
+MAX_CLOCK_US = 1 << 62
 
 _POSE_HEAD = struct.Struct("<BBBBIQ")
 _FRAME_HEAD = struct.Struct("<BBBBIIIQQ6II4HBBHII")
 _VIEW = struct.Struct("<3d10f")
+_REPORT_HEAD = struct.Struct("<BBBBIqQ")
+_REPORTED = struct.Struct("<4I")
 
 MAX_POSITION_METERS = 1e9
 MAX_CLIP_METERS = 1e9
@@ -83,6 +99,14 @@ class View:
     far: float = 1000.0
 
 
+class PoseFlags(IntFlag):
+    """What a pose is good for."""
+
+    NONE = 0
+    PREDICT = 1
+    """The device moves by itself, as a head does: draw for where it will be when the frame is shown."""
+
+
 @dataclass(frozen=True, slots=True)
 class PoseRecord:
     """Where the device is. ``pose_id`` counts up (modulo 2^32), ``client_time_us`` is the device's own clock."""
@@ -90,6 +114,7 @@ class PoseRecord:
     pose_id: int
     client_time_us: int
     views: tuple[View, ...]
+    flags: PoseFlags = PoseFlags.NONE
 
 
 class FrameFlags(IntFlag):
@@ -132,6 +157,29 @@ class FrameRecord:
     draws: int
     views: tuple[View, ...]
     flags: FrameFlags = field(default=FrameFlags.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedFrame:
+    """What became of a frame: microseconds on the device's clock, ``None`` where it did not happen or is not known."""
+
+    rtp_timestamp: int
+    received_us: int | None = None
+    decoded_us: int | None = None
+    shown_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameReport:
+    """What a device says about the frames of the last moments, up to :data:`MAX_REPORTED_FRAMES`.
+
+    ``clock_offset_us``: the server's clock minus the device's, ``None`` before the clocks are aligned;
+    ``round_trip_us``: the shortest round trip, by which half the offset may be off.
+    """
+
+    frames: tuple[ReportedFrame, ...]
+    clock_offset_us: int | None = None
+    round_trip_us: int = 0
 
 
 def _pack_views(views: tuple[View, ...]) -> bytes:
@@ -196,7 +244,12 @@ def _check_head(data: bytes, kind: int, head: struct.Struct, name: str) -> int:
 def encode_pose(record: PoseRecord) -> bytes:
     """The bytes of a pose record. Raises ``ValueError`` unless it has one or two views."""
     head = _POSE_HEAD.pack(
-        POSE_TYPE, RECORD_VERSION, len(record.views), 0, record.pose_id & 0xFFFFFFFF, record.client_time_us
+        POSE_TYPE,
+        RECORD_VERSION,
+        len(record.views),
+        int(record.flags),
+        record.pose_id & 0xFFFFFFFF,
+        record.client_time_us,
     )
     return head + _pack_views(record.views)
 
@@ -204,8 +257,8 @@ def encode_pose(record: PoseRecord) -> bytes:
 def decode_pose(data: bytes) -> PoseRecord:
     """A pose record from untrusted bytes. Raises :class:`FarframeError` for anything that is none."""
     count = _check_head(data, POSE_TYPE, _POSE_HEAD, "pose")
-    _, _, _, _, pose_id, client_time_us = _POSE_HEAD.unpack_from(data)
-    return PoseRecord(pose_id, client_time_us, _unpack_views(data, _POSE_HEAD.size, count))
+    _, _, _, flags, pose_id, client_time_us = _POSE_HEAD.unpack_from(data)
+    return PoseRecord(pose_id, client_time_us, _unpack_views(data, _POSE_HEAD.size, count), PoseFlags(flags & 0x1))
 
 
 def encode_frame(record: FrameRecord) -> bytes:
@@ -274,3 +327,61 @@ def decode_frame(data: bytes) -> FrameRecord:
         views=_unpack_views(data, _FRAME_HEAD.size, count),
         flags=FrameFlags(flags & 0x7),
     )
+
+
+def encode_report(report: FrameReport) -> bytes:
+    """The bytes of a report. Raises ``ValueError`` for none or too many frames."""
+    if not 1 <= len(report.frames) <= MAX_REPORTED_FRAMES:
+        raise ValueError(f"a report carries 1 to {MAX_REPORTED_FRAMES} frames, not {len(report.frames)}")
+    times = [
+        time
+        for frame in report.frames
+        for time in (frame.received_us, frame.decoded_us, frame.shown_us)
+        if time is not None
+    ]
+    base = max(min(times, default=0), 0)
+
+    def since(time: int | None) -> int:
+        return NOT_KNOWN if time is None or not 0 <= time - base < NOT_KNOWN else time - base
+
+    head = _REPORT_HEAD.pack(
+        REPORT_TYPE,
+        RECORD_VERSION,
+        len(report.frames),
+        report.clock_offset_us is not None,
+        min(max(report.round_trip_us, 0), 0xFFFFFFFF),
+        report.clock_offset_us or 0,
+        base,
+    )
+    return head + b"".join(
+        _REPORTED.pack(
+            frame.rtp_timestamp & 0xFFFFFFFF, since(frame.received_us), since(frame.decoded_us), since(frame.shown_us)
+        )
+        for frame in report.frames
+    )
+
+
+def decode_report(data: bytes) -> FrameReport:
+    """A report from untrusted bytes. Raises :class:`FarframeError` for anything that is none."""
+    if len(data) < _REPORT_HEAD.size or data[0] != REPORT_TYPE:
+        raise _protocol_error("Not a report record.")
+    _, version, count, flags, round_trip_us, offset_us, base_us = _REPORT_HEAD.unpack_from(data)
+    if version != RECORD_VERSION:
+        raise FarframeError(
+            Result.PROTOCOL_VERSION_MISMATCH,
+            f"The report record has version {version}; this side speaks version {RECORD_VERSION}.",
+            next_step="Update the older side.",
+        )
+    if not 1 <= count <= MAX_REPORTED_FRAMES or len(data) != _REPORT_HEAD.size + count * _REPORTED.size:
+        raise _protocol_error("The report record's length does not fit its frame count.")
+    if base_us > MAX_CLOCK_US or abs(offset_us) > MAX_CLOCK_US:
+        raise _protocol_error("The report's clock is out of range.")
+
+    def at(since_us: int) -> int | None:
+        return None if since_us == NOT_KNOWN else base_us + since_us
+
+    frames = tuple(
+        ReportedFrame(stamp, at(received), at(decoded), at(shown))
+        for stamp, received, decoded, shown in _REPORTED.iter_unpack(data[_REPORT_HEAD.size :])
+    )
+    return FrameReport(frames, offset_us if flags & 1 else None, round_trip_us)

@@ -16,10 +16,17 @@ from farframe import __version__
 from farframe.protocol import messages
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.messages import Incoming, Message
-from farframe.protocol.records import POSE_TYPE, FrameRecord, decode_pose, encode_frame
+from farframe.protocol.records import (
+    POSE_TYPE,
+    REPORT_TYPE,
+    FrameRecord,
+    decode_pose,
+    decode_report,
+    encode_frame,
+)
 from farframe.server.device_link import DeviceLink
 from farframe.server.frame_loop import FrameLoop, VideoSettings, microseconds
-from farframe.server.ledger import Ledger
+from farframe.server.ledger import WIRE_STAGES, Ledger
 from farframe.stream.encoder import EncodedFrame
 
 if TYPE_CHECKING:
@@ -81,6 +88,7 @@ class Connection(DeviceLink):
         place = self.place
         place.used = True
         place.scene.notify = self.notify
+        self._ledger.begin_device()
         self._on_opened(self)
         self._audience.begin(place.video, place.scene)
 
@@ -100,8 +108,11 @@ class Connection(DeviceLink):
             self._frames.set_pose(replace(place.pose, pose_id=0, client_time_us=0), microseconds())
 
     def on_pose(self, data: bytes) -> None:
-        """A record on the pose channel."""
+        """A record on the pose channel: a pose, a report of frames, or a change of entities."""
         try:
+            if data and data[0] == REPORT_TYPE:
+                self._ledger.report(decode_report(data))
+                return
             if data and data[0] != POSE_TYPE:
                 self.place.scene.on_record(data)
                 return
@@ -226,10 +237,17 @@ def server_statistics(ledger: Ledger, encoder: str, models: int, target_bitrate:
         samples=last.samples if last else 0,
         drawn_width=last.drawn_width if last else 0,
         drawn_height=last.drawn_height if last else 0,
-        encoder=encoder,
+        encoder=ledger.encoders.name if ledger.encoders else encoder,
         models=models,
         keyframes=ledger.keyframes,
         target_bitrate=target_bitrate,
+        encoder_reason=ledger.encoders.reason if ledger.encoders else "",
+        stages={
+            WIRE_STAGES[name]: messages.StageStatistics(p50=stage.p50, p95=stage.p95, p99=stage.p99, frames=stage.count)
+            for name, stage in ledger.stages().items()
+        },
+        frames_arrived=ledger.frames_arrived,
+        frames_missing=ledger.frames_missing,
     )
 
 

@@ -198,6 +198,7 @@ class RenderServer:
             raise StartError(str(error.result), str(error)) from error
         teraflops = await frames.run(lambda engine: engine.measure_teraflops())
         frames.encoders = await asyncio.to_thread(choose_encoder)
+        self._ledger.encoders = frames.encoders
         log.info("encoder.chosen", name=frames.encoders.name, reason=frames.encoders.reason)
         self._frames = frames
         self._models = ModelStore(config, frames, loader, frames.encoders.name)
