@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from farframe import __version__
 from farframe.client import _uploads, camera
 from farframe.client._clock import ClockAlignment, now_us
-from farframe.client._handshake import Handshake, say_goodbye
+from farframe.client._handshake import Handshake, say_goodbye, shake_hands
 from farframe.client._reports import REPORT_INTERVAL_SECONDS, FrameReporter
 from farframe.client._rpc import Caller
 from farframe.client._transport import Transport, TransportFactory
