@@ -375,7 +375,7 @@ ROUTES = [
     (Permission.READ_SESSIONS, "GET", "sessions", None),
     (Permission.WATCH, "DELETE", "sessions/s/whep/r", None),
     (Permission.WATCH, "POST", "sessions/s/whep", None),
-    (Permission.MANAGE_ACCOUNT, "DELETE", "sessions/s/whep", None),
+    (Permission.RENDER, "DELETE", "sessions/s/whep", None),
     (Permission.DIAGNOSE, "POST", "sessions/s/inspector-link", None),
     (Permission.SHARE, "POST", "sessions/s/token", None),
     (Permission.UPLOAD, "PUT", "uploads/u/a", None),

@@ -105,6 +105,7 @@ class Places:
         self._kept_until: datetime | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._emptying: asyncio.Task[None] | None = None
+        self._over = False
 
     @property
     def connected(self) -> bool:
@@ -146,18 +147,30 @@ class Places:
         await connection.closed.wait()
         return True
 
-    async def give_up(self) -> None:
-        """Keep the place no longer for a device that was lost; returns when it is free. Raises :class:`FarframeError`
-        (OtherSessionConnected while a device is connected, InvalidId if nothing is kept)."""
+    async def give_up(self, secret: str | None = None) -> None:
+        """Keep the place no longer for a device that was lost; returns when it is free. Only an Administrator needs no
+        ``secret``.
+
+        Raises :class:`FarframeError`: OtherSessionConnected while a device is connected, InvalidId if nothing is kept,
+        AuthenticationFailed for a wrong secret.
+        """
+        place = self._place
+        if secret is not None and (place is None or not place.opens_with(secret)):
+            raise FarframeError(
+                Result.AUTHENTICATION_FAILED,
+                "Only the device that was lost, or an Administrator of the account, may give up its scene.",
+                next_step="Wait until its grace time is over, or use the account's key.",
+            )
         if self._connection is not None:
             raise self._occupied(False)
-        if self._place is None:
+        if place is None:
             raise FarframeError(Result.INVALID_ID, "Nothing is kept for a device that was lost.")
         log.info("place.given_up")
         await self._empty()
 
     async def end(self, reason: str, message: str) -> None:
         """The session is over. Returns when the device's connection has ended."""
+        self._over = True
         self._stop_timer()
         connection = self._connection
         if connection is not None:
@@ -173,8 +186,9 @@ class Places:
         if connection is not self._connection:
             return  # another one has taken over
         place = connection.place
-        # One that came back and got no further than its handshake is as lost as it was before.
-        lost = reason in (Result.CONNECTION_LOST, Result.HANDSHAKE_FAILED) and place.used
+        # One that came back and got no further than its handshake is as lost as it was before: it tries another way in.
+        lost = place.used and (reason == Result.CONNECTION_LOST or not connection.open)
+        lost = lost and not self._over
         keep = lost and self._grace_seconds > 0
         self._audience.leave(reason, message, may_return=keep)
         if keep:

@@ -364,17 +364,11 @@ class RenderServer:
         spectator.end(Result.DISCONNECT_REQUEST, "The device disconnected.", tell=False)
         await spectator.closed.wait()
 
-    async def give_up(self, claims: TokenClaims) -> None:
-        """Keep the scene no longer for a device that was lost. For Administrators."""
-        if not may(claims.role, Permission.MANAGE_ACCOUNT):
-            raise FarframeError(
-                Result.AUTHENTICATION_FAILED,
-                "Only an Administrator of the account may give up the scene of a device that was lost.",
-                next_step="Wait until its grace time is over, or use the account's key.",
-            )
+    async def give_up(self, claims: TokenClaims, secret: str) -> None:
+        """Keep the scene no longer for a device that was lost. For Administrators, and for the device itself."""
         if self._places is None:
             raise FarframeError(Result.INVALID_ID, "Nothing is kept for a device that was lost.")
-        await self._places.give_up()
+        await self._places.give_up(None if may(claims.role, Permission.MANAGE_ACCOUNT) else secret)
 
     def _on_device(self, connected: bool, reason: str) -> None:
         self._tell(DeviceState(connected=connected, reason=reason))

@@ -98,7 +98,7 @@ class Handshakes(Protocol):
     async def disconnect(self, resource_id: str) -> None:
         """End a device's connection. Raises :class:`FarframeError` (InvalidId) for another one."""
 
-    async def give_up(self, claims: TokenClaims) -> None:
+    async def give_up(self, claims: TokenClaims, secret: str) -> None:
         """Keep the scene no longer for a device that was lost. Raises :class:`FarframeError`."""
 
 
@@ -164,7 +164,8 @@ def handshake_app(handshakes: Handshakes) -> Litestar:
 
     @delete("/whep", status_code=200)
     async def give_up(request: Request[Any, Any, Any]) -> Response[Any]:
-        await handshakes.give_up(handshakes.authorize(request.headers.get("authorization", "")))
+        claims = handshakes.authorize(request.headers.get("authorization", ""))
+        await handshakes.give_up(claims, request.headers.get(RESUME_HEADER, ""))
         return Response(b"", status_code=200)
 
     @route("/whep/{resource_id:str}", http_method=["PATCH"])

@@ -168,7 +168,7 @@ def relay_routes(access: Access, engine: SessionEngine, client: httpx.AsyncClien
 
     @delete("/accounts/{account:str}/sessions/{session_id:str}/whep", status_code=200)
     async def give_up(request: AnyRequest) -> Response[bytes]:
-        return await relay(request, "DELETE", await find(request, Permission.MANAGE_ACCOUNT), "", b"")
+        return await relay(request, "DELETE", await find(request, Permission.RENDER), "", b"")
 
     return [post_offer, delete_resource, give_up]
 
