@@ -262,18 +262,33 @@ def creased_normals(
     normals, as long as twice their area, ``unit`` the same with length 1.
     """
     # All pairs of such a corner and a triangle that touches its place.
-    order = np.argsort(place, kind="stable")
-    begin, end = np.searchsorted(place[order], np.stack([place[corners], place[corners] + 1]))
+    order, starts = by_number(place, int(place.max(initial=0)) + 1)
+    here = place[corners]
+    begin, end = starts[here], starts[here + 1]
     # At the tip of a cone of a million triangles all pairs would be too many: each keeps its own normal there.
     crowded = end - begin > MAX_AROUND
-    rank = np.empty(len(order), dtype=np.intp)
-    rank[order] = np.arange(len(order))
-    begin = np.where(crowded, rank[corners], begin)
-    touching = np.where(crowded, 1, end - begin)
+    touching = end - begin
+    if crowded.any():
+        rank = np.empty(len(order), dtype=np.intp)
+        rank[order] = np.arange(len(order))
+        begin = np.where(crowded, rank[corners], begin)
+        touching[crowded] = 1
     pair = np.repeat(np.arange(len(corners)), touching)
     start = np.repeat(begin - (np.cumsum(touching) - touching), touching)
     other = order[start + np.arange(len(pair))] // 3
-    smooth = np.einsum("ij,ij->i", unit[other], unit[corners // 3][pair]) > CREASE_COSINE
-    pair, other = pair[smooth], other[smooth]
+    own = unit.take((corners // 3)[pair], axis=0)
+    smooth = np.einsum("ij,ij->i", unit.take(other, axis=0), own) > CREASE_COSINE
+    pair = pair[smooth]
+    touched = faces.take(other[smooth], axis=0)
     # Weighted by area, a face keeps its shade where slivers adjoin it.
-    return normalized_rows(np.stack([np.bincount(pair, faces[other, axis], len(corners)) for axis in range(3)], axis=1))
+    return normalized_rows(np.stack([np.bincount(pair, touched[:, axis], len(corners)) for axis in range(3)], axis=1))
+
+
+def by_number(numbers: NDArray[Any], count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The order that sorts ``numbers`` (all below ``count``), equal ones as they come, and where each number begins
+    in it: (count + 1,)."""
+    starts = np.zeros(count + 1, np.intp)
+    np.cumsum(np.bincount(numbers, minlength=count), out=starts[1:])
+    # Numbers of 16 bits are sorted by counting, many times as fast.
+    narrow = numbers.astype(np.uint16) if count <= 1 << 16 else numbers
+    return np.argsort(narrow, kind="stable"), starts

@@ -9,10 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def words(rows: NDArray[np.void]) -> NDArray[np.uint32]:
+    """(n,) rows whose size is a multiple of four bytes as the numbers (n, k) that they are made of: a view."""
+    return rows.view(np.uint32).reshape(len(rows), -1)
+
+
 def gathered(rows: NDArray[np.void], which: NDArray[Any]) -> NDArray[np.void]:
-    """``rows[which]``, for (n,) rows whose size is a multiple of four bytes."""
-    words = rows.view(np.uint32).reshape(len(rows), -1)
-    taken: NDArray[np.void] = words.take(which, axis=0).view(rows.dtype).reshape(-1)
+    """``rows[which]``, for rows as above."""
+    taken: NDArray[np.void] = words(rows).take(which, axis=0).view(rows.dtype).reshape(-1)
     return taken
 
 

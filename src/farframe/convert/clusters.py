@@ -39,11 +39,11 @@ from farframe.asset.format import (
     MAX_CLUSTER_TRIANGLES,
     NONE,
 )
-from farframe.asset.geometry import MAX_AROUND, creased_normals, pack_directions
+from farframe.asset.geometry import MAX_AROUND, by_number, creased_normals, pack_directions
 from farframe.asset.meshopt import foreign
 from farframe.asset.model import VERTEX_DTYPE
 from farframe.asset.pages import EncodedPage, PageContent, encode_page, streams_of
-from farframe.asset.rows import gathered, stacked
+from farframe.asset.rows import gathered, stacked, words
 
 GROUP_SIZE = 8
 """Clusters that are merged at a time, about; the library may take up to 11."""
@@ -266,8 +266,8 @@ class Surface:
                 places,
                 *(np.ascontiguousarray(rows[name]).view(np.int32).reshape(len(rows), -1) for name in columns),
             ]
-            words = np.concatenate(key, axis=1)
-            self.joint, _ = _joined(words.view(np.dtype((np.void, 4 * words.shape[1]))).reshape(-1))
+            packed = np.concatenate(key, axis=1)
+            self.joint, _ = _joined(packed.view(np.dtype((np.void, 4 * packed.shape[1]))).reshape(-1))
         self.places = places.astype(np.float32)
         """(w, 3): where each wedge is, on the grid, whose numbers fit."""
         self.normals = _unit_normals(rows)
@@ -404,12 +404,12 @@ class Surface:
         if end > len(self.rows):
             # Room for as many again, so that not every addition copies everything.
             room = end - len(self.rows) + len(self.rows) // 2
-            self.rows = np.concatenate([self.rows, np.empty(room, VERTEX_DTYPE)])
+            self.rows = stacked([self.rows, np.empty(room, VERTEX_DTYPE)], VERTEX_DTYPE)
             self.joint = np.concatenate([self.joint, np.empty(room, np.uint32)])
             self.place = np.concatenate([self.place, np.empty(room, np.uint32)])
             self.places = np.concatenate([self.places, np.empty((room, 3), np.float32)])
             self.normals = np.concatenate([self.normals, np.empty((room, 3), np.float32)])
-        self.rows[first:end] = rows
+        words(self.rows)[first:end] = words(rows)
         self.joint[first:end] = joint
         self.place[first:end] = place
         self.places[first:end] = self._place_view(rows)
@@ -601,9 +601,8 @@ class _Levels:
         """
         surface = self._surface
         # Wedges sorted by their joint's local number.
-        order = np.argsort(joint_of, kind="stable")
-        by_joint = wedges[order]
-        starts = np.searchsorted(joint_of[order], np.arange(len(some) + 1))
+        order, starts = by_number(joint_of, len(some))
+        by_joint = wedges.take(order)
         faces, length = _faces(positions, simpler)
         side, true_normals = surface._side_and_truth
         faces *= side
@@ -611,11 +610,11 @@ class _Levels:
         at_corner = np.repeat(unit, 3, axis=0)
         begin, end = starts[simpler], starts[simpler + 1]
         best = by_joint[begin]
-        best_fit = np.einsum("ij,ij->i", surface.normals[best], at_corner)
+        best_fit = np.einsum("ij,ij->i", surface.normals.take(best, axis=0), at_corner)
         for step in range(1, min(int((end - begin).max(initial=0)), MAX_AROUND)):
             more = np.flatnonzero(begin + step < end)
             candidates = by_joint[begin[more] + step]
-            fit = np.einsum("ij,ij->i", surface.normals[candidates], at_corner[more])
+            fit = np.einsum("ij,ij->i", surface.normals.take(candidates, axis=0), at_corner.take(more, axis=0))
             better = fit > best_fit[more]
             best[more[better]] = candidates[better]
             best_fit[more[better]] = fit[better]
@@ -627,7 +626,7 @@ class _Levels:
         key = (simpler[misfits].astype(np.int64) << 24) + (x << 16) + (y << 8) + z
         _, chosen, which = np.unique(key, return_index=True, return_inverse=True)
         models = best[misfits[chosen]]
-        rows = surface.rows[models]
+        rows = gathered(surface.rows, models)
         rows["normal"] = normals[chosen]
         added = surface.add_wedges(rows, surface.joint[models], surface.place[models])
         best[misfits] = added[which.reshape(-1)]
