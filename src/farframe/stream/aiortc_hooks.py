@@ -9,7 +9,12 @@ aiortc's ``RTCPeerConnection`` is not used: negotiation, the sending and the rec
                                                             first byte instead of by a failed STUN parse; hostile
                                                             datagrams must not raise in the event loop
     aioice StunProtocol   request                           remember the check under way, to repeat it (next line);
-                                                            measure the round trip
+                                                            measure the round trip; note the consent
+    aioice StunProtocol   send_stun                         an address that nobody has vouched for is sent no more
+                                                            than three times what it sent
+    aioice Connection     respond_error                     who does not know the password hears nothing
+    aioice Connection     request_received                  the checks that come before ours may begin are bounded
+    aioice Connection     data_received                     as is what waits to be read
     aioice Connection     check_incoming                    a lost check is sent again as soon as the other side is
                                                             heard, not after aioice's 500 ms (RFC 8445, 7.3.1.4)
     aioice Connection     gather_candidates                 own sockets: given host, port range and STUN servers
@@ -68,6 +73,17 @@ CONSENT_INTERVAL_SECONDS = 1.0
 CONSENT_TIMEOUT_SECONDS = 30.0
 """A side that has not been heard for so long must not be sent to any more (RFC 7675)."""
 
+UNPROVEN_FACTOR = 3
+"""Bytes to an address without proof that it wants them, by bytes that came from it (as in RFC 9000, 8.1)."""
+
+MAX_UNPROVEN_ADDRESSES = 64
+MAX_LEARNED_CANDIDATES = 16
+"""Addresses that are not in the offer and show the right credentials. A device has few; replayed checks have many."""
+
+MAX_EARLY_CHECKS = 64
+MAX_UNREAD_DATAGRAMS = 2048
+"""More than the DTLS task ever has to wait with, unless somebody floods it."""
+
 SCTP_FIRST_RETRY_SECONDS = 0.3
 MAX_INBOUND_MESSAGE_BYTES = 1024 * 1024
 MAX_MESSAGE_BYTES = 262_144
@@ -82,7 +98,18 @@ def _check_hooks() -> None:
             problems.append(f"{module.__name__} is {module.__version__}, not {version}x")
     on_class: list[tuple[type, tuple[str, ...]]] = [
         (StunProtocol, ("datagram_received", "request", "send_stun")),
-        (Connection, ("gather_candidates", "check_incoming", "query_consent", "data_received", "build_request")),
+        (
+            Connection,
+            (
+                "gather_candidates",
+                "check_incoming",
+                "query_consent",
+                "data_received",
+                "build_request",
+                "request_received",
+                "respond_error",
+            ),
+        ),
         (RTCDtlsTransport, ("_handle_rtp_data", "_handle_rtcp_data", "_set_role")),
         (RTCSctpTransport, ("_handle_data",)),
     ]
@@ -97,6 +124,10 @@ def _check_hooks() -> None:
                 "_local_candidates_end",
                 "_check_list",
                 "_closing",
+                "_early_checks",
+                "_early_checks_done",
+                "_queue",
+                "_remote_candidates",
             ),
         ),
         (RTCDtlsTransport, ("_tx_srtp", "_task")),
@@ -211,19 +242,28 @@ class _Protocol(StunProtocol):  # type: ignore[misc]
         source = (addr[0], addr[1])
         receiver: _Connection = self.receiver
         if data[0] > 3:  # RFC 7983: STUN begins with 0 to 3
-            pair = receiver._nominated.get(1)
-            if pair is None or pair.remote_addr == source:
+            if receiver.takes_data_from(source):
                 receiver.heard()
                 receiver.data_received(data, 1)
             return
+        receiver.unproven.received(source, len(data))
         try:
             super().datagram_received(data, source)
         except Exception as error:
             logger.debug("a malformed STUN packet was ignored: %r", error)
         else:
-            pair = receiver._nominated.get(1)
-            if pair is None or pair.remote_addr == source:
+            if receiver.takes_data_from(source):
                 receiver.heard()
+
+    def send_stun(self, message: stun.Message, addr: tuple[str, int]) -> None:
+        receiver: _Connection = self.receiver
+        data = bytes(message)
+        # Without integrity it is a question to a STUN server, which nobody else can make us ask.
+        ours = message.message_class is stun.Class.REQUEST and "MESSAGE-INTEGRITY" not in message.attributes
+        if (ours or receiver.proven(addr) or receiver.unproven.may_send(addr, len(data))) and (
+            not self.transport.is_closing()
+        ):
+            self.transport.sendto(data, addr)
 
     async def request(
         self,
@@ -239,10 +279,33 @@ class _Protocol(StunProtocol):  # type: ignore[misc]
                 request, addr, integrity_key=integrity_key, retransmissions=retransmissions
             )
             if retransmissions == 0:  # a consent check: the answer is to this very packet
+                self.receiver.consented()
                 self.receiver.round_trip_seconds = time.monotonic() - asked_at
             return answer
         finally:
             self.checks.pop(addr, None)
+
+
+class UnprovenAddresses:
+    """How much may be sent to addresses that may be forged. Keeps the newest of them, a fixed number."""
+
+    def __init__(self) -> None:
+        self._allowances: dict[tuple[str, int], int] = {}
+
+    def received(self, address: tuple[str, int], size: int) -> None:
+        """So many bytes came from there."""
+        allowance = self._allowances.pop(address, 0) + UNPROVEN_FACTOR * size
+        self._allowances[address] = allowance
+        if len(self._allowances) > MAX_UNPROVEN_ADDRESSES:
+            del self._allowances[next(iter(self._allowances))]
+
+    def may_send(self, address: tuple[str, int], size: int) -> bool:
+        """Whether so many bytes may be sent there; if so, they are counted."""
+        allowance = self._allowances.get(address, 0)
+        if size > allowance:
+            return False
+        self._allowances[address] = allowance - size
+        return True
 
 
 class _Connection(Connection):  # type: ignore[misc]
@@ -253,10 +316,48 @@ class _Connection(Connection):  # type: ignore[misc]
         self._config = config
         self._clock = clock
         self.last_heard = clock()
+        self.consented_at = clock()
         self.round_trip_seconds = 0.0
+        self.unproven = UnprovenAddresses()
 
     def heard(self) -> None:
         self.last_heard = self._clock()
+
+    def consented(self) -> None:
+        """The other side answered a check with its password: it wants what is sent (RFC 7675, 5.1)."""
+        self.consented_at = self._clock()
+
+    def takes_data_from(self, source: tuple[str, int]) -> bool:
+        """Whether media and DTLS from there are looked at: the path's other end, or while there is none, any that a
+        check vouches for."""
+        pair = self._nominated.get(1)
+        if pair is not None:
+            return bool(pair.remote_addr == source)
+        return any(pair.remote_addr == source for pair in self._check_list)
+
+    def proven(self, address: tuple[str, int]) -> bool:
+        """Whether the offer names this address, or it has answered a check."""
+        if any(pair.remote_addr == address for pair in self._nominated.values()):
+            return True
+        return any(
+            pair.remote_addr == address
+            and (pair.remote_candidate.type != "prflx" or pair.state is CandidatePair.State.SUCCEEDED)
+            for pair in self._check_list
+        )
+
+    def data_received(self, data: bytes, component: int) -> None:
+        if self._queue.qsize() < MAX_UNREAD_DATAGRAMS:
+            super().data_received(data, component)
+
+    def respond_error(
+        self, request: stun.Message, addr: tuple[str, int], protocol: StunProtocol, error_code: tuple[int, str]
+    ) -> None:
+        if error_code[0] not in (400, 401):
+            super().respond_error(request, addr, protocol, error_code)
+
+    def request_received(self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol) -> None:
+        if self._early_checks_done or len(self._early_checks) < MAX_EARLY_CHECKS:
+            super().request_received(message, addr, protocol)
 
     async def gather_candidates(self) -> None:
         self._local_candidates_start = True
@@ -309,6 +410,9 @@ class _Connection(Connection):  # type: ignore[misc]
                 self._local_candidates.append(task.result()[0])
 
     def check_incoming(self, message: stun.Message, addr: tuple[str, int], protocol: _Protocol) -> None:
+        known = any((c._network_host, c.port) == addr for c in self._remote_candidates)
+        if not known and sum(c.type == "prflx" for c in self._remote_candidates) >= MAX_LEARNED_CANDIDATES:
+            return
         super().check_incoming(message, addr, protocol)
         under_way = protocol.checks.get(addr)
         if under_way is None:
@@ -322,7 +426,8 @@ class _Connection(Connection):  # type: ignore[misc]
     async def query_consent(self) -> None:
         assert self.remote_password is not None  # connect() has checked it
         key = self.remote_password.encode()
-        while self._clock() - self.last_heard < CONSENT_TIMEOUT_SECONDS:
+        self.consented()  # the check that found the path
+        while self._clock() - self.consented_at < CONSENT_TIMEOUT_SECONDS:
             await asyncio.sleep(CONSENT_INTERVAL_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311
             for pair in list(self._nominated.values()):
                 request = self.build_request(pair, nominate=False)
