@@ -66,6 +66,7 @@ class FakeServer:
     cancelled: list[int] = field(default_factory=list)
     fail: dict[str, FarframeError] = field(default_factory=dict)
     closed: bool = False
+    path_found: bool = True
     video: VideoResult = field(
         default_factory=lambda: VideoResult(width=64, height=48, max_frames_per_second=60, max_bitrate=1)
     )
@@ -242,7 +243,7 @@ async def connect(
             prepare(made[0])
         return made[0]
 
-    values = {"width": 64, "height": 48, "max_frames_per_second": 60, "timeout": 5.0, **options}
+    values = {"width": 64, "height": 48, "max_frames_per_second": 60, "timeout": 5.0, "way": "webrtc", **options}
     connection = await open_connection(session, relayed=relayed, make_transport=make, **values)
     return connection, made[0]
 
@@ -342,7 +343,7 @@ async def test_a_connection_that_never_opens_is_given_up_and_freed(session: Sess
         server.hold.add("connection.open")
         servers.append(server)
 
-    with pytest.raises(HandshakeError, match="UDP"):
+    with pytest.raises(HandshakeError, match="was not made"):
         await connect(session, prepare=silent, timeout=0.2)
     assert servers[0].closed
     assert service.seen("DELETE")

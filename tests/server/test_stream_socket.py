@@ -204,11 +204,7 @@ async def test_the_end_says_why(server: Server, open_socket: Open) -> None:
     assert opened.close_code == 1000
 
 
-@pytest.mark.parametrize(
-    "message",
-    [b"garbage", bytes(3), b"\4", b"\3" + bytes(40), b"\1" * 5000],
-    ids=["text", "zeros", "short", "3", "long"],
-)
+@pytest.mark.parametrize("message", [b"\xf9what", b"\xf1", b"\xf0" + bytes(40), b""])
 async def test_garbage_ends_it(server: Server, open_socket: Open, message: bytes) -> None:
     opened = await open_socket()
     await eventually(lambda: server.handshakes.connected)

@@ -156,7 +156,7 @@ class Channel:
         self.closed.append(code)
 
     def pictures(self) -> list[PictureRecord]:
-        return [socket_stream.decode_picture(item) for item in self.sent if isinstance(item, bytes) and item[0] == 3]
+        return [socket_stream.decode_picture(item) for item in self.sent if isinstance(item, bytes) and item[0] == 240]
 
 
 @dataclass
@@ -250,7 +250,14 @@ async def test_a_device_that_acknowledges_nothing_is_let_go(rig: Rig, eventually
 
 @pytest.mark.parametrize(
     "message",
-    [b"", b"\0", b"\3" + b"x" * 30, b"\4\1", b"\4\2" + bytes(14), b"\5\1\0", b"\1" + bytes(2000), b"\xff" * 64],
+    [
+        b"",
+        b"\xf0" + b"x" * 30,
+        b"\xf1\1",
+        b"\xf1\2" + bytes(14),
+        b"\xf2\1\0",
+        b"\xff" * 64,
+    ],
 )
 async def test_garbage_ends_the_connection(rig: Rig, eventually: Eventually, message: bytes) -> None:
     rig.channel.incoming.put_nowait(message)
@@ -291,12 +298,12 @@ async def test_messages_that_wait_still_leave_at_the_end(rig: Rig) -> None:
 def test_records_of_other_kinds_and_versions_are_refused() -> None:
     picture = socket_stream.encode_picture(PictureRecord(7, 9, True, b"data"))
     assert socket_stream.decode_picture(picture) == PictureRecord(7, 9, True, b"data")
-    for damaged in (picture[:12], b"", b"\4" + picture[1:]):
+    for damaged in (picture[:12], b"", b"\xf1" + picture[1:]):
         with pytest.raises(FarframeError) as caught:
             socket_stream.decode_picture(damaged)
         assert caught.value.result is Result.PROTOCOL_ERROR
     with pytest.raises(FarframeError) as caught:
-        socket_stream.decode_picture(b"\3\2" + picture[2:])
+        socket_stream.decode_picture(b"\xf0\2" + picture[2:])
     assert caught.value.result is Result.PROTOCOL_VERSION_MISMATCH
 
 

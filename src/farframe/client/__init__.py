@@ -32,6 +32,7 @@ from farframe.client.management import InspectorLink, RemoteRenderingClient, Ses
 from farframe.client.operators import OperatorClient, OperatorInfo
 from farframe.client.runtime import ConnectionStatistics, LoadedModel, LoadProgress, RuntimeConnection
 from farframe.client.session import Session, SessionFailure, SessionProperties
+from farframe.client.ways import Way
 from farframe.protocol.errors import Result
 from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, View
 
@@ -77,4 +78,5 @@ __all__ = [
     "UploadProgress",
     "View",
     "ViewerLink",
+    "Way",
 ]

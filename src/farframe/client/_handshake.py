@@ -9,7 +9,7 @@ from urllib.parse import quote, urljoin
 
 import httpx
 
-from farframe.client._http import ServiceHttp, error_of
+from farframe.client._http import MAX_ATTEMPTS, ServiceHttp, error_of
 from farframe.client.errors import AuthenticationError, FarframeClientError, HandshakeError, ServiceUnreachableError
 from farframe.protocol.errors import Result
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from farframe.client.session import Relayed, SessionProperties
 
 DIRECT_TIMEOUT = httpx.Timeout(20.0, connect=3.0)
+TRIED_TIMEOUT = httpx.Timeout(20.0, connect=1.0)
+"""For an address after which there is another one to try."""
+
 END_TIMEOUT = httpx.Timeout(5.0, connect=2.0)
 MAX_ANSWER_BYTES = 256 * 1024
 
@@ -44,6 +47,8 @@ class Handshake:
     answer_sdp: str
     resource_url: str = field(repr=False)
     relayed: bool = False
+    unreachable: bool = False
+    """Whether the render server was tried directly, and could not be reached."""
 
 
 def handshake_urls(http: ServiceHttp, session: SessionProperties, relayed: Relayed) -> list[tuple[str, bool]]:
@@ -51,9 +56,14 @@ def handshake_urls(http: ServiceHttp, session: SessionProperties, relayed: Relay
     through_service = (http.account_url(f"sessions/{quote(session.id, safe='')}/whep"), True)
     if relayed is True or session.hostname is None or session.handshake_port is None:
         return [through_service]
-    host = f"[{session.hostname}]" if ":" in session.hostname else session.hostname
-    direct = (f"https://{host}:{session.handshake_port}/whep", False)
+    direct = (f"https://{host_of(session)}:{session.handshake_port}/whep", False)
     return [direct] if relayed is False else [direct, through_service]
+
+
+def host_of(session: SessionProperties) -> str:
+    """The render server's name as it is written in URLs."""
+    name = session.hostname or ""
+    return f"[{name}]" if ":" in name else name
 
 
 async def shake_hands(http: ServiceHttp, session: SessionProperties, offer_sdp: str, relayed: Relayed) -> Handshake:
@@ -63,26 +73,28 @@ async def shake_hands(http: ServiceHttp, session: SessionProperties, offer_sdp: 
     """
     urls = handshake_urls(http, session, relayed)
     for url, through_service in urls:
+        last = (url, through_service) == urls[-1]
         try:
             response = await http.request(
                 "POST",
                 url,
                 content=offer_sdp.encode(),
                 headers={"Content-Type": "application/sdp", "Accept": "application/sdp"},
-                timeout=DIRECT_TIMEOUT,
+                timeout=DIRECT_TIMEOUT if last else TRIED_TIMEOUT,
                 accept_errors=True,
+                attempts=MAX_ATTEMPTS if last else 1,
             )
         except ServiceUnreachableError as error:
             # Only what surely did not arrive may go the other way: otherwise the server would see two devices.
             never_sent = isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout)
-            if never_sent and (url, through_service) != urls[-1]:
+            if never_sent and not last:
                 continue
             raise
-        return _read(response, url, through_service)
+        return _read(response, url, through_service, unreachable=last and len(urls) > 1)
     raise HandshakeError(Result.HANDSHAKE_FAILED, "There is no address to connect to.")  # pragma: no cover
 
 
-def _read(response: httpx.Response, url: str, through_service: bool) -> Handshake:
+def _read(response: httpx.Response, url: str, through_service: bool, *, unreachable: bool) -> Handshake:
     if response.status_code >= 400:
         raise _refusal(response)
     location = response.headers.get("location", "")
@@ -102,7 +114,7 @@ def _read(response: httpx.Response, url: str, through_service: bool) -> Handshak
             "The handshake's answer points to another host.",
             next_step="Check the service's public name.",
         )
-    return Handshake(response.content.decode("utf-8", "replace"), resource, through_service)
+    return Handshake(response.content.decode("utf-8", "replace"), resource, through_service, unreachable)
 
 
 def _refusal(response: httpx.Response) -> FarframeClientError:

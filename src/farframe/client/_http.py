@@ -29,6 +29,7 @@ from farframe.client.errors import (
     ServiceUnreachableError,
     TooManyRequestsError,
 )
+from farframe.client.ways import Memory
 from farframe.wire.errors import ErrorDetail, ErrorResponse
 from farframe.wire.extensions import AccessToken
 
@@ -148,6 +149,7 @@ class ServiceHttp:
     clock: Callable[[], float] = time.time
     jitter: Callable[[], float] = random.random
     transport: httpx.AsyncBaseTransport | None = None
+    ways: Memory = field(default_factory=Memory, repr=False)
     http: httpx.AsyncClient = field(init=False, repr=False)
     _token: str = field(init=False, default="", repr=False)
     _token_expires: float = field(init=False, default=0.0)
@@ -217,8 +219,9 @@ class ServiceHttp:
         idempotent: bool | None = None,
         timeout: httpx.Timeout | None = None,
         accept_errors: bool = False,
+        attempts: int = MAX_ATTEMPTS,
     ) -> httpx.Response:
-        """Send a request with this account's token and return its answer.
+        """Send a request with this account's token and return its answer; try at most ``attempts`` times.
 
         Raises ServiceError for 400 and above unless ``accept_errors``, ServiceUnreachableError without an answer.
         """
@@ -232,7 +235,14 @@ class ServiceHttp:
             token = await self.token()
             sent["Authorization"] = f"Bearer {token}"
             response = await self._attempt(
-                method, url, headers=sent, content=content, body=body, idempotent=idempotent, timeout=timeout
+                method,
+                url,
+                headers=sent,
+                content=content,
+                body=body,
+                idempotent=idempotent,
+                timeout=timeout,
+                attempts=attempts,
             )
             if response.status_code != 401 or last or self.connection.access_token:
                 break
@@ -251,9 +261,10 @@ class ServiceHttp:
         content: bytes | None = None,
         body: BodyFactory | None = None,
         timeout: httpx.Timeout | None = None,
+        attempts: int = MAX_ATTEMPTS,
     ) -> httpx.Response:
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            last = attempt == MAX_ATTEMPTS
+        for attempt in range(1, attempts + 1):
+            last = attempt == attempts
             wait = min(FIRST_RETRY_SECONDS * 2 ** (attempt - 1), MAX_RETRY_SECONDS) * (0.5 + self.jitter() / 2)
             try:
                 response = await self.http.request(

@@ -28,6 +28,7 @@ class MediaTransport:
             on_closed=handler.on_closed,
             clock=time.perf_counter,
         )
+        self._receiver.on_access_unit = handler.on_access_unit
 
     async def create_offer(self) -> str:
         """The SDP offer, with all candidates. Raises HandshakeError when no socket can be opened."""
@@ -59,16 +60,28 @@ class MediaTransport:
         """Send on the pose channel; a record that does not fit now is dropped, as the channel may do anyway."""
         self._receiver.send_pose(data)
 
+    def request_keyframe(self) -> None:
+        """Ask for a picture that can be decoded by itself."""
+        self._receiver.request_keyframe()
+
     async def close(self) -> None:
         """End it; nothing is left."""
         await self._receiver.close()
 
+    @property
+    def path_found(self) -> bool:
+        """Whether a path to the render server was found, although the connection may not be made yet."""
+        return self._receiver.path_found
+
     def _on_frame(self, frame: DecodedFrame) -> None:
-        self._handler.on_picture(
-            Picture(
-                frame.picture,
-                frame.rtp_timestamp,
-                received_us=int(frame.received_at * US_PER_SECOND),
-                decoded_us=int(frame.decoded_at * US_PER_SECOND),
-            )
-        )
+        self._handler.on_picture(picture_of(frame))
+
+
+def picture_of(frame: DecodedFrame) -> Picture:
+    """A decoded frame as the client has it, with times in microseconds."""
+    return Picture(
+        frame.picture,
+        frame.rtp_timestamp,
+        received_us=int(frame.received_at * US_PER_SECOND),
+        decoded_us=int(frame.decoded_at * US_PER_SECOND),
+    )

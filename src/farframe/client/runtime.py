@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Any
 from farframe import __version__
 from farframe.client import _uploads, camera
 from farframe.client._clock import ClockAlignment, now_us
-from farframe.client._handshake import Handshake, say_goodbye, shake_hands
+from farframe.client._handshake import Handshake, say_goodbye
 from farframe.client._reports import REPORT_INTERVAL_SECONDS, FrameReporter
 from farframe.client._rpc import Caller
-from farframe.client._transport import Transport, TransportFactory
+from farframe.client._transport import Transport, TransportFactory, Unconnected
+from farframe.client._ways import find_way, with_round_trip
 from farframe.client.errors import (
     ConnectionLostError,
     HandshakeError,
@@ -39,6 +40,7 @@ from farframe.client.errors import (
     SessionEndedError,
 )
 from farframe.client.frame import Frame, FrameStream, Matcher, Picture, StillTracker, timings_of
+from farframe.client.ways import Way, WayChoice
 from farframe.protocol import messages
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.messages import (
@@ -72,7 +74,9 @@ from farframe.protocol.records import (
 if TYPE_CHECKING:
     import msgspec
 
+    from farframe.client.recording import ProgressCallback, Recording
     from farframe.client.session import Relayed, Session
+    from farframe.stream.jitter import AssembledFrame
 
 PING_INTERVAL_SECONDS = 0.9
 PING_TIMEOUT_SECONDS = 4.5
@@ -179,8 +183,10 @@ class RuntimeConnection:
         self.session = session
         self.info: OpenResult | None = None
         """What the server said when the connection was opened."""
-        self._transport: Transport = make_transport(self)
+        self._make_transport = make_transport
+        self._transport: Transport = Unconnected()
         self._handshake: Handshake | None = None
+        self._way: Way | None = None
         self._caller = Caller(self._send_control, self._on_notification)
         self._closed = False
         self._close_task: asyncio.Task[None] | None = None
@@ -188,14 +194,15 @@ class RuntimeConnection:
         self._on_ending: list[Callable[[SessionEndedError], None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._clock = ClockAlignment()
+        self._reporter = FrameReporter(self._clock)
+        self._report_due = asyncio.Event()
         self._matcher = Matcher()
         self._tracker = StillTracker()
         self._streams: weakref.WeakSet[FrameStream] = weakref.WeakSet()
+        self._recordings: list[Recording] = []
         self._newest: Frame | None = None
         self._changed = asyncio.Event()
         self._seen: deque[_Seen] = deque(maxlen=1000)
-        self._reporter = FrameReporter(self._clock)
-        self._report_due = asyncio.Event()
         self._frame_count = 0
         self._bad_records = 0
         self._last_heard = asyncio.get_running_loop().time()
@@ -214,11 +221,18 @@ class RuntimeConnection:
 
     # Opening and closing ----------------------------------------------------------------------------------------
 
-    async def _open(self, width: int, height: int, relayed: Relayed, max_frames_per_second: int) -> None:
-        http = self.session.client._http
-        offer = await self._transport.create_offer()
-        self._handshake = await shake_hands(http, self.session.properties, offer, relayed)
-        await self._transport.accept_answer(self._handshake.answer_sdp)
+    async def _open(
+        self, width: int, height: int, relayed: Relayed, max_frames_per_second: int, way: WayChoice
+    ) -> None:
+        found = await find_way(
+            self.session.client._http,
+            self.session.properties,
+            self,
+            relayed=relayed,
+            way=way,
+            make_transport=self._make_transport,
+        )
+        self._transport, self._handshake, self._way = found.transport, found.handshake, found.way
         self.info = await self._call(
             "connection.open",
             OpenParams(
@@ -241,6 +255,7 @@ class RuntimeConnection:
             await self._ping()
         self._spawn(self._keep_alive(), "farframe ping")
         self._spawn(self._resend_pose(), "farframe pose")
+        self._spawn(self._report_frames(), "farframe reports")
 
     async def close(self) -> None:
         """End the connection and free everything. May be called again; survives the caller's cancellation."""
@@ -255,7 +270,8 @@ class RuntimeConnection:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._spawn(self._report_frames(), "farframe reports")
+        # What goes wrong there is told by whoever stops or waits for the recording.
+        await asyncio.gather(*[recording.stop() for recording in self._recordings], return_exceptions=True)
         if self._handshake is not None and not told:
             # When this is answered, the place is free for the next device.
             await say_goodbye(self.session.client._http, self._handshake)
@@ -269,6 +285,8 @@ class RuntimeConnection:
         self._caller.end(error)
         for stream in self._streams:
             stream.end(None if self._closed else error)
+        for recording in self._recordings:
+            recording.connection_ended()
         self._announce_change()
         if isinstance(error, SessionEndedError):
             for callback in self._on_ending:
@@ -281,8 +299,15 @@ class RuntimeConnection:
 
     @property
     def relayed(self) -> bool:
-        """Whether the handshake went through the service."""
-        return self._handshake is not None and self._handshake.relayed
+        """Whether the handshake, or over a WebSocket the whole stream, goes through the service."""
+        return self._way is not None and self._way.relayed
+
+    @property
+    def way(self) -> Way:
+        """By which way the stream travels, why, and the shortest round trip that was measured."""
+        if self._way is None:
+            raise ConnectionLostError(Result.CONNECTION_LOST, "The connection has not been made.")
+        return with_round_trip(self._way, self._clock.round_trip_us)
 
     def on_ending(self, callback: Callable[[SessionEndedError], None]) -> None:
         """Have ``callback`` called, in the event loop, when the server ends the connection and says why."""
@@ -316,6 +341,11 @@ class RuntimeConnection:
         """A decoded picture."""
         for complete, record in self._matcher.add_picture(picture):
             self._deliver(complete, record)
+
+    def on_access_unit(self, frame: AssembledFrame) -> None:
+        """A coded frame, before it is decoded."""
+        for recording in self._recordings:
+            recording.add(frame)
 
     def on_closed(self, reason: str) -> None:
         """The server said goodbye or fell silent."""
@@ -659,6 +689,16 @@ class RuntimeConnection:
                     self._transport.send_pose(encode_pose(self._pose))
                     wait = min(wait * 2, RESEND_MAX_SECONDS)
 
+    async def _report_frames(self) -> None:
+        """Tell the server, in batches, which frames came, and when."""
+        while self._error is None:
+            await self._report_due.wait()
+            await asyncio.sleep(REPORT_INTERVAL_SECONDS)
+            self._report_due.clear()
+            report = self._reporter.take()
+            if report is not None:
+                self._transport.send_pose(encode_report(report))
+
     def _scene_changed(self) -> None:
         """What is drawn from now on differs: remember since when, and let the clip distances follow."""
         offset = self._clock.offset_us
@@ -672,6 +712,8 @@ class RuntimeConnection:
     # Frames -----------------------------------------------------------------------------------------------------
 
     def _deliver(self, picture: Picture, record: Any) -> None:
+        self._reporter.add(ReportedFrame(picture.rtp_timestamp, picture.received_us, picture.decoded_us))
+        self._report_due.set()
         self._tracker.add(record)
         frame = Frame(
             picture.video_frame,
@@ -689,16 +731,6 @@ class RuntimeConnection:
         self._seen.append(_Seen(picture.decoded_us, None if latency is None else int(latency * 1000)))
         if record is not None and self._pose is not None and record.pose_id == self._pose.pose_id:
             self._pose_seen.set()
-    async def _report_frames(self) -> None:
-        """Tell the server, in batches, which frames came, and when."""
-        while self._error is None:
-            await self._report_due.wait()
-            await asyncio.sleep(REPORT_INTERVAL_SECONDS)
-            self._report_due.clear()
-            report = self._reporter.take()
-            if report is not None:
-                self._transport.send_pose(encode_report(report))
-
         for stream in self._streams:
             stream.put(frame)
         self._announce_change()
@@ -711,9 +743,40 @@ class RuntimeConnection:
         self._streams.add(stream)
         return stream
 
+    def _request_keyframe(self) -> None:
+        if self._error is None:
+            self._transport.request_keyframe()
+
+    def record(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        keyframe_seconds: float = 10.0,
+        overwrite: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> Recording:
+        """Write the video as it comes to an MP4 file, without encoding it again, until the recording is stopped.
+
+        ``async with connection.record("out.mp4") as recording: await recording.wait(30)``. A keyframe is asked for
+        at the beginning and then every ``keyframe_seconds``. ``progress`` is called with each frame. See
+        :mod:`farframe.client.recording` for what the files are. Raises LocalFileError when the folder does not exist
+        or a file is there already, unless ``overwrite``; ValueError for a name that does not end in ``.mp4``.
+        """
+        from farframe.client.recording import start_recording
+
+        self._require_open()
+        recording = start_recording(
+            Path(path),
+            request_keyframe=self._request_keyframe,
+            on_stopped=self._recordings.remove,
+            keyframe_seconds=keyframe_seconds,
+            overwrite=overwrite,
+            progress=progress,
+        )
+        self._recordings.append(recording)
+        return recording
+
     async def wait_for_still(self, timeout: float = 30.0) -> Frame:
-        self._reporter.add(ReportedFrame(picture.rtp_timestamp, picture.received_us, picture.decoded_us))
-        self._report_due.set()
         """The first full-quality frame that shows the newest pose and everything that was loaded or changed so far.
 
         Raises RequestTimeoutError after ``timeout`` seconds, and why the connection ended.
@@ -754,6 +817,7 @@ async def open_connection(
     relayed: Relayed,
     max_frames_per_second: int,
     timeout: float,
+    way: WayChoice = "auto",
     make_transport: TransportFactory | None = None,
 ) -> RuntimeConnection:
     """Connect to a session's render server; see :meth:`Session.connect`. On failure nothing is left."""
@@ -764,13 +828,13 @@ async def open_connection(
     connection = RuntimeConnection(session, make_transport)
     try:
         async with asyncio.timeout(timeout):
-            await connection._open(width, height, relayed, max_frames_per_second)
+            await connection._open(width, height, relayed, max_frames_per_second, way)
     except TimeoutError:
         await connection.close()
         raise HandshakeError(
             Result.HANDSHAKE_FAILED,
             f"The connection to the render server was not made within {timeout:g} seconds.",
-            next_step="Check that UDP between this machine and the render server's port range is open.",
+            next_step="Check that this machine reaches the service and the render server's ports.",
         ) from None
     except BaseException:
         await connection.close()

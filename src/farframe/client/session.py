@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from farframe.client.errors import FarframeClientError, SessionFailedError
+from farframe.client.ways import WayChoice
 from farframe.wire import sessions as wire
 
 if TYPE_CHECKING:
@@ -189,11 +190,15 @@ class Session:
         relayed: Relayed = "auto",
         max_frames_per_second: int = 60,
         timeout: float = 20.0,
+        way: WayChoice = "auto",
     ) -> AsyncIterator[RuntimeConnection]:
         """Connect this device to the session's render server and receive ``width`` x ``height`` pixels (even).
 
         The handshake goes straight to the server (``relayed=False``), through the service (``True``), or straight
-        first and through the service if the server cannot be reached (``"auto"``); the media always flows directly.
+        first and through the service if the server cannot be reached (``"auto"``). Pictures come over UDP (WebRTC), or
+        over one WebSocket where UDP does not get through; that one goes the same ways as the handshake. ``way`` asks
+        for one of them instead (``"webrtc"``, ``"turn"``, ``"websocket"``); which one it became, and why, says
+        :attr:`RuntimeConnection.way`.
         ``timeout`` in seconds is for everything until the connection is open. On the way out the connection is
         closed and its scene is gone; the session stays.
 
@@ -220,6 +225,7 @@ class Session:
             relayed=relayed,
             max_frames_per_second=max_frames_per_second,
             timeout=timeout,
+            way=way,
         )
         try:
             yield connection

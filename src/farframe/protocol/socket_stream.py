@@ -1,11 +1,11 @@
 """The stream over one WebSocket: what stands in its messages. ``docs/protocol.md`` shows the same for people.
 
-Text messages are those of the ``control`` channel. Binary messages are records, told apart by their first byte: poses
-and frame records are those of the data channels (``protocol/records.py``), three more take the place of RTP and RTCP.
+Text messages are those of the ``control`` channel. Binary messages are records, told apart by their first byte: below
+240 they are those of the data channels ``pose`` and ``frames``, three more take the place of RTP and RTCP.
 All numbers are little-endian.
 
     picture: 12 bytes + H.264                      acknowledgement: 16 bytes          keyframe request: 4 bytes
-    0  u8   type = 3                               0  u8   type = 4                   0  u8   type = 5
+    0  u8   type = 240                             0  u8   type = 241                 0  u8   type = 242
     1  u8   version = 1                            1  u8   version = 1                1  u8   version = 1
     2  u8   flags: 1 keyframe                      2  u16  0                          2  u16  0
     3  u8   0                                      4  u32  number of the newest
@@ -33,15 +33,17 @@ SUBPROTOCOL = "farframe.1"
 TOKEN_PREFIX = "farframe.bearer."  # noqa: S105 - says where a token stands
 RESUME_PREFIX = "farframe.resume."
 WATCH_SUBPROTOCOL = "farframe.watch"
-PICTURE_TYPE = 3
-ACKNOWLEDGEMENT_TYPE = 4
-KEYFRAME_REQUEST_TYPE = 5
+FIRST_OWN_TYPE = 240
+"""Records below this type are those of the data channels."""
+
+PICTURE_TYPE = 240
+ACKNOWLEDGEMENT_TYPE = 241
+KEYFRAME_REQUEST_TYPE = 242
 KEYFRAME_FLAG = 1
 
-MAX_DEVICE_RECORD_BYTES = 1024
-"""No binary message from a device is larger; poses of two views are 144 bytes."""
-
 MAX_DEVICE_MESSAGE_BYTES = MAX_CONTROL_MESSAGE_BYTES
+"""No message from a device is larger, as on the data channels."""
+
 MAX_SERVER_MESSAGE_BYTES = 16 * 1024 * 1024
 """More than any access unit of the largest picture takes."""
 

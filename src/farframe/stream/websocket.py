@@ -33,11 +33,11 @@ from typing import Protocol
 
 from farframe.protocol import socket_stream
 from farframe.protocol.errors import FarframeError, Result
-from farframe.protocol.records import FRAME_TYPE, POSE_TYPE
 from farframe.protocol.socket_stream import (
     ACKNOWLEDGEMENT_TYPE,
+    FIRST_OWN_TYPE,
     KEYFRAME_REQUEST_TYPE,
-    MAX_DEVICE_RECORD_BYTES,
+    MAX_DEVICE_MESSAGE_BYTES,
     NORMAL_CLOSE_CODES,
     PictureRecord,
 )
@@ -400,7 +400,7 @@ class WebSocketDevice:
 
     def send_frame_record(self, data: bytes) -> None:
         """Send a frame's record; dropped when the connection does not keep up."""
-        if self.connected and data[:1] == bytes([FRAME_TYPE]) and self._urgent_bytes <= MAX_RECORD_BACKLOG_BYTES:
+        if self.connected and self._urgent_bytes <= MAX_RECORD_BACKLOG_BYTES:
             self._queue_urgent(data, len(data))
 
     def _queue_urgent(self, message: str | bytes, size: int) -> None:
@@ -482,10 +482,10 @@ class WebSocketDevice:
         if isinstance(message, str):
             self._call(self._handler.on_control, message)
             return True
-        if not message or len(message) > MAX_DEVICE_RECORD_BYTES:
+        if not message or len(message) > MAX_DEVICE_MESSAGE_BYTES:
             return False
         try:
-            if message[0] == POSE_TYPE:
+            if message[0] < FIRST_OWN_TYPE:
                 self._call(self._handler.on_pose, message)
             elif message[0] == ACKNOWLEDGEMENT_TYPE:
                 self._acknowledged(socket_stream.decode_acknowledgement(message))
