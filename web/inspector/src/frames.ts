@@ -12,6 +12,20 @@ export const SERVER_STAGE_TITLES: Readonly<Record<ServerStage, string>> = {
   send: "Send",
 };
 
+/** What the device reports of a frame's way, in order; missing until it has. */
+export const DEVICE_STAGES = ["network", "decode", "show"] as const;
+export type DeviceStage = (typeof DEVICE_STAGES)[number];
+
+export const INSPECTED_STAGES = [...SERVER_STAGES, ...DEVICE_STAGES] as const;
+export type InspectedStage = ServerStage | DeviceStage;
+
+export const INSPECTED_STAGE_TITLES: Readonly<Record<InspectedStage, string>> = {
+  ...SERVER_STAGE_TITLES,
+  network: "Network",
+  decode: "Decode",
+  show: "Show",
+};
+
 /** A frame: milliseconds by stage, and what it shows. */
 export interface InspectedFrame {
   readonly frameId: number;
@@ -19,6 +33,12 @@ export interface InspectedFrame {
   /** The server's clock when it was sent, milliseconds. */
   readonly at: number;
   readonly stages: Readonly<Record<ServerStage, number>>;
+  /** Milliseconds from its pose's arrival until it was handed to the network. */
+  readonly sent: number;
+  /** What the device reported, if it did. */
+  device?: Readonly<Partial<Record<DeviceStage, number>>>;
+  /** It never arrived at the device. */
+  missing?: boolean;
   readonly bytes: number;
   readonly drawnWidth: number;
   readonly drawnHeight: number;
@@ -48,6 +68,7 @@ export function readFrame(line: Readonly<Record<string, unknown>>, lastPoseId?: 
       encode: since(keepAlive ? "encodeStart" : "readBack", "encodeEnd"),
       send: since("encodeEnd", "sent"),
     },
+    sent: number("sentMicroseconds") / 1000,
     bytes: number("encodedBytes"),
     drawnWidth: number("drawnWidth"),
     drawnHeight: number("drawnHeight"),
@@ -56,6 +77,38 @@ export function readFrame(line: Readonly<Record<string, unknown>>, lastPoseId?: 
     kind: keepAlive ? "keep-alive" : still ? "still" : line.keyframe === true ? "keyframe" : "",
   };
   return [frame.frameId, frame.at, ...Object.values(frame.stages)].every(Number.isFinite) ? frame : undefined;
+}
+
+/** The milliseconds of a stage of a frame; undefined where the device has not said it. */
+export function stageOf(frame: InspectedFrame, stage: InspectedStage): number | undefined {
+  return stage in frame.stages ? frame.stages[stage as ServerStage] : frame.device?.[stage as DeviceStage];
+}
+
+/** Adds a line of `GET /ledger` that tells what became of a frame to that frame; whether it was such a line. */
+export function addDeviceLine(frames: readonly InspectedFrame[], line: Readonly<Record<string, unknown>>): boolean {
+  const at = (name: string): number | undefined => {
+    const value = line[`${name}Microseconds`];
+    return typeof value === "number" && Number.isFinite(value) ? value / 1000 : undefined;
+  };
+  if (typeof line.frameId !== "number" || "poseId" in line) return false;
+  const frame = frames.findLast(({ frameId }) => frameId === line.frameId);
+  if (!frame) return true;
+  if (line.missing === true) frame.missing = true;
+  const [received, decoded, shown] = [at("received"), at("decoded"), at("shown")];
+  const between = (from: number | undefined, to: number | undefined): number | undefined =>
+    from === undefined || to === undefined ? undefined : Math.max(0, to - from);
+  const device: Partial<Record<DeviceStage, number>> = {};
+  const steps = {
+    network: between(frame.sent, received),
+    decode: between(received, decoded),
+    show: between(decoded, shown),
+  };
+  for (const stage of DEVICE_STAGES) {
+    const value = steps[stage];
+    if (value !== undefined) device[stage] = value;
+  }
+  frame.device = device;
+  return true;
 }
 
 /** The last second before the newest frame, in numbers. */

@@ -3,7 +3,7 @@
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { milliseconds } from "../../shared/dom.ts";
-import { type InspectedFrame, SERVER_STAGE_TITLES, SERVER_STAGES } from "./frames.ts";
+import { INSPECTED_STAGE_TITLES, INSPECTED_STAGES, type InspectedFrame, stageOf } from "./frames.ts";
 
 const SHOWN_FRAMES = 300;
 const MIN_TOP_MILLISECONDS = 10;
@@ -31,8 +31,8 @@ export class Graph {
       font: "12px system-ui, sans-serif",
     };
     // The uppermost stage comes first and lies behind: each series is the sum up to its stage, filled down to zero.
-    const series = SERVER_STAGES.toReversed().map((stage) => ({
-      label: SERVER_STAGE_TITLES[stage],
+    const series = INSPECTED_STAGES.toReversed().map((stage) => ({
+      label: INSPECTED_STAGE_TITLES[stage],
       stroke: color(`--stage-${stage}`),
       fill: color(`--stage-${stage}`),
       width: 1,
@@ -54,7 +54,7 @@ export class Graph {
         ],
         series: [{}, ...series],
       },
-      [[], ...SERVER_STAGES.map(() => [])],
+      [[], ...INSPECTED_STAGES.map(() => [])],
       element,
     );
     new ResizeObserver(() => this.#plot.setSize(this.#size())).observe(element);
@@ -63,8 +63,10 @@ export class Graph {
   update(frames: readonly InspectedFrame[]): void {
     const shown = frames.slice(-SHOWN_FRAMES);
     const x = shown.map((_, index) => index - shown.length + 1);
-    const sums = SERVER_STAGES.map((_, upTo) =>
-      shown.map(({ stages }) => SERVER_STAGES.slice(0, upTo + 1).reduce((sum, stage) => sum + stages[stage], 0)),
+    const sums = INSPECTED_STAGES.map((_, upTo) =>
+      shown.map((frame) =>
+        INSPECTED_STAGES.slice(0, upTo + 1).reduce((sum, stage) => sum + (stageOf(frame, stage) ?? 0), 0),
+      ),
     );
     this.#top = topOf(sums.at(-1) ?? []);
     this.#plot.setData([x, ...sums.reverse()]);

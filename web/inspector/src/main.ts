@@ -6,7 +6,15 @@ import "./inspector.css";
 import { takeFragment } from "../../shared/access.ts";
 import { byId, bytes, grouped, h, milliseconds, withCode } from "../../shared/dom.ts";
 import { explain } from "../../shared/messages.ts";
-import { type InspectedFrame, readFrame, SERVER_STAGE_TITLES, SERVER_STAGES, summarize } from "./frames.ts";
+import {
+  addDeviceLine,
+  INSPECTED_STAGE_TITLES,
+  INSPECTED_STAGES,
+  type InspectedFrame,
+  readFrame,
+  stageOf,
+  summarize,
+} from "./frames.ts";
 import { Graph } from "./graph.ts";
 import { follow } from "./lines.ts";
 
@@ -50,7 +58,13 @@ function drawFrames(graph: Graph): void {
   );
   byId("frames").replaceChildren(
     ...(frames.length === 0
-      ? [h("tr", {}, h("td", { class: "blank", colspan: SERVER_STAGES.length + 4 }, "No frame yet: connect a device."))]
+      ? [
+          h(
+            "tr",
+            {},
+            h("td", { class: "blank", colspan: INSPECTED_STAGES.length + 4 }, "No frame yet: connect a device."),
+          ),
+        ]
       : frames
           .slice(-LISTED_FRAMES)
           .reverse()
@@ -60,9 +74,9 @@ function drawFrames(graph: Graph): void {
               { "data-testid": "frame" },
               h("td", {}, String(frame.frameId)),
               h("td", {}, String(frame.poseId)),
-              ...SERVER_STAGES.map((stage) => h("td", {}, milliseconds(frame.stages[stage]))),
+              ...INSPECTED_STAGES.map((stage) => h("td", {}, milliseconds(stageOf(frame, stage)))),
               h("td", {}, bytes(frame.bytes)),
-              h("td", { class: "kind" }, frame.kind),
+              h("td", { class: "kind" }, frame.missing ? "never arrived" : frame.kind),
             ),
           )),
   );
@@ -117,13 +131,13 @@ function showProblems(source: string, error: FarframeError | undefined): void {
 
 function begin(): void {
   byId("legend").replaceChildren(
-    ...SERVER_STAGES.map((stage) => {
+    ...INSPECTED_STAGES.map((stage) => {
       const mark = h("i");
       mark.style.background = `var(--stage-${stage})`;
-      return h("li", {}, mark, SERVER_STAGE_TITLES[stage]);
+      return h("li", {}, mark, INSPECTED_STAGE_TITLES[stage]);
     }),
   );
-  const heads = ["Frame", "Pose", ...SERVER_STAGES.map((stage) => SERVER_STAGE_TITLES[stage]), "Size", ""];
+  const heads = ["Frame", "Pose", ...INSPECTED_STAGES.map((stage) => INSPECTED_STAGE_TITLES[stage]), "Size", ""];
   byId("frames-head").replaceChildren(h("tr", {}, ...heads.map((head) => h("th", { scope: "col" }, head))));
   const graph = new Graph(byId("graph"));
   const pause = byId("pause");
@@ -141,6 +155,7 @@ function begin(): void {
     },
     onLines: (lines) => {
       for (const line of lines) {
+        if (addDeviceLine(frames, line)) continue;
         const frame = readFrame(line, frames.at(-1)?.poseId);
         if (frame) frames.push(frame);
       }

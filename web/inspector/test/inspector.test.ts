@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { readFrame, summarize } from "../src/frames.ts";
+import { addDeviceLine, readFrame, stageOf, summarize } from "../src/frames.ts";
 import { LineParser } from "../src/lines.ts";
 
 const LINE = {
@@ -51,6 +51,23 @@ describe("readFrame", () => {
   it("counts the wait of a pose once", () => {
     expect(readFrame(LINE, 2)?.stages.wait).toBe(0.5);
     expect(readFrame(LINE, 3)?.stages.wait).toBe(0);
+  });
+
+  it("adds what the device reports later to its frame", () => {
+    const frames = [readFrame(LINE), readFrame({ ...LINE, frameId: 8 })].flatMap((frame) => frame ?? []);
+    const report = {
+      receivedMicroseconds: 23_000,
+      decodedMicroseconds: 26_000,
+      shownMicroseconds: 34_000,
+      missing: false,
+    };
+    expect(addDeviceLine(frames, LINE)).toBe(false);
+    expect(addDeviceLine(frames, { frameId: 7, ...report })).toBe(true);
+    expect(frames[0]).toMatchObject({ device: { network: 5, decode: 3, show: 8 } });
+    expect(frames.map((frame) => stageOf(frame, "network"))).toEqual([5, undefined]);
+    expect(addDeviceLine(frames, { frameId: 8, missing: true })).toBe(true);
+    expect(frames[1]?.missing).toBe(true);
+    expect(addDeviceLine(frames, { frameId: 99, ...report })).toBe(true);
   });
 
   it("leaves out what is no frame", () => {

@@ -23,6 +23,7 @@ import {
 } from "./messages.ts";
 import { PoseSender } from "./pose_sender.ts";
 import { decodeFrame, type FrameRecord, type View } from "./records.ts";
+import { FrameReporter } from "./reports.ts";
 import { type RequestOptions, RpcPeer } from "./rpc.ts";
 import { type Fetch, handshake, preferH264, type WhepSession } from "./whep.ts";
 
@@ -99,6 +100,7 @@ export class Connection extends Emitter<ConnectionEvents> {
   readonly #frames: RTCDataChannel;
   readonly #rpc: RpcPeer;
   readonly #poses: PoseSender;
+  readonly #reports: FrameReporter;
   readonly #progress = new Map<string, (progress: LoadProgress) => void>();
   readonly #disposal = new AbortController();
   #whep: WhepSession | undefined;
@@ -137,6 +139,16 @@ export class Connection extends Emitter<ConnectionEvents> {
       setTimer: (callback, milliseconds) => setTimeout(callback, milliseconds),
       clearTimer: (timer) => clearTimeout(timer),
     });
+    this.#reports = new FrameReporter(
+      {
+        send: (bytes) => {
+          if (this.#pose.readyState === "open") this.#pose.send(bytes);
+        },
+        setTimer: (callback, milliseconds) => setTimeout(callback, milliseconds),
+        clearTimer: (timer) => clearTimeout(timer),
+      },
+      this.clock,
+    );
     this.#listen();
   }
 
@@ -207,14 +219,16 @@ export class Connection extends Emitter<ConnectionEvents> {
     const onFrame: VideoFrameRequestCallback = (_now, metadata) => {
       handle = video.requestVideoFrameCallback(onFrame);
       if (metadata.rtpTimestamp === undefined) return;
-      const entry = this.ledger.addShown({
+      const shown = {
         rtpTimestamp: metadata.rtpTimestamp,
         shownAt: Math.max(metadata.presentationTime, metadata.expectedDisplayTime),
         receivedAt: metadata.receiveTime,
         decodeMilliseconds: metadata.processingDuration === undefined ? undefined : metadata.processingDuration * 1000,
         width: metadata.width,
         height: metadata.height,
-      });
+      };
+      this.#reports.add(shown);
+      const entry = this.ledger.addShown(shown);
       if (entry) this.emit("frame", entry);
     };
     handle = video.requestVideoFrameCallback(onFrame);
@@ -223,6 +237,18 @@ export class Connection extends Emitter<ConnectionEvents> {
       if (video.srcObject === this.stream) video.srcObject = null;
     };
     return detach;
+  }
+
+  /**
+   * Whether the server draws for where the views will be when the frame is shown. For a head that moves by itself; off for
+   * a mouse, whose movement stops as suddenly as the hand does.
+   */
+  set predictPoses(predict: boolean) {
+    this.#poses.predict = predict;
+  }
+
+  get predictPoses(): boolean {
+    return this.#poses.predict;
   }
 
   /** Where the device is now: one view, or two for stereo. Sent at the next animation frame if it changed. */
@@ -517,6 +543,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.#error = error;
     this.#disposal.abort();
     this.#poses.stop();
+    this.#reports.stop();
     this.#rpc.fail(error);
     this.#peer.close();
     this.#setState("closed");

@@ -72,12 +72,16 @@ export {
   decodeFrame,
   decodePose,
   encodePose,
+  encodeReport,
   type FieldOfView,
   type FrameRecord,
+  type FrameReport,
+  MAX_REPORTED_FRAMES,
   MAX_VIEWS,
   type PoseRecord,
   type Quaternion,
   RECORD_VERSION,
+  type ReportedFrame,
   type Vector3,
   type View,
 } from "./records.ts";
@@ -92,5 +96,6 @@ export {
   type RegionMeasurement,
   type RegionOutcome,
 } from "./regions.ts";
+export { FrameReporter, type FrameReporterEnvironment } from "./reports.ts";
 export { MAX_CONTROL_MESSAGE_BYTES, type RequestOptions, RpcPeer } from "./rpc.ts";
 export { type Fetch, handshake, preferH264, type WhepSession } from "./whep.ts";

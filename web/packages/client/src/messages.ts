@@ -87,6 +87,15 @@ export interface ServerStatistics {
   readonly models: number;
   readonly keyframes: number;
   readonly targetBitrate: number;
+  /** Why that encoder is used. */
+  readonly encoderReason?: string;
+  /** Percentiles by stage, in milliseconds, of the last ten seconds' frames, as far as they are known. */
+  readonly stages?: Readonly<
+    Record<string, { readonly p50: number; readonly p95: number; readonly p99: number; readonly frames: number }>
+  >;
+  /** By this device's reports, since it connected. */
+  readonly framesArrived?: number;
+  readonly framesMissing?: number;
 }
 
 /** Why the server is about to end the connection. */

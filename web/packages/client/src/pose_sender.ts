@@ -36,6 +36,9 @@ function sameView(a: View, b: View): boolean {
 }
 
 export class PoseSender {
+  /** Whether the server is asked to draw for where the views will be, see {@link PoseRecord.predict}. */
+  predict = false;
+
   readonly #environment: PoseSenderEnvironment;
   #newest: { views: readonly View[]; timeMicroseconds: number } | undefined;
   #sent: readonly View[] | undefined;
@@ -100,6 +103,7 @@ export class PoseSender {
       poseId: this.#poseId,
       clientTimeMicroseconds: newest.timeMicroseconds,
       views: newest.views,
+      predict: this.predict,
     });
     this.#environment.send(this.#sentBytes);
     this.#resendLater(0);

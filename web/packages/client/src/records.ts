@@ -11,11 +11,16 @@ import { FarframeError } from "./errors.ts";
 export const RECORD_VERSION = 1;
 export const POSE_TYPE = 1;
 export const FRAME_TYPE = 2;
+export const REPORT_TYPE = 4;
 export const MAX_VIEWS = 2;
+export const MAX_REPORTED_FRAMES = 64;
 
 const POSE_HEAD_BYTES = 16;
 const FRAME_HEAD_BYTES = 80;
 const VIEW_BYTES = 64;
+const REPORT_HEAD_BYTES = 24;
+const REPORTED_BYTES = 16;
+const NOT_KNOWN = 0xffff_ffff;
 
 export type Vector3 = readonly [x: number, y: number, z: number];
 /** A unit quaternion as x, y, z, w. */
@@ -43,6 +48,23 @@ export interface PoseRecord {
   readonly poseId: number;
   readonly clientTimeMicroseconds: number;
   readonly views: readonly View[];
+  /** The device moves by itself, as a head does: draw for where it will be when the frame is shown. */
+  readonly predict?: boolean;
+}
+
+/** What became of a frame: microseconds on our clock, undefined where it did not happen or is not known. */
+export interface ReportedFrame {
+  readonly rtpTimestamp: number;
+  readonly receivedMicroseconds?: number | undefined;
+  readonly decodedMicroseconds?: number | undefined;
+  readonly shownMicroseconds?: number | undefined;
+}
+
+/** What a device says about up to {@link MAX_REPORTED_FRAMES} frames. The offset is the server's clock minus ours. */
+export interface FrameReport {
+  readonly frames: readonly ReportedFrame[];
+  readonly clockOffsetMicroseconds: number | undefined;
+  readonly roundTripMicroseconds: number;
 }
 
 /** What a video frame shows and how long each step took. All integers. */
@@ -131,10 +153,46 @@ export function encodePose(record: PoseRecord): ArrayBuffer {
   data.setUint8(0, POSE_TYPE);
   data.setUint8(1, RECORD_VERSION);
   data.setUint8(2, count);
+  data.setUint8(3, record.predict ? 1 : 0);
   data.setUint32(4, record.poseId >>> 0, true);
   setUint64(data, 8, record.clientTimeMicroseconds);
   record.views.forEach((view, index) => {
     setView(data, POSE_HEAD_BYTES + VIEW_BYTES * index, view);
+  });
+  return data.buffer;
+}
+
+/** The bytes of a report. Throws `InvalidParam` for none or too many frames. */
+export function encodeReport(report: FrameReport): ArrayBuffer {
+  const count = report.frames.length;
+  if (count < 1 || count > MAX_REPORTED_FRAMES) {
+    throw new FarframeError("InvalidParam", `A report carries 1 to ${MAX_REPORTED_FRAMES} frames, not ${count}.`);
+  }
+  const times = report.frames.map((frame) => [
+    frame.receivedMicroseconds,
+    frame.decodedMicroseconds,
+    frame.shownMicroseconds,
+  ]);
+  const known = times.flat().flatMap((time) => (time === undefined ? [] : [Math.round(time)]));
+  const base = Math.max(
+    0,
+    known.reduce((least, time) => Math.min(least, time), known[0] ?? 0),
+  );
+  const data = new DataView(new ArrayBuffer(REPORT_HEAD_BYTES + REPORTED_BYTES * count));
+  data.setUint8(0, REPORT_TYPE);
+  data.setUint8(1, RECORD_VERSION);
+  data.setUint8(2, count);
+  data.setUint8(3, report.clockOffsetMicroseconds === undefined ? 0 : 1);
+  data.setUint32(4, Math.min(Math.max(Math.round(report.roundTripMicroseconds), 0), NOT_KNOWN), true);
+  data.setBigInt64(8, BigInt(Math.round(report.clockOffsetMicroseconds ?? 0)), true);
+  setUint64(data, 16, base);
+  report.frames.forEach((frame, index) => {
+    const offset = REPORT_HEAD_BYTES + REPORTED_BYTES * index;
+    data.setUint32(offset, frame.rtpTimestamp >>> 0, true);
+    (times[index] as (number | undefined)[]).forEach((time, place) => {
+      const since = time === undefined ? NOT_KNOWN : Math.round(time) - base;
+      data.setUint32(offset + 4 + 4 * place, since >= 0 && since < NOT_KNOWN ? since : NOT_KNOWN, true);
+    });
   });
   return data.buffer;
 }
@@ -170,6 +228,7 @@ export function decodePose(buffer: ArrayBuffer): PoseRecord {
     poseId: data.getUint32(4, true),
     clientTimeMicroseconds: getUint64(data, 8),
     views: getViews(data, POSE_HEAD_BYTES, count),
+    ...((data.getUint8(3) & 1) !== 0 ? { predict: true } : {}),
   };
 }
 
