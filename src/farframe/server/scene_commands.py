@@ -149,7 +149,7 @@ class SceneCommands:
         self.scene.clear()
         loaded, self._loaded = list(self._loaded.values()), {}
         # First of all, so that what the device says next finds an empty scene and stays.
-        await self._models.run(lambda world: world.clear())
+        await self._entities.run(lambda world: world.clear())
         await self._models.remove(loaded)
         await self._models.apply(self.scene.settings)
 

@@ -72,6 +72,13 @@ class SceneRequests:
         while self._tasks:
             await asyncio.wait(set(self._tasks))
 
+    async def run(self, job: Callable[[SceneWorld], T]) -> T:
+        """Run ``job`` on the entities, after all jobs of requests that came before. Cancelling does not stop it.
+
+        Each job is a task of its own whose first step queues it, and tasks begin in the order in which they are made.
+        """
+        return await asyncio.shield(self._keep(self._models.run(job)))
+
     def _keep(self, work: Awaitable[T]) -> asyncio.Task[T]:
         task: asyncio.Task[T] = asyncio.ensure_future(work)
         self._tasks.add(task)
@@ -96,7 +103,7 @@ class SceneRequests:
     async def _apply(self, message: Incoming) -> Message:
         params = messages.convert_params(message.params, wire.ApplyParams)
         commands = wire.decode_commands(params)
-        # From here to the job's place in the queue nothing waits: batches stay in order.
+        # As in run: a task whose first step queues the batch.
         return await asyncio.shield(self._keep(self._do(commands, params.sequence)))
 
     async def _do(self, commands: list[wire.Command | FarframeError], sequence: int) -> wire.ApplyResult:
@@ -114,7 +121,7 @@ class SceneRequests:
         limit = wire.ENTITY_PAGE
         while True:
             count = limit
-            table, following = await self._models.run(
+            table, following = await self.run(
                 lambda world: world.entities(params.first, params.last, count)  # noqa: B023 - awaited at once
             )
             data = await asyncio.to_thread(wire.pack_entities, table)
@@ -124,7 +131,7 @@ class SceneRequests:
 
     async def _get_bounds(self, message: Incoming) -> Message:
         params = messages.convert_params(message.params, wire.BoundsParams)
-        found = await self._models.run(lambda world: world.bounds(params.entity, local=params.space == "local"))
+        found = await self.run(lambda world: world.bounds(params.entity, local=params.space == "local"))
         if found is None:
             return wire.BoundsResult()
         low, high = found
@@ -132,7 +139,7 @@ class SceneRequests:
 
     async def _get_metadata(self, message: Incoming) -> Message:
         params = messages.convert_params(message.params, wire.MetadataParams)
-        values = await self._models.run(lambda world: world.metadata(params.entity))
+        values = await self.run(lambda world: world.metadata(params.entity))
         room = METADATA_BYTES
         chosen: dict[str, Any] = {}
         for name in sorted(values):
