@@ -7,6 +7,7 @@ named here; modules that begin with an underscore are nobody's but ours.
 
 from farframe.client._uploads import UploadProgress
 from farframe.client.connection_file import ConnectionInfo
+from farframe.client.entities import Entity, Group, Overrides
 from farframe.client.errors import (
     AuthenticationError,
     ConflictError,
@@ -31,6 +32,7 @@ from farframe.client.frame import Frame, FrameStream, FrameTimings
 from farframe.client.management import InspectorLink, RemoteRenderingClient, SessionToken, ViewerLink
 from farframe.client.operators import OperatorClient, OperatorInfo
 from farframe.client.runtime import ConnectionStatistics, LoadedModel, LoadProgress, RuntimeConnection
+from farframe.client.scene import Scene, SceneFailure
 from farframe.client.session import Session, SessionFailure, SessionProperties
 from farframe.client.ways import Way
 from farframe.protocol.errors import Result
@@ -43,6 +45,7 @@ __all__ = [
     "ConnectionInfo",
     "ConnectionLostError",
     "ConnectionStatistics",
+    "Entity",
     "FarframeClientError",
     "FieldOfView",
     "Frame",
@@ -50,6 +53,7 @@ __all__ = [
     "FrameRecord",
     "FrameStream",
     "FrameTimings",
+    "Group",
     "HandshakeError",
     "InspectorLink",
     "InvalidRequestError",
@@ -59,6 +63,7 @@ __all__ = [
     "NotFoundError",
     "OperatorClient",
     "OperatorInfo",
+    "Overrides",
     "PermissionDeniedError",
     "RemoteRenderingClient",
     "RequestError",
@@ -66,6 +71,8 @@ __all__ = [
     "Result",
     "RuntimeConnection",
     "RuntimeConnectionError",
+    "Scene",
+    "SceneFailure",
     "ServiceError",
     "ServiceUnreachableError",
     "Session",

@@ -1,9 +1,11 @@
 """A device's connection to its render server: requests, poses out, frames in.
 
-    state    one line
-    -------  ------------------------------------------------------------------------------------
-    open     channels and media run; a ping goes out every second
-    ended    the server, or the network, ended it: iterators and calls raise why
+    state         one line
+    ------------  -------------------------------------------------------------------------------
+    open          channels and media run; a ping goes out every second
+    interrupted   the line was lost and is being made anew; what was asked before has failed
+                  (retryable), what is asked now waits
+    ended       the server, or the network, ended it: iterators and calls raise why
     closed   ended from here: nothing of it is left; iterators end, calls raise
 
 Everything runs in the event loop of the caller.
@@ -40,6 +42,7 @@ from farframe.client.errors import (
     SessionEndedError,
 )
 from farframe.client.frame import Frame, FrameStream, Matcher, Picture, StillTracker, timings_of
+from farframe.client.scene import Scene
 from farframe.client.ways import Way, WayChoice
 from farframe.protocol import messages
 from farframe.protocol.errors import FarframeError, Result
@@ -54,6 +57,7 @@ from farframe.protocol.messages import (
     OpenResult,
     PingParams,
     PingResult,
+    SceneGraphMode,
     SceneParams,
     SceneResult,
     StatisticsResult,
@@ -106,7 +110,8 @@ LoadCallback = Callable[[LoadProgress], None]
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model in the connection's scene. ``bounds`` in world space, metres; ``warnings`` name what was left out."""
+    """A model in the connection's scene. ``bounds`` in world space, metres, as it was loaded; ``warnings`` name what
+    was left out; its entities are ``entity_count`` with ids from ``root_entity`` on, see :meth:`Scene.load_model`."""
 
     model_id: int
     name: str
@@ -118,6 +123,9 @@ class LoadedModel:
     material_count: int
     texture_count: int
     warnings: tuple[str, ...] = ()
+    root_entity: int = 0
+    entity_count: int = 0
+    scene_graph_mode: SceneGraphMode = "dynamic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +222,8 @@ class RuntimeConnection:
         self._pose_seen = asyncio.Event()
         self._pose_changed = asyncio.Event()
         self._look_at: _LookAt | None = None
+        self.scene = Scene(_SceneLink(self))
+        """The entities: what is loaded and made, and where and how it is drawn."""
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "ended" if self._error else "open"
@@ -265,6 +275,7 @@ class RuntimeConnection:
         await asyncio.shield(self._close_task)
 
     async def _close(self) -> None:
+        await self.scene.close()
         told = isinstance(self._error, SessionEndedError)
         self._end(ConnectionLostError(Result.DISCONNECT_REQUEST, "The connection was closed by this device."))
         for task in self._tasks:
@@ -430,8 +441,11 @@ class RuntimeConnection:
         with contextlib.suppress(RequestError, RequestTimeoutError, ConnectionLostError, SessionEndedError):
             await self._ping()
 
-    async def load_model(self, model: str | os.PathLike[str], progress: LoadCallback | None = None) -> LoadedModel:
-        """Load a model into the scene and wait until it is there.
+    async def load_model(
+        self, model: str | os.PathLike[str], progress: LoadCallback | None = None, *, parent: int = 0
+    ) -> LoadedModel:
+        """Load a model into the scene and wait until it is there. To move, hide or colour its parts, load it by
+        :meth:`Scene.load_model` of :attr:`scene`. ``parent``: the id of the entity below which it hangs, 0 for none.
 
         ``model`` is a URI that the render server reads (``builtin://Engine``, ``upload://``, ``https://``, a
         ``file://`` below the folders that the operator allows) or a path on this machine, which is first uploaded
@@ -455,7 +469,7 @@ class RuntimeConnection:
         try:
             result = await self._call(
                 "scene.loadModel",
-                LoadModelParams(uri=uri, progress_token=token),
+                LoadModelParams(uri=uri, progress_token=token, parent=parent),
                 LoadModelResult,
                 timeout=None,
                 on_late_result=self._discard,
@@ -473,6 +487,9 @@ class RuntimeConnection:
             material_count=result.material_count,
             texture_count=result.texture_count,
             warnings=tuple(result.warnings),
+            root_entity=result.root_entity,
+            entity_count=result.entity_count,
+            scene_graph_mode=result.scene_graph_mode,
         )
         self._models[loaded.model_id] = loaded
         self._scene_changed()
@@ -493,12 +510,17 @@ class RuntimeConnection:
     async def unload_model(self, model: LoadedModel | int) -> None:
         """Take a model out of the scene. Raises RequestError (InvalidId)."""
         model_id = model.model_id if isinstance(model, LoadedModel) else model
+        await self.scene._send_first()
         await self._call("scene.unloadModel", UnloadModelParams(model_id=model_id), Message)
-        self._models.pop(model_id, None)
+        gone = self._models.pop(model_id, None)
+        if gone is not None:
+            self.scene._forget_model(gone)
         self._scene_changed()
 
     async def clear(self) -> None:
-        """Take all models out of the scene and reset its settings."""
+        """Take all models and entities out of the scene and reset its settings."""
+        await self.scene._send_first()
+        self.scene._forget_model(None)
         await self._call("scene.clear", None, Message)
         self._models.clear()
         self._scene_changed()
@@ -807,6 +829,28 @@ class RuntimeConnection:
     def _require_open(self) -> None:
         if self._error is not None:
             raise self._error.again()
+
+
+class _SceneLink:
+    """What the scene needs of its connection."""
+
+    def __init__(self, connection: RuntimeConnection) -> None:
+        self._connection = connection
+
+    async def call(self, method: str, params: Message, kind: type[messages.T]) -> messages.T:
+        return await self._connection._call(method, params, kind, timeout=None)
+
+    def send_record(self, data: bytes) -> None:
+        self._connection._transport.send_pose(data)
+
+    async def load(self, model: str | os.PathLike[str], progress: LoadCallback | None, parent: int) -> LoadedModel:
+        return await self._connection.load_model(model, progress, parent=parent)
+
+    def changed(self) -> None:
+        self._connection._scene_changed()
+
+    def model_gone(self, model: LoadedModel) -> None:
+        self._connection._models.pop(model.model_id, None)
 
 
 async def open_connection(

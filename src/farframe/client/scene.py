@@ -1,0 +1,713 @@
+"""The scene of a connection, as the device holds it: entities, what is set of them, and how that reaches the server.
+
+    root = await connection.scene.load_model("builtin://Engine")
+    root.position = (0, 1, 0)                               there at once, sent with the loop's next turn
+    async with connection.scene.batch():                    sent together, shown in one frame, failures raised here
+        root.children[0].override(hidden=True)
+
+Everything set within one turn of the event loop goes out as one batch. The server takes batches in order and never
+answers back with state of its own, so nothing here waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from farframe.client.entities import NO_OVERRIDES, STATES, Entity, Group, Overrides, Vector3, Vector4, require
+from farframe.client.errors import RequestError, RuntimeConnectionError
+from farframe.protocol import scene as wire
+from farframe.protocol.errors import Result
+from farframe.protocol.messages import Bounds, Message, T
+
+if TYPE_CHECKING:
+    from farframe.client.runtime import LoadCallback, LoadedModel
+
+MAX_NAME_CHARACTERS = 1024
+MAX_IN_FLIGHT = 16
+"""Batches that have been sent and not answered."""
+COMMANDS_PER_MESSAGE = 1000
+ENTITIES_PER_COMMAND = 1500
+"""So that a message stays below what the control channel takes."""
+REST_SECONDS = 0.15
+"""After so long without anything new, what was streamed is made sure of."""
+KEPT_FAILURES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class SceneFailure:
+    """A command that the server refused: ``result`` and a sentence."""
+
+    result: Result
+    message: str
+
+
+class Link(Protocol):
+    """What a scene needs of its connection."""
+
+    async def call(self, method: str, params: Message, kind: type[T]) -> T:
+        """Ask the server, without a limit of time: while the connection lives it answers."""
+        ...
+
+    def send_record(self, data: bytes) -> None:
+        """Send a record that may be lost."""
+        ...
+
+    async def load(self, model: str | os.PathLike[str], progress: LoadCallback | None, parent: int) -> LoadedModel:
+        """Load a model."""
+        ...
+
+    def changed(self) -> None:
+        """What is drawn differs from now on."""
+        ...
+
+    def model_gone(self, model: LoadedModel) -> None:
+        """A model is in the scene no more."""
+        ...
+
+
+class _Store:
+    """Local transforms of all entities, by row."""
+
+    def __init__(self) -> None:
+        self.id = np.zeros(0, np.uint32)
+        self.position = np.zeros((0, 3))
+        self.rotation = np.zeros((0, 4))
+        self.scale = np.zeros((0, 3))
+        self.moved = np.zeros(0, np.uint8)
+        """Which parts of a transform have still to be sent, as bits; see ``wire.HAS_POSITION``."""
+        self.streamed = np.zeros(0, np.uint8)
+        """Which were sent in a way that may lose them."""
+        self.static = np.zeros(0, np.bool_)
+        self._free: list[int] = []
+        self._used = 0
+
+    def allocate(self, count: int) -> NDArray[np.int64]:
+        """Rows for new entities."""
+        taken = [self._free.pop() for _ in range(min(count, len(self._free)))]
+        fresh = count - len(taken)
+        if self._used + fresh > len(self.id):
+            capacity = max(64, 2 * len(self.id), self._used + fresh)
+            for name in ("id", "position", "rotation", "scale", "moved", "streamed", "static"):
+                old = getattr(self, name)
+                larger = np.zeros((capacity, *old.shape[1:]), old.dtype)
+                larger[: len(old)] = old
+                setattr(self, name, larger)
+        rows = np.array([*taken, *range(self._used, self._used + fresh)], np.int64)
+        self._used += fresh
+        self.position[rows], self.rotation[rows], self.scale[rows] = 0.0, (0.0, 0.0, 0.0, 1.0), 1.0
+        self.moved[rows] = self.streamed[rows] = 0
+        self.static[rows] = False
+        return rows
+
+    def free(self, rows: list[int]) -> None:
+        """Rows of entities that were destroyed."""
+        self.moved[rows] = self.streamed[rows] = 0
+        self._free.extend(rows)
+
+
+_BITS = {"position": wire.HAS_POSITION, "rotation": wire.HAS_ROTATION, "scale": wire.HAS_SCALE}
+
+
+class Scene:
+    """The entities of a connection. ``connection.scene`` is it; see the module."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._store = _Store()
+        self._entities: dict[int, Entity] = {}
+        self._roots: dict[Entity, None] = {}
+        self._models: dict[int, LoadedModel] = {}
+        self._next_id = 1
+        self._destroyed = 0
+        self._structure: list[wire.Command] = []
+        self._switched: dict[Entity, None] = {}
+        self._restyled: dict[Entity, None] = {}
+        self._sequence = 0
+        self._scheduled: asyncio.Handle | None = None
+        self._rest: asyncio.TimerHandle | None = None
+        self._held = 0
+        self._outgoing: deque[tuple[list[wire.Command], int]] = deque()
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._new_failures: list[SceneFailure] = []
+        self._error: RuntimeConnectionError | None = None
+        self._callbacks: list[Callable[[SceneFailure], None]] = []
+
+    # What is there ----------------------------------------------------------------------------------------------
+
+    @property
+    def roots(self) -> tuple[Entity, ...]:
+        """The entities without a parent, oldest first."""
+        return tuple(self._roots)
+
+    def __len__(self) -> int:
+        return len(self._entities)
+
+    def __iter__(self) -> Iterator[Entity]:
+        for root in self.roots:
+            yield from root.descendants()
+
+    def get(self, identifier: int) -> Entity | None:
+        """The entity with that id."""
+        return self._entities.get(identifier)
+
+    def find(self, name: str) -> Entity | None:
+        """The first with that name, roots first."""
+        return next((entity for entity in self if entity.name == name), None)
+
+    def find_all(self, name: str) -> list[Entity]:
+        """All with that name."""
+        return [entity for entity in self if entity.name == name]
+
+    def group(self, entities: Sequence[Entity]) -> Group:
+        """Entities whose transforms and states are set together, by arrays."""
+        for entity in entities:
+            require(entity)
+        return Group(self, entities)
+
+    # What makes and takes ---------------------------------------------------------------------------------------
+
+    def create(
+        self,
+        name: str = "",
+        *,
+        parent: Entity | None = None,
+        position: Vector3 = (0.0, 0.0, 0.0),
+        rotation: Vector4 = (0.0, 0.0, 0.0, 1.0),
+        scale: Vector3 = (1.0, 1.0, 1.0),
+        enabled: bool = True,
+    ) -> Entity:
+        """Make an entity. It is there at once. Raises RequestError: StringTooLong, InvalidId (of the parent)."""
+        _check_name(name)
+        if parent is not None:
+            require(parent)
+        row = self._store.allocate(1)
+        entity = Entity(self, self._next_id, int(row[0]), name, parent, 0 if enabled else wire.IS_DISABLED)
+        try:
+            values = {"position": [position], "rotation": [rotation], "scale": [scale]}
+            checked = {key: _checked(key, np.asarray(value, np.float64), 1) for key, value in values.items()}
+        except ValueError:
+            self._store.free(row.tolist())
+            raise
+        for key, value in checked.items():
+            getattr(self._store, key)[row] = value
+        self._next_id += 1
+        self._add(entity)
+        self._structure.append(
+            wire.Create(
+                id=entity.id,
+                parent=0 if parent is None else parent.id,
+                name=name,
+                position=entity.position,
+                rotation=entity.rotation,
+                scale=entity.scale,
+                enabled=enabled,
+            )
+        )
+        self._schedule()
+        return entity
+
+    async def load_model(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        parent: Entity | None = None,
+        progress: LoadCallback | None = None,
+    ) -> Entity:
+        """Load a model and return its root; its nodes hang below it, as far as its ``sceneGraphMode`` has them.
+
+        ``model``, ``progress``, cancelling and errors as in :meth:`RuntimeConnection.load_model`. Loading the same
+        again gives another instance. ``destroy()`` of the root takes the model out.
+        """
+        if parent is not None:
+            require(parent)
+        await self._send_first()
+        loaded = await self._link.load(model, progress, 0 if parent is None else parent.id)
+        try:
+            await self._mirror(loaded.root_entity, loaded.root_entity + loaded.entity_count - 1)
+        except asyncio.CancelledError:
+            # Nobody would know of it.
+            self._queue([wire.Destroy(id=loaded.root_entity)])
+            self._link.model_gone(loaded)
+            raise
+        root = self._entities[loaded.root_entity]
+        self._models[root.id] = loaded
+        return root
+
+    async def restore(self, models: Sequence[LoadedModel] = ()) -> None:
+        """Take over what is in the scene at the server: for a connection that came back to it."""
+        self._drop(list(self._roots))
+        self._models = {model.root_entity: model for model in models}
+        await self._mirror(1, (1 << 32) - 1)
+        own = [identifier for identifier in self._entities if identifier < 1 << 31]
+        self._next_id = max([self._next_id - 1, *own]) + 1
+
+    async def _mirror(self, first: int, last: int) -> None:
+        """Make local entities of those at the server that have ids in a range."""
+        tables: list[wire.EntityTable] = []
+        at = first
+        while at:
+            page = await self._link.call(
+                "scene.getEntities", wire.EntitiesParams(first=at, last=last), wire.EntitiesResult
+            )
+            tables.append(await asyncio.to_thread(wire.unpack_entities, page.count, page.data))
+            if page.next and page.next <= at:
+                raise RequestError(Result.PROTOCOL_ERROR, "The server's pages of entities do not go on.")
+            at = page.next
+        above: dict[Entity, int] = {}
+        for table in tables:
+            rows = self._store.allocate(len(table.names))
+            self._store.position[rows] = table.position
+            self._store.rotation[rows], self._store.scale[rows] = table.rotation, table.scale
+            self._store.id[rows] = table.id
+            self._store.static[rows] = table.flags & wire.IS_STATIC != 0
+            for place, (identifier, row, name, parent, flags, on, off) in enumerate(
+                zip(
+                    table.id.tolist(),
+                    rows.tolist(),
+                    table.names,
+                    table.parent.tolist(),
+                    table.flags.tolist(),
+                    table.on.tolist(),
+                    table.off.tolist(),
+                    strict=True,
+                )
+            ):
+                entity = Entity(self, identifier, row, name, None, flags)
+                if on or off:
+                    entity._overrides = _overrides_of(on, off, table.tint[place].tolist(), int(table.mask[place]))
+                self._entities[identifier] = entity
+                above[entity] = parent
+        for entity, parent in above.items():
+            entity._parent = self._entities.get(parent)
+            (self._roots if entity._parent is None else entity._parent._children)[entity] = None
+
+    # Sending ----------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def batch(self) -> AsyncIterator[None]:
+        """What is set inside goes out together at the end, is shown by one frame, and is waited for.
+
+        Raises RequestError for the first command that the server refused; the others were done. Very large batches
+        are split: some 1,000 commands, or 1,500 single transforms, make a message.
+        """
+        self._send()
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Send what was set and wait until the server has done it.
+
+        Raises RequestError for the first command that was refused since the last call, and why the connection ended.
+        """
+        self._send()
+        while self._in_flight or self._outgoing:
+            self._pump()
+            await asyncio.wait(set(self._in_flight), return_when=asyncio.FIRST_COMPLETED)
+        failures, self._new_failures = self._new_failures, []
+        if self._error is not None:
+            raise self._error.again()
+        if failures:
+            more = f" {len(failures) - 1} more were refused." if len(failures) > 1 else ""
+            raise RequestError(failures[0].result, failures[0].message + more)
+
+    def on_failure(self, callback: Callable[[SceneFailure], None]) -> None:
+        """Have ``callback`` called, in the event loop, for each command that the server refuses."""
+        self._callbacks.append(callback)
+
+    def _schedule(self) -> None:
+        """Send with the next turn of the event loop, so that everything of this turn goes together."""
+        if self._scheduled is None and not self._held:
+            self._scheduled = asyncio.get_running_loop().call_soon(self._send)
+
+    def _send(self) -> None:
+        """Make messages of what was set, and send them."""
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
+        if self._held:
+            return
+        commands, self._structure = self._structure, []
+        for value in (True, False):
+            ids = [entity.id for entity in self._switched if entity._enabled is value]
+            commands += [wire.SetEnabled(enabled=value, ids=wire.pack(part, "u4")) for part in _parts(ids)]
+        self._switched.clear()
+        commands += self._transforms()
+        commands += self._states()
+        if commands:
+            self._queue(commands)
+
+    async def _send_first(self) -> None:
+        """Send what was set before something is asked. Messages are worked on in the order in which they are sent."""
+        self._send()
+        while self._outgoing and self._in_flight:
+            await asyncio.wait(set(self._in_flight), return_when=asyncio.FIRST_COMPLETED)
+        # Deliveries are tasks, which send in their first step.
+        await asyncio.sleep(0)
+
+    def _transforms(self) -> list[wire.Command]:
+        store = self._store
+        rows = np.flatnonzero(store.moved)
+        commands: list[wire.Command] = []
+        masks = store.moved[rows]
+        for mask in np.unique(masks).tolist():
+            some = rows[masks == mask]
+            for start in range(0, len(some), ENTITIES_PER_COMMAND):
+                part = some[start : start + ENTITIES_PER_COMMAND]
+                commands.append(
+                    wire.SetTransforms(
+                        ids=wire.pack(store.id[part], "u4"),
+                        positions=wire.pack(store.position[part], "f8") if mask & wire.HAS_POSITION else None,
+                        rotations=wire.pack(store.rotation[part], "f4") if mask & wire.HAS_ROTATION else None,
+                        scales=wire.pack(store.scale[part], "f4") if mask & wire.HAS_SCALE else None,
+                    )
+                )
+        store.moved[rows] = 0
+        return commands
+
+    def _states(self) -> list[wire.Command]:
+        alike: dict[Overrides, list[int]] = {}
+        for entity in self._restyled:
+            alike.setdefault(entity._overrides, []).append(entity.id)
+        self._restyled.clear()
+        commands: list[wire.Command] = []
+        for overrides, ids in alike.items():
+            on, off = _bits_of(overrides)
+            commands += [
+                wire.SetStates(
+                    ids=wire.pack(part, "u4"),
+                    on=on,
+                    off=off,
+                    inherit=sum(STATES.values()) & ~(on | off),
+                    tint=overrides.tint or None,
+                    mask=overrides.cut_plane_mask if on & STATES["cut_plane_mask"] else None,
+                )
+                for part in _parts(ids)
+            ]
+        return commands
+
+    def _queue(self, commands: list[wire.Command]) -> None:
+        self._sequence = (self._sequence + 1) % (1 << 32) or 1
+        message: list[wire.Command] = []
+        size = 0
+        for command in commands:
+            weight = _weight(command)
+            if message and (size + weight > ENTITIES_PER_COMMAND or len(message) >= COMMANDS_PER_MESSAGE):
+                self._outgoing.append((message, self._sequence))
+                message, size = [], 0
+            message.append(command)
+            size += weight
+        self._outgoing.append((message, self._sequence))
+        self._pump()
+
+    def _pump(self) -> None:
+        while self._outgoing and len(self._in_flight) < MAX_IN_FLIGHT:
+            commands, sequence = self._outgoing.popleft()
+            task = asyncio.get_running_loop().create_task(self._deliver(commands, sequence), name="farframe scene")
+            self._in_flight.add(task)
+            task.add_done_callback(self._delivered)
+
+    def _delivered(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.discard(task)
+        if not task.cancelled():
+            self._pump()
+
+    async def _deliver(self, commands: list[wire.Command], sequence: int) -> None:
+        params = wire.ApplyParams(commands=wire.encode_commands(commands), sequence=sequence)
+        try:
+            result = await self._link.call("scene.apply", params, wire.ApplyResult)
+        except RequestError as error:
+            self._failed(SceneFailure(error.result, str(error)))
+            return
+        except RuntimeConnectionError as error:
+            self._error = error
+            self._outgoing.clear()
+            return
+        for failure in result.failures:
+            try:
+                name = Result(failure.result)
+            except ValueError:
+                name = Result.FAIL
+            self._failed(SceneFailure(name, failure.message or "A command was refused."))
+        self._link.changed()
+
+    def _failed(self, failure: SceneFailure) -> None:
+        if len(self._new_failures) < KEPT_FAILURES:
+            self._new_failures.append(failure)
+        for callback in self._callbacks:
+            callback(failure)
+
+    async def close(self) -> None:
+        """The connection has ended: nothing is sent any more."""
+        for timer in (self._scheduled, self._rest):
+            if timer is not None:
+                timer.cancel()
+        self._scheduled = self._rest = None
+        self._outgoing.clear()
+        tasks = list(self._in_flight)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # What entities ask for --------------------------------------------------------------------------------------
+
+    def _add(self, entity: Entity) -> None:
+        self._store.id[entity._row] = entity.id
+        self._entities[entity.id] = entity
+        (self._roots if entity._parent is None else entity._parent._children)[entity] = None
+
+    def _rename(self, entity: Entity, name: str) -> None:
+        require(entity)
+        _check_name(name)
+        entity._name = name
+        self._structure.append(wire.SetName(id=entity.id, name=name))
+        self._schedule()
+
+    def _reparent(self, entity: Entity, parent: Entity | None) -> None:
+        require(entity)
+        if entity.is_static:
+            raise _static(entity)
+        above = parent
+        if parent is not None:
+            require(parent)
+        while above is not None:
+            if above is entity:
+                raise RequestError(Result.CYCLIC_REFERENCE, f"{entity!r} would become its own ancestor.")
+            above = above._parent
+        if parent is entity._parent:
+            return
+        (self._roots if entity._parent is None else entity._parent._children).pop(entity)
+        entity._parent = parent
+        (self._roots if parent is None else parent._children)[entity] = None
+        self._structure.append(wire.SetParent(id=entity.id, parent=0 if parent is None else parent.id))
+        self._schedule()
+
+    def _destroy(self, entity: Entity) -> None:
+        # What was set of it before need not be sent any more, but what was made must be.
+        self._drop([entity])
+        self._structure.append(wire.Destroy(id=entity.id))
+        self._schedule()
+
+    def _drop(self, entities: list[Entity]) -> None:
+        """Forget entities and all below them."""
+        for top in entities:
+            gone = list(top.descendants())
+            (self._roots if top._parent is None else top._parent._children).pop(top, None)
+            for entity in gone:
+                entity._alive = False
+                self._entities.pop(entity.id, None)
+                self._switched.pop(entity, None)
+                self._restyled.pop(entity, None)
+                model = self._models.pop(entity.id, None)
+                if model is not None:
+                    self._link.model_gone(model)
+            self._store.free([entity._row for entity in gone])
+        self._destroyed += 1
+
+    def _forget_model(self, model: LoadedModel | None) -> None:
+        """A model was unloaded, or all were (``None``), by the connection."""
+        if model is None:
+            self._models.clear()
+            self._drop(list(self._roots))
+            # What has not been sent concerns nothing that is still there.
+            self._structure.clear()
+        elif (root := self._entities.get(model.root_entity)) is not None:
+            self._models.pop(root.id, None)
+            self._drop([root])
+
+    def _enable(self, entity: Entity, enabled: bool) -> None:
+        require(entity)
+        if entity._enabled is not enabled:
+            entity._enabled = enabled
+            self._switched[entity] = None
+            self._schedule()
+
+    def _place(
+        self,
+        entities: Sequence[Entity],
+        rows: NDArray[np.int64],
+        changes: dict[str, NDArray[np.float64]],
+        *,
+        streaming: bool = False,
+    ) -> None:
+        if len(entities) == 1:
+            require(entities[0])
+        if not changes or not len(rows):
+            return
+        store = self._store
+        fixed = store.static[rows]
+        if fixed.any():
+            raise _static(entities[int(np.argmax(fixed))])
+        checked = {name: _checked(name, value, len(rows)) for name, value in changes.items()}
+        bits = 0
+        for name, value in checked.items():
+            getattr(store, name)[rows] = value
+            bits |= _BITS[name]
+        if streaming and not self._structure and not self._held:
+            self._stream(rows, bits)
+        else:
+            store.moved[rows] |= bits
+            self._schedule()
+
+    def _stream(self, rows: NDArray[np.int64], bits: int) -> None:
+        """Send the transforms of these rows in records that may be lost."""
+        store = self._store
+        position, rotation, scale = (bool(bits & bit) for bit in _BITS.values())
+        most = min(wire.transforms_per_record(position=position, rotation=rotation, scale=scale), 1024)
+        self._sequence = (self._sequence + 1) % (1 << 32) or 1
+        for start in range(0, len(rows), most):
+            part = rows[start : start + most]
+            record = wire.TransformsRecord(
+                self._sequence,
+                store.id[part],
+                store.position[part] if position else None,
+                store.rotation[part].astype(np.float32) if rotation else None,
+                store.scale[part].astype(np.float32) if scale else None,
+            )
+            self._link.send_record(wire.encode_transforms(record))
+        store.streamed[rows] |= bits
+        self._link.changed()
+        if self._rest is not None:
+            self._rest.cancel()
+        self._rest = asyncio.get_running_loop().call_later(REST_SECONDS, self._make_sure)
+
+    def _make_sure(self) -> None:
+        """Nothing has been streamed for a while: send the last of it in a way that does not lose it."""
+        self._rest = None
+        store = self._store
+        rows = np.flatnonzero(store.streamed)
+        store.moved[rows] |= store.streamed[rows]
+        store.streamed[rows] = 0
+        self._send()
+
+    def _override(self, entities: Sequence[Entity], changes: dict[str, Any]) -> None:
+        _check_overrides(changes)
+        for entity in entities:
+            require(entity)
+        made: dict[Overrides, Overrides] = {}
+        for entity in entities:
+            old = entity._overrides
+            new = made.get(old)
+            if new is None:
+                new = made[old] = replace(old, **changes)
+            if new != old:
+                entity._overrides = new
+                self._restyled[entity] = None
+        if self._restyled:
+            self._schedule()
+
+    async def _bounds(self, entity: Entity, space: Literal["world", "local"]) -> Bounds | None:
+        require(entity)
+        await self._send_first()
+        result = await self._link.call(
+            "scene.getBounds", wire.BoundsParams(entity=entity.id, space=space), wire.BoundsResult
+        )
+        return result.bounds
+
+    async def _metadata(self, entity: Entity) -> dict[str, bool | int | float | str]:
+        require(entity)
+        await self._send_first()
+        found: dict[str, bool | int | float | str] = {}
+        after = ""
+        while True:
+            params = wire.MetadataParams(entity=entity.id, after=after)
+            result = await self._link.call("scene.getMetadata", params, wire.MetadataResult)
+            found.update(result.metadata)
+            if not result.more or not result.metadata:
+                return found
+            after = max(result.metadata)
+
+
+def _weight(command: wire.Command) -> int:
+    """About how many entities' worth of bytes a command takes."""
+    if isinstance(command, wire.SetTransforms):
+        return len(command.ids) // 4
+    if isinstance(command, wire.SetEnabled | wire.SetStates):
+        return 2 + len(command.ids) // 32
+    return 3 + len(command.name.encode()) // 64 if isinstance(command, wire.Create | wire.SetName) else 1
+
+
+def _parts(ids: list[int]) -> list[list[int]]:
+    size = 8 * ENTITIES_PER_COMMAND
+    return [ids[start : start + size] for start in range(0, len(ids), size)]
+
+
+def _check_name(name: str) -> None:
+    if len(name) > MAX_NAME_CHARACTERS:
+        raise RequestError(
+            Result.STRING_TOO_LONG,
+            f"A name of {len(name)} characters is too long.",
+            next_step=f"Use at most {MAX_NAME_CHARACTERS}.",
+        )
+
+
+def _static(entity: Entity) -> RequestError:
+    return RequestError(
+        Result.OBJECT_STATIC,
+        f"{entity!r} is part of a model that was converted with sceneGraphMode static.",
+        next_step="Move the model's root, or convert it with sceneGraphMode dynamic.",
+    )
+
+
+def _checked(name: str, value: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Numbers that the server takes, rotations of unit length. Raises ValueError."""
+    width = 4 if name == "rotation" else 3
+    if value.shape != (count, width):
+        raise ValueError(f"{name} has {width} numbers")
+    if not np.isfinite(value).all() or (value.size and np.abs(value).max() > 1e15):
+        raise ValueError(f"{name} holds a number that is not finite, or too large")
+    if name != "rotation":
+        return value
+    length = np.sqrt(np.einsum("ni,ni->n", value, value))
+    if (length < 1e-30).any():
+        raise ValueError("a rotation is a quaternion of any length but zero")
+    return np.asarray(value / length[:, None], np.float64)
+
+
+def _check_overrides(changes: dict[str, Any]) -> None:
+    tint = changes.get("tint")
+    if tint is not None and tint is not False:
+        changes["tint"] = tint = tuple(float(number) for number in tint)
+        if len(tint) != 4 or not all(0.0 <= number <= 1.0 for number in tint):
+            raise ValueError("a tint has four numbers between 0 and 1")
+    elif tint is None and "tint" in changes:
+        changes["tint"] = None
+    mask = changes.get("cut_plane_mask")
+    if mask is not None and mask is not False and (isinstance(mask, bool) or not 0 <= mask <= 255):
+        raise ValueError("a cut-plane mask lies between 0 and 255")
+
+
+def _bits_of(overrides: Overrides) -> tuple[int, int]:
+    """The states that are forced on, and off, as bits."""
+    on = off = 0
+    for name, bit in STATES.items():
+        value = getattr(overrides, name)
+        if value is None:
+            continue
+        if value is False:
+            off |= bit
+        else:
+            on |= bit
+    return on, off
+
+
+def _overrides_of(on: int, off: int, tint: list[float], mask: int) -> Overrides:
+    values: dict[str, Any] = {}
+    for name, bit in STATES.items():
+        if off & bit:
+            values[name] = False
+        elif on & bit:
+            values[name] = tuple(tint) if name == "tint" else mask if name == "cut_plane_mask" else True
+    return replace(NO_OVERRIDES, **values)

@@ -1,0 +1,444 @@
+"""The device's entities and the server's, with everything but the network between them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis.strategies as st
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from farframe.asset.model import Material, Node
+from farframe.client import LoadedModel, Overrides, RequestError, Result, SceneFailure
+from farframe.client.entities import STATES, Entity
+from farframe.client.scene import Scene
+from farframe.protocol import messages
+from farframe.protocol.errors import FarframeError
+from farframe.protocol.messages import Bounds, Incoming
+from farframe.render.scene import RenderScene
+from farframe.server.scene_requests import SceneRequests
+from farframe.server.scene_world import SceneWorld, model_tree
+from tests.render.shapes import ModelBuilder, box
+from tests.server.test_scene_world import Resource
+
+
+class Models:
+    """The server's store of models, as far as entities need it: jobs run at once."""
+
+    def __init__(self) -> None:
+        self.world = SceneWorld(RenderScene())
+
+    async def run(self, job: Callable[[SceneWorld], Any]) -> Any:
+        return job(self.world)
+
+
+class Loopback:
+    """A connection without a network: every message is encoded and decoded as on the wire.
+
+    ``lose``: says which records are lost; ``hold``: batches are answered only when it is set again.
+    """
+
+    def __init__(self) -> None:
+        self.models = Models()
+        self.requests = SceneRequests(self.models, self._forget)  # type: ignore[arg-type]
+        self.sent: list[tuple[str, Any]] = []
+        self.records: list[bytes] = []
+        self.lose: Callable[[], bool] = lambda: False
+        self.gone: list[LoadedModel] = []
+        self.freed: list[int] = []
+        self.changes = 0
+        self.broken: Exception | None = None
+        self._loads = 0
+
+    async def call(self, method: str, params: Any, kind: Any) -> Any:
+        if self.broken is not None:
+            raise self.broken
+        raw = msgspec.Raw(msgspec.json.encode(params))
+        assert len(raw) < messages.MAX_CONTROL_MESSAGE_BYTES
+        self.sent.append((method, params))
+        handler = {**self.requests.methods, **self.requests.reading_methods}[method]
+        try:
+            result = await handler(Incoming(method=method, id=1, params=raw))
+        except FarframeError as error:
+            raise RequestError(error.result, error.message) from None
+        encoded = msgspec.json.encode(result)
+        assert len(encoded) < messages.MAX_CONTROL_MESSAGE_BYTES
+        return msgspec.json.decode(encoded, type=kind)
+
+    def send_record(self, data: bytes) -> None:
+        if not self.lose():
+            self.records.append(data)
+
+    async def load(self, model: str | os.PathLike[str], progress: Any, parent: int) -> LoadedModel:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await self.requests.settle()
+        built = grid(int(str(model)))
+        world = self.models.world
+        handle = world._scene.add(Resource(built.instance_part, built.instance_matrix), np.eye(4))  # type: ignore[arg-type]
+        entry = world.add_model(handle, model_tree(built), parent)
+        self._loads += 1
+        box_of_all = Bounds(min=(0.0, 0.0, 0.0), max=(1.0, 1.0, 1.0))
+        return LoadedModel(
+            self._loads,
+            built.name,
+            str(model),
+            box_of_all,
+            1,
+            1,
+            1,
+            1,
+            0,
+            root_entity=entry.first,
+            entity_count=entry.count,
+        )
+
+    async def _forget(self, handles: list[int]) -> None:
+        self.freed += handles
+        for handle in handles:
+            self.models.world._scene.remove(handle)
+            self.models.world.remove_model(handle)
+
+    def changed(self) -> None:
+        self.changes += 1
+
+    def model_gone(self, model: LoadedModel) -> None:
+        self.gone.append(model)
+
+    async def arrive(self, records: list[bytes] | None = None) -> None:
+        """Let records arrive at the server."""
+        waiting, self.records = (self.records, []) if records is None else (records, self.records)
+        for data in waiting:
+            self.requests.on_record(data)
+        await self.requests.settle()
+
+
+def grid(parts: int) -> Any:
+    builder = ModelBuilder("grid")
+    part = builder.part(box(), Material())
+    for number in range(parts):
+        builder.place(part, (float(number), 0, 0))
+    built = builder.build()
+    built.nodes = [Node(f"part {number}", -1, np.eye(4)) for number in range(parts)]
+    for number, node in enumerate(built.nodes):
+        node.matrix[0, 3] = number
+    built.instance_node = np.arange(parts, dtype=np.int32)
+    return built
+
+
+def assert_same(scene: Scene, world: SceneWorld) -> None:
+    """The server has what the device has, and nothing else."""
+    graph = world.graph
+    entities = list(scene)
+    assert len(graph) == len(scene) == len(entities)
+    for entity in entities:
+        slot = graph.slot(entity.id)
+        above = int(graph.parent[slot])
+        assert (int(graph.id[above]) if above >= 0 else 0) == (entity.parent.id if entity.parent else 0)
+        assert graph.name(slot) == entity.name
+        assert bool(graph.enabled[slot]) is entity.enabled
+        np.testing.assert_allclose(graph.position[slot], entity.position)
+        np.testing.assert_allclose(graph.rotation[slot], entity.rotation, atol=1e-6)
+        np.testing.assert_allclose(graph.scale[slot], entity.scale, rtol=1e-6, atol=1e-30)
+        for name, bit in STATES.items():
+            value = getattr(entity.overrides, name)
+            assert bool(graph.force_on[slot] & bit) is (value is not None and value is not False), name
+            assert bool(graph.force_off[slot] & bit) is (value is False), name
+        if entity.overrides.tint:
+            np.testing.assert_allclose(graph.tint[slot], entity.overrides.tint, rtol=1e-6)
+
+
+@pytest.fixture
+def link() -> Loopback:
+    return Loopback()
+
+
+async def test_what_is_set_is_there_at_once_and_goes_out_as_one_batch(link: Loopback) -> None:
+    scene = Scene(link)
+    parent = scene.create("parent", position=(1, 2, 3))
+    child = scene.create("child", parent=parent)
+    child.position = (4, 5, 6)
+    child.scale = 2
+    child.rotation = (0, 0, 3, 4)
+    parent.override(hidden=True, tint=(1, 0, 0, 0.5))
+    parent.enabled = False
+    assert child.position == (4, 5, 6) and child.scale == (2, 2, 2) and child.rotation == (0, 0, 0.6, 0.8)
+    assert parent.children == (child,) and scene.find("child") is child and scene.roots == (parent,)
+    assert not link.sent
+    await scene.flush()
+    assert [method for method, _ in link.sent] == ["scene.apply"]
+    assert_same(scene, link.models.world)
+    assert link.changes == 1
+    await scene.flush()
+    assert len(link.sent) == 1
+
+
+async def test_without_waiting_it_goes_out_with_the_next_turn(link: Loopback) -> None:
+    scene = Scene(link)
+    scene.create("a")
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert_same(scene, link.models.world)
+
+
+async def test_a_batch_holds_back_until_its_end_and_tells_what_was_refused(link: Loopback) -> None:
+    scene = Scene(link)
+    told: list[SceneFailure] = []
+    scene.on_failure(told.append)
+    async with scene.batch():
+        entity = scene.create("a")
+        await asyncio.sleep(0.01)
+        assert not link.sent
+    assert len(link.sent) == 1
+    link.models.world.graph.destroy(entity.id)  # as no server does
+    with pytest.raises(RequestError) as caught:
+        async with scene.batch():
+            entity.position = (1, 0, 0)
+    assert caught.value.result is Result.INVALID_ID
+    assert [failure.result for failure in told] == [Result.INVALID_ID]
+    await scene.flush()
+
+
+async def test_what_can_be_seen_to_be_wrong_is_raised_at_once_and_changes_nothing(link: Loopback) -> None:
+    scene = Scene(link)
+    a = scene.create("a")
+    b = scene.create("b", parent=a)
+
+    def refused(result: Result, call: Callable[[], Any]) -> None:
+        with pytest.raises(RequestError) as caught:
+            call()
+        assert caught.value.result is result
+
+    refused(Result.CYCLIC_REFERENCE, lambda: setattr(a, "parent", b))
+    refused(Result.CYCLIC_REFERENCE, lambda: setattr(a, "parent", a))
+    refused(Result.STRING_TOO_LONG, lambda: setattr(a, "name", "x" * 1025))
+    refused(Result.STRING_TOO_LONG, lambda: scene.create("x" * 1025))
+    for call in (
+        lambda: setattr(a, "position", (0, 0)),
+        lambda: setattr(a, "position", (0, 0, float("nan"))),
+        lambda: setattr(a, "rotation", (0, 0, 0, 0)),
+        lambda: scene.create(position=(0, 0, 1e16)),
+        lambda: a.override(tint=(2, 0, 0, 1)),
+        lambda: a.override(cut_plane_mask=256),
+        lambda: scene.group([a, b]).set(positions=np.zeros((3, 3))),
+    ):
+        with pytest.raises(ValueError):
+            call()
+    c = scene.create("c", parent=b)
+    b.destroy()
+    b.destroy()
+    assert not b.valid and not c.valid and not a.children
+    refused(Result.INVALID_ID, lambda: setattr(c, "position", (0, 0, 0)))
+    refused(Result.INVALID_ID, lambda: setattr(a, "parent", c))
+    refused(Result.INVALID_ID, lambda: scene.create(parent=c))
+    refused(Result.INVALID_ID, lambda: scene.group([c]))
+    await scene.flush()
+    assert_same(scene, link.models.world)
+
+
+async def test_a_model_is_mirrored_in_pages_and_its_root_takes_it_out(link: Loopback) -> None:
+    scene = Scene(link)
+    shelf = scene.create("shelf", position=(0, 9, 0))
+    root = await scene.load_model("3000", parent=shelf)
+    assert root.model is not None and root.name == "grid" and len(root.children) == 3000
+    part = root.find("part 7")
+    assert part is not None and part.has_mesh and part.position == (7, 0, 0)
+    assert_same(scene, link.models.world)
+    part.override(hidden=True)
+    assert (await part.bounds()) == Bounds(min=(6, 8, -1), max=(8, 10, 1))
+    assert (await root.bounds("local")) == Bounds(min=(-1, -1, -1), max=(3000, 1, 1))
+    assert await shelf.metadata() == {}
+    assert link.models.world._scene.entries[1].visible.sum() == 2999
+    shelf.destroy()
+    await scene.flush()
+    assert link.freed == [1] and [model.model_id for model in link.gone] == [1]
+    assert not len(scene) and not len(link.models.world.graph)
+
+
+async def test_groups_set_thousands_in_one_message(link: Loopback) -> None:
+    scene = Scene(link)
+    root = await scene.load_model("5000")
+    group = scene.group(root.children)
+    link.sent.clear()
+    positions = np.random.default_rng(1).normal(size=(5000, 3))
+    group.positions = positions
+    group.override(selected=True)
+    await scene.flush()
+    assert len(link.sent) <= 5
+    np.testing.assert_array_equal(group.positions, positions)
+    assert_same(scene, link.models.world)
+    root.children[3].destroy()
+    with pytest.raises(RequestError, match="destroyed"):
+        group.positions = positions
+    with pytest.raises(TypeError):
+        scene.group(root.children).override(invisible=True)
+
+
+async def test_streamed_transforms_may_be_lost_and_the_last_is_made_sure_of(link: Loopback) -> None:
+    scene = Scene(link)
+    root = await scene.load_model("2500")
+    group = scene.group(root.children)
+    await scene.flush()
+    chance = random.Random(3)
+    link.lose = lambda: chance.random() < 0.5
+    for step in range(10):
+        group.set(positions=group.positions + np.array([0, 1, 0]), rotations=[[0, 0, step, 1]], streaming=True)
+        chance.shuffle(link.records)
+        await link.arrive(link.records[: len(link.records) // 2])
+    assert link.records, "some arrive later than all that is sure"
+    async with asyncio.timeout(20):
+        while scene._rest is not None:
+            await asyncio.sleep(0.02)
+    await scene.flush()
+    assert_same(scene, link.models.world)
+    await link.arrive()
+    assert_same(scene, link.models.world)
+
+
+async def test_a_connection_that_came_back_takes_over_what_is_there(link: Loopback) -> None:
+    scene = Scene(link)
+    shelf = scene.create("shelf")
+    shelf.override(tint=(0, 0, 1, 1), hidden=False, cut_plane_mask=3)
+    await scene.load_model("20", parent=shelf)
+    scene.create("other", enabled=False)
+    await scene.flush()
+    back = Scene(link)
+    await back.restore()
+    assert_same(back, link.models.world)
+    found = back.find("shelf")
+    assert found is not None
+    assert found.overrides == Overrides(tint=(0, 0, 1, 1), hidden=False, cut_plane_mask=3)
+    new = back.create("new", parent=found)
+    await back.flush()
+    assert new.id not in (shelf.id,)
+    assert_same(back, link.models.world)
+
+
+async def test_a_connection_that_has_ended_says_why(link: Loopback) -> None:
+    from farframe.client import ConnectionLostError
+
+    scene = Scene(link)
+    scene.create("a")
+    link.broken = ConnectionLostError(Result.CONNECTION_LOST, "Gone.")
+    with pytest.raises(ConnectionLostError):
+        await scene.flush()
+    await scene.close()
+
+
+async def test_many_structural_changes_are_split_and_stay_in_order(link: Loopback) -> None:
+    scene = Scene(link)
+    top = scene.create("top")
+    for number in range(3500):
+        entity = scene.create("x" * (number % 900), parent=top)
+        if number % 3 == 0:
+            entity.destroy()
+    await scene.flush()
+    assert_same(scene, link.models.world)
+
+
+# Random use, with records lost and late, and connections that break -------------------------------------------------
+
+VECTORS = st.tuples(*[st.floats(-1e6, 1e6)] * 3)
+FORCE = st.sampled_from([True, False, None])
+STEPS = st.one_of(
+    st.tuples(st.just("create"), st.integers(-1, 20), VECTORS),
+    st.tuples(st.just("destroy"), st.integers(0, 20)),
+    st.tuples(st.just("parent"), st.integers(0, 20), st.integers(-1, 20)),
+    st.tuples(st.just("place"), st.integers(0, 20), VECTORS),
+    st.tuples(st.just("stream"), st.lists(st.integers(0, 20), min_size=1, max_size=5), VECTORS),
+    st.tuples(st.just("enable"), st.integers(0, 20), st.booleans()),
+    st.tuples(st.just("override"), st.integers(0, 20), FORCE, FORCE),
+    st.tuples(
+        st.just("tint"), st.integers(0, 20), st.none() | st.just(False) | st.tuples(*[st.floats(0, 1, width=32)] * 4)
+    ),
+    st.tuples(st.just("rename"), st.integers(0, 20), st.text(max_size=5)),
+    st.tuples(st.just("load"), st.integers(-1, 20)),
+    st.tuples(st.just("turn")),
+    st.tuples(st.just("arrive"), st.integers(0, 3)),
+    st.tuples(st.just("reconnect")),
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.lists(STEPS, max_size=40), st.randoms(use_true_random=False))
+def test_whatever_is_done_the_server_ends_up_with_what_the_device_has(steps: list[Any], chance: random.Random) -> None:
+    asyncio.run(play(steps, chance))
+
+
+async def play(steps: list[Any], chance: random.Random) -> None:
+    link = Loopback()
+    link.lose = lambda: chance.random() < 0.4
+    scene = Scene(link)
+
+    def pick(number: int) -> Entity | None:
+        entities = list(scene)
+        return entities[number % len(entities)] if entities and number >= 0 else None
+
+    for step, *values in steps:
+        entity = pick(values[0]) if values and isinstance(values[0], int) else None
+        if step == "create":
+            scene.create(parent=entity, position=values[1])
+        elif step == "load":
+            await scene.load_model("3", parent=entity)
+        elif step == "turn":
+            await asyncio.sleep(0)
+        elif step == "arrive":
+            some = link.records[: values[0]]
+            chance.shuffle(some)
+            del link.records[: values[0]]
+            await link.arrive(some)
+        elif step == "reconnect":
+            await scene.flush()
+            if scene._rest is not None:
+                scene._make_sure()
+                await scene.flush()
+            await scene.close()
+            scene = Scene(link)
+            await scene.restore()
+            link.records.clear()
+        elif step == "stream":
+            group = scene.group(list({item for number in values[0] if (item := pick(number)) is not None}))
+            group.set(positions=[values[1]], streaming=True)
+        elif entity is None:
+            continue
+        elif step == "destroy":
+            entity.destroy()
+        elif step == "parent":
+            above = pick(values[1])
+            if above is not None and entity in _above(above):
+                with pytest.raises(RequestError):
+                    entity.parent = above
+            else:
+                entity.parent = above
+        elif step == "place":
+            entity.position = values[1]
+        elif step == "enable":
+            entity.enabled = values[1]
+        elif step == "override":
+            entity.override(hidden=values[1], selected=values[2])
+        elif step == "tint":
+            entity.override(tint=values[1])
+        elif step == "rename":
+            entity.name = values[1]
+    await scene.flush()
+    if scene._rest is not None:
+        scene._rest.cancel()
+        scene._make_sure()
+    await scene.flush()
+    await link.arrive()
+    assert_same(scene, link.models.world)
+    await scene.close()
+
+
+def _above(entity: Entity | None) -> list[Entity]:
+    found = []
+    while entity is not None:
+        found.append(entity)
+        entity = entity.parent
+    return found
