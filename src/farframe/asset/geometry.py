@@ -221,13 +221,18 @@ def instance_bounds(
 
     ``positions`` are each part's (n, 3), ``part_min`` and ``part_max`` their boxes (parts, 3). Only instances whose
     moved box reaches out of what is known so far have their vertices looked at: few, however many there are. After
-    :data:`MAX_EXACT_INSTANCES` of them the moved boxes of the others count, which may be looser.
+    :data:`MAX_EXACT_INSTANCES` of them the moved boxes of the others count, which may be looser. Boxes of parts that are
+    only turned by right angles, scaled and moved are taken as they are.
     """
     if not len(instance_part):
         return (1.0, 1.0, 1.0), (-1.0, -1.0, -1.0)
     box_min, box_max = box_of_boxes(part_min[instance_part], part_max[instance_part], instance_matrix)
     low, high = np.full(3, np.inf), np.full(3, -np.inf)
-    left = np.arange(len(instance_part))
+    # Turned by right angles or not at all, a box is as tight as before.
+    straight = (np.count_nonzero(instance_matrix[:, :3, :3], axis=2) <= 1).all(axis=1)
+    if straight.any():
+        low, high = box_min[straight].min(axis=0), box_max[straight].max(axis=0)
+    left = np.flatnonzero(~straight)
     # Boxes are computed in another order than vertices: a hair of slack, or no instance would ever count as inside.
     slack = 1e-9 * max(float(np.abs(box_min).max()), float(np.abs(box_max).max()))
     for _ in range(MAX_EXACT_INSTANCES):

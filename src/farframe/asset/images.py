@@ -11,7 +11,6 @@ import struct
 import zlib
 
 import numpy as np
-import opengl_basisu
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import JpegImagePlugin, PngImagePlugin, WebPImagePlugin
@@ -108,6 +107,9 @@ class EncodedImage:
             ) from None
 
     def _decode_ktx2(self, data: bytes) -> NDArray[np.uint8]:
+        # As slow to load as all the rest together, and seldom needed.
+        import opengl_basisu
+
         try:
             texture = opengl_basisu.open(data)
             if (texture.width, texture.height, texture.faces) != (self.width, self.height, 1):
