@@ -6,6 +6,7 @@
     conversion    source triangles per second and core, memory and size, beside gltfpack
     scale         frame time, memory and first picture of generated assets, beside full detail
     peers         beside trame-rca, rendercanvas and Open3D: frames, latency, bits and CPU (installs them apart)
+    network       the stream in bad weather: latency, freezes, quality and rate in Chromium behind a seeded UDP proxy
     stream        encoder and transport alone: milliseconds and dB by preset, encoded -> decodable
 
 Timings depend on the machine and on what else it does; compare figures of one run, not of two.
@@ -22,7 +23,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-NAMES = ("first_light", "render", "stream", "control_plane", "conversion", "scale", "peers")
+NAMES = ("first_light", "render", "stream", "network", "control_plane", "conversion", "scale", "peers")
 OUTPUT = Path("out/bench")
 
 
