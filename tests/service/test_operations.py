@@ -9,9 +9,11 @@ import sqlite3
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import structlog
 
+from farframe.protocol.link import Heartbeat
 from farframe.service.listeners import Listener, bind
 from farframe.service.operations import metrics_app, route_of
 
@@ -84,6 +86,32 @@ async def test_metrics(world: Any) -> None:
     assert world.account not in text
     await world.call("POST", "/a/:stop")
     assert 'size="Standard",status="Ready"' not in await scrape(world)
+
+
+async def test_metrics_tell_how_late_the_frames_of_a_session_are(world: Any) -> None:
+    await world.create("a")
+    key = world.fleet.key_of("a")
+    beat = Heartbeat(
+        connected=True,
+        frames_per_second=30.0,
+        resident_bytes=1,
+        encoder="x264 superfast",
+        stages={"encode": (6.0, 9.0, 12.5), "total": (44.0, 60.0, 80.0)},
+        frames_arrived=900,
+        frames_missing=3,
+    )
+    world.fleet.heartbeats[key] = beat
+    text = await scrape(world)
+    assert f'farframe_stream_stage_seconds{{quantile="0.99",session="{key}",stage="encode"}} 0.0125' in text
+    assert f'farframe_stream_stage_seconds{{quantile="0.5",session="{key}",stage="total"}} 0.044' in text
+    assert f'farframe_stream_frames_per_second{{encoder="x264 superfast",session="{key}"}} 30.0' in text
+    assert f'farframe_stream_frames{{outcome="missing",session="{key}"}} 3.0' in text
+    assert world.account not in text
+    world.fleet.heartbeats[key] = msgspec.structs.replace(beat, connected=False)
+    assert "farframe_stream_stage_seconds{" not in await scrape(world), "nobody watches"
+    world.fleet.heartbeats[key] = beat
+    await world.call("POST", "/a/:stop")
+    assert "farframe_stream_stage_seconds{" not in await scrape(world), "the session is over"
 
 
 async def test_metrics_are_not_public(world: Any) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from farframe.protocol.link import TokenRules
+from farframe.protocol.link import Heartbeat, TokenRules
 
 EndReason = Literal["SessionStopped", "SessionExpired"]
 
@@ -76,6 +76,9 @@ class Fleet(Protocol):
 
     def facts(self, session_key: str) -> ServerFacts | None:
         """The server of a session that is ready, if it still lives."""
+
+    def heartbeat(self, session_key: str) -> Heartbeat | None:
+        """What the server of a session last said about its stream, if it has said anything."""
 
     def session_keys(self) -> list[str]:
         """The sessions that have a server here or wait for one that is being started."""

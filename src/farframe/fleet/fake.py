@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from farframe.fleet.base import Assignment, EndReason, FleetListener, ServerFacts
-from farframe.protocol.link import TokenRules
+from farframe.protocol.link import Heartbeat, TokenRules
 
 Outcome = Literal["warm", "cold", "raise"]
 """``warm``: a server at once. ``cold``: later, by :meth:`FakeFleet.make_ready` or :meth:`FakeFleet.lose`. ``raise``:
@@ -48,6 +48,8 @@ class FakeFleet:
     left: list[str] = field(default_factory=list)
     token_rules: dict[str, TokenRules] = field(default_factory=dict)
     """What servers were last told about tokens, by account."""
+    heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
+    """What servers are said to have said, by session key."""
     kept: set[str] | None = None
     """What :meth:`clear_left_behind` was told to keep."""
 
@@ -81,6 +83,10 @@ class FakeFleet:
     def facts(self, session_key: str) -> ServerFacts | None:
         """The facts of a living server."""
         return self._living.get(session_key)
+
+    def heartbeat(self, session_key: str) -> Heartbeat | None:
+        """What a test said that a living server says."""
+        return self.heartbeats.get(session_key) if session_key in self._living else None
 
     def session_keys(self) -> list[str]:
         """The sessions that have a server or wait for one."""

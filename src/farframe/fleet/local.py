@@ -197,6 +197,7 @@ class _Server:
     state: State = "starting"
     assignment: Assignment | None = None
     hello: Hello | None = None
+    heartbeat: Heartbeat | None = None
     heard: float = 0.0
     failure: Failed | None = None
     announced: bool = False
@@ -274,6 +275,11 @@ class LocalFleet:
         """The facts of a session's server if that is up."""
         server = self._by_session.get(session_key)
         return self._facts(server) if server is not None and server.hello is not None else None
+
+    def heartbeat(self, session_key: str) -> Heartbeat | None:
+        """What a session's server last said."""
+        server = self._by_session.get(session_key)
+        return None if server is None else server.heartbeat
 
     def session_keys(self) -> list[str]:
         """The sessions that have a server or wait for one that is being started."""
@@ -577,7 +583,7 @@ class LocalFleet:
                 log.info("server.superseded", server=server.server_id)
                 self._leave(server)
             case Heartbeat():
-                pass
+                server.heartbeat = message
 
     def _end(self, server: _Server, release: Release | None) -> None:
         """Tell a server to end and see that it does."""

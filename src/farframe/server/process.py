@@ -440,6 +440,10 @@ class RenderServer:
                     connected=self._places is not None and self._places.connected,
                     frames_per_second=self._ledger.summary().frames_per_second,
                     resident_bytes=_resident_bytes(),
+                    encoder=self._ledger.encoders.name if self._ledger.encoders else "",
+                    stages={name: (stage.p50, stage.p95, stage.p99) for name, stage in self._ledger.stages().items()},
+                    frames_arrived=self._ledger.frames_arrived,
+                    frames_missing=self._ledger.frames_missing,
                 )
             )
             await asyncio.sleep(HEARTBEAT_INTERVAL_SECONDS)

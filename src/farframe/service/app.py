@@ -137,7 +137,7 @@ class Service:
         self.scheduler.add(self.conversions.tend, periodic=True)
         self.scheduler.add(self._forget_history, periodic=True)
         self.health = Health(store, fleet, self.scheduler)
-        self.metrics = Metrics(store, self.health, config.servers, config.region)
+        self.metrics = Metrics(store, self.health, config.servers, config.region, fleet)
         self._relay_client = relay_client(ca_file, relay_transport, RELAY_TIMEOUT_SECONDS)
         self.stream_relays = StreamRelays()
         exchange = OidcExchange(config.oidc, lambda: seconds(self.clock)) if config.oidc else None

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Hi
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from farframe import __version__
+from farframe.fleet.base import Fleet
 from farframe.service.exchange import NO_STORE, AnyRequest, json_response
 from farframe.service.scheduler import Scheduler
 from farframe.store.store import Store
@@ -117,8 +118,10 @@ def health_routes(health: Health) -> list[HTTPRouteHandler]:
 class Metrics:
     """Counters of one service. :meth:`observe` is the frontier's; :meth:`text` is what a scraper gets."""
 
-    def __init__(self, store: Store, health: Health, limits: Mapping[str, int], region: str) -> None:
-        self._store, self._health = store, health
+    def __init__(
+        self, store: Store, health: Health, limits: Mapping[str, int], region: str, fleet: Fleet | None = None
+    ) -> None:
+        self._store, self._health, self._fleet = store, health, fleet
         self._registry = CollectorRegistry()
         self._observed: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         ProcessCollector(registry=self._registry)
@@ -135,6 +138,24 @@ class Metrics:
         )
         self._sessions = Gauge(
             "farframe_sessions", "Sessions in Starting and in Ready.", ["status", "size"], registry=self._registry
+        )
+        self._stage_seconds = Gauge(
+            "farframe_stream_stage_seconds",
+            "What a step of the latest frames took, from the pose to the eye, by quantile.",
+            ["session", "stage", "quantile"],
+            registry=self._registry,
+        )
+        self._frame_rate = Gauge(
+            "farframe_stream_frames_per_second",
+            "Frames that a session's server sent in its last second.",
+            ["session", "encoder"],
+            registry=self._registry,
+        )
+        self._frames = Gauge(
+            "farframe_stream_frames",
+            "Frames that arrived at a session's device, or never did, since it connected.",
+            ["session", "outcome"],
+            registry=self._registry,
         )
         self._ready = Gauge("farframe_ready", "Whether the part works: 1 or 0.", ["part"], registry=self._registry)
         servers = Gauge("farframe_server_limit", "How many sessions may be active.", ["size"], registry=self._registry)
@@ -163,7 +184,23 @@ class Metrics:
             self._sessions.clear()
             for status, size, count in await self._store.sessions.count_active():
                 self._sessions.labels(status, size).set(count)
+        self._read_heartbeats()
         return generate_latest(self._registry)
+
+    def _read_heartbeats(self) -> None:
+        """The streams of the servers that this service supervises, as they are now."""
+        for gauge in (self._stage_seconds, self._frame_rate, self._frames):
+            gauge.clear()
+        for key in self._fleet.session_keys() if self._fleet is not None else ():
+            heartbeat = self._fleet.heartbeat(key) if self._fleet is not None else None
+            if heartbeat is None or not heartbeat.connected:
+                continue
+            self._frame_rate.labels(key, heartbeat.encoder).set(heartbeat.frames_per_second)
+            self._frames.labels(key, "arrived").set(heartbeat.frames_arrived)
+            self._frames.labels(key, "missing").set(heartbeat.frames_missing)
+            for stage, milliseconds in heartbeat.stages.items():
+                for quantile, value in zip(("0.5", "0.95", "0.99"), milliseconds, strict=True):
+                    self._stage_seconds.labels(key, stage, quantile).set(value / 1000)
 
 
 def metrics_app(text: Callable[[], Awaitable[bytes]]) -> ASGIApp:
