@@ -221,8 +221,8 @@ def instance_bounds(
 
     ``positions`` are each part's (n, 3), ``part_min`` and ``part_max`` their boxes (parts, 3). Only instances whose
     moved box reaches out of what is known so far have their vertices looked at: few, however many there are. After
-    :data:`MAX_EXACT_INSTANCES` of them the moved boxes of the others count, which may be looser. Boxes of parts that are
-    only turned by right angles, scaled and moved are taken as they are.
+    :data:`MAX_EXACT_INSTANCES` of them the moved boxes of the others count, which may be looser. Boxes of parts that
+    are only turned by right angles, scaled and moved are taken as they are.
     """
     if not len(instance_part):
         return (1.0, 1.0, 1.0), (-1.0, -1.0, -1.0)
