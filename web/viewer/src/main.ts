@@ -18,6 +18,7 @@ import {
   type OrbitState,
   type Session,
   toFarframeError,
+  type WayChoice,
 } from "@farframe/client";
 import "../../shared/theme.css";
 import "./viewer.css";
@@ -31,6 +32,11 @@ import { chooseSession, clearScreen, showError, showProgress } from "./screens.t
 import { StatisticsPanel } from "./statistics_panel.ts";
 
 const fragment = takeFragment();
+
+const WAYS: readonly string[] = ["webrtc", "turn", "websocket"] satisfies WayChoice[];
+const asked = new URLSearchParams(location.search).get("way") ?? "";
+/** `?way=` asks for one way of the stream. */
+const wantedWay: WayChoice = WAYS.includes(asked) ? (asked as WayChoice) : "auto";
 
 type PageState = "link" | "sessions" | "starting" | "connecting" | "connected" | "interrupted" | "failed";
 
@@ -192,6 +198,7 @@ async function connected(management: ManagementClient, id: string, reload: reado
     url: management.whepUrl(id),
     token: tokenOf,
     client: "farframe-viewer",
+    way: wantedWay,
     ...pictureSize(stage.clientWidth, stage.clientHeight, devicePixelRatio, CAUTIOUS_LIMITS),
   });
   connection = live;

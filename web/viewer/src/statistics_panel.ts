@@ -1,6 +1,6 @@
 /** The statistics overlay: how fluent, how late, and where the time goes. */
 
-import { type Connection, STAGES, type Stage } from "@farframe/client";
+import { type Connection, STAGES, type Stage, type WayKind } from "@farframe/client";
 import { grouped, h, milliseconds } from "../../shared/dom.ts";
 
 export const STAGE_TITLES: Readonly<Record<Stage, string>> = {
@@ -15,9 +15,16 @@ export const STAGE_TITLES: Readonly<Record<Stage, string>> = {
   show: "Show",
 };
 
+const WAY_TITLES: Readonly<Record<WayKind, string>> = {
+  webrtc: "WebRTC",
+  turn: "WebRTC by way of TURN",
+  websocket: "WebSocket",
+};
+
 const FACTS = [
   "Latency p95",
   "Round trip",
+  "Way",
   "Picture",
   "Drawn at",
   "Detail",
@@ -44,7 +51,7 @@ export class StatisticsPanel {
     ];
     this.#segments = STAGES.map((stage) => colored(h("div", { title: STAGE_TITLES[stage] }), stage));
     this.#numbers = STAGES.map((stage) => h("dd", { "data-testid": `stage-${stage}` }));
-    const facts = FACTS.map((fact) => [fact, h("dd")] as const);
+    const facts = FACTS.map((fact) => [fact, h("dd", fact === "Way" ? { "data-testid": "way" } : {})] as const);
     this.#facts = Object.fromEntries(facts) as Record<Fact, HTMLElement>;
     const titles = ["frames/s", "latency", "bitrate"];
     element.replaceChildren(
@@ -86,6 +93,9 @@ export class StatisticsPanel {
     };
     set("Latency p95", `${milliseconds(statistics?.latencyHigh)} ms`);
     set("Round trip", `${milliseconds(statistics?.roundTripMilliseconds)} ms`);
+    const { kind, relayed, reason } = connection.way;
+    set("Way", `${WAY_TITLES[kind]}${relayed && kind === "websocket" ? ", through the service" : ""}`);
+    this.#facts.Way.title = reason;
     set("Lost, dropped", statistics ? `${statistics.packetsLost} packets, ${statistics.framesDropped} frames` : "–");
     if (record) {
       set("Picture", `${record.width} × ${record.height}`);
@@ -97,14 +107,14 @@ export class StatisticsPanel {
         "Detail",
         `${grouped(record.triangles)} triangles, ${grouped(record.draws)} draws${record.reducedParts > 0 ? `, ${grouped(record.reducedParts)} reduced` : ""}`,
       );
-      const kind = record.keepAlive
+      const what = record.keepAlive
         ? "kept alive"
         : record.still
           ? "still, full quality"
           : record.keyframe
             ? "keyframe"
             : "motion";
-      set("Frame", `${grouped(record.frameId)}, ${kind}`);
+      set("Frame", `${grouped(record.frameId)}, ${what}`);
     }
     set("Encoder", connection.info.server.encoder);
     set("Adapter", connection.info.server.adapter);

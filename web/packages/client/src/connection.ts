@@ -25,13 +25,19 @@ import { PoseSender } from "./pose_sender.ts";
 import { decodeFrame, type FrameRecord, type View } from "./records.ts";
 import { FrameReporter } from "./reports.ts";
 import { type RequestOptions, RpcPeer } from "./rpc.ts";
-import { type Fetch, handshake, preferH264, type WhepSession } from "./whep.ts";
+import type { Transport, TransportEvents, Way, WayChoice } from "./transport.ts";
+import { findWay } from "./ways.ts";
+import type { Fetch } from "./whep.ts";
 
 export type ConnectionState = "connecting" | "connected" | "interrupted" | "closed";
 
 export interface ConnectOptions {
   /** The WHEP address: relayed by the service or direct, see {@link ManagementClient.whepUrl}. */
   url: string;
+  /** Addresses of the stream's WebSocket, for where UDP does not get through; by default the one beside `url`. */
+  streamUrls?: readonly string[];
+  /** Which way the stream takes; `auto` by default. */
+  way?: WayChoice;
   /** The account's access token. */
   token: string;
   /** The picture wanted, pixels; made even. */
@@ -40,7 +46,7 @@ export interface ConnectOptions {
   maxFramesPerSecond?: number;
   /** Names this client in the server's log. */
   client?: string;
-  /** STUN or TURN servers; none by default. */
+  /** STUN or TURN servers, see {@link ManagementClient.iceServers}; none by default. */
   iceServers?: RTCIceServer[];
   /** Aborting ends the attempt. */
   signal?: AbortSignal;
@@ -91,19 +97,14 @@ export function evenSize(pixels: number): number {
 export class Connection extends Emitter<ConnectionEvents> {
   readonly ledger: Ledger;
   readonly clock = new ClockAlignment();
-  /** The video; {@link attach} shows it. */
-  readonly stream = new MediaStream();
 
-  readonly #peer: RTCPeerConnection;
-  readonly #control: RTCDataChannel;
-  readonly #pose: RTCDataChannel;
-  readonly #frames: RTCDataChannel;
+  #transport: Transport | undefined;
+  #reason = "";
   readonly #rpc: RpcPeer;
   readonly #poses: PoseSender;
   readonly #reports: FrameReporter;
   readonly #progress = new Map<string, (progress: LoadProgress) => void>();
   readonly #disposal = new AbortController();
-  #whep: WhepSession | undefined;
   #info: ConnectionInfo | undefined;
   #video: VideoSettings | undefined;
   #state: ConnectionState = "connecting";
@@ -112,38 +113,23 @@ export class Connection extends Emitter<ConnectionEvents> {
   #statistics: ConnectionStatistics | undefined;
   #progressCount = 0;
   #heardAt = performance.now();
+  #disturbed = false;
   #lastBytes: { at: number; bytes: number } | undefined;
 
-  private constructor(options: ConnectOptions) {
+  private constructor() {
     super();
     this.ledger = new Ledger(() => this.clock.offsetMicroseconds);
-    this.#peer = new RTCPeerConnection({ iceServers: options.iceServers ?? [], bundlePolicy: "max-bundle" });
-    const transceiver = this.#peer.addTransceiver("video", { direction: "recvonly" });
-    transceiver.setCodecPreferences(preferH264(RTCRtpReceiver.getCapabilities("video")?.codecs ?? []));
-    if ("jitterBufferTarget" in transceiver.receiver) transceiver.receiver.jitterBufferTarget = 0;
-    this.stream.addTrack(transceiver.receiver.track);
-
-    this.#control = this.#peer.createDataChannel("control", { ordered: true });
-    const unreliable = { ordered: false, maxRetransmits: 0 };
-    this.#pose = this.#peer.createDataChannel("pose", unreliable);
-    this.#frames = this.#peer.createDataChannel("frames", unreliable);
-    this.#frames.binaryType = "arraybuffer";
-
-    this.#rpc = new RpcPeer((text) => this.#control.send(text));
+    this.#rpc = new RpcPeer((text) => this.#transport?.sendControl(text));
     this.#poses = new PoseSender({
-      send: (bytes) => {
-        if (this.#pose.readyState === "open") this.#pose.send(bytes);
-      },
-      bufferedBytes: () => this.#pose.bufferedAmount,
+      send: (bytes) => this.#transport?.sendPose(bytes),
+      bufferedBytes: () => this.#transport?.poseBacklog() ?? 0,
       requestFrame: (callback) => requestAnimationFrame(callback),
       setTimer: (callback, milliseconds) => setTimeout(callback, milliseconds),
       clearTimer: (timer) => clearTimeout(timer),
     });
     this.#reports = new FrameReporter(
       {
-        send: (bytes) => {
-          if (this.#pose.readyState === "open") this.#pose.send(bytes);
-        },
+        send: (bytes) => this.#transport?.sendPose(bytes),
         setTimer: (callback, milliseconds) => setTimeout(callback, milliseconds),
         clearTimer: (timer) => clearTimeout(timer),
       },
@@ -154,19 +140,14 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   /** Connects: handshake, channels, `connection.open`. Rejects with a {@link FarframeError}, leaving nothing behind. */
   static async connect(options: ConnectOptions): Promise<Connection> {
-    let connection: Connection;
-    try {
-      connection = new Connection(options);
-    } catch (error) {
-      throw toFarframeError(error, "Connecting");
-    }
+    const connection = new Connection();
     try {
       await connection.#open(options);
     } catch (error) {
       const failure = toFarframeError(error, "Connecting");
-      const whep = connection.#whep;
+      const transport = connection.#transport;
       connection.#finish(failure);
-      void whep?.end();
+      void transport?.end();
       throw failure;
     }
     return connection;
@@ -202,6 +183,21 @@ export class Connection extends Emitter<ConnectionEvents> {
     return this.#statistics;
   }
 
+  /** By which way the stream travels, and why. */
+  get way(): Way {
+    if (!this.#transport) throw new FarframeError("SessionNotReady", "The connection is not open yet.");
+    const { kind, relayed } = this.#transport;
+    const roundTrip = this.clock.roundTripMicroseconds;
+    const roundTripMilliseconds = roundTrip === undefined ? undefined : roundTrip / 1000;
+    return { kind, relayed, reason: this.#reason, roundTripMilliseconds };
+  }
+
+  /** The video; {@link attach} shows it. */
+  get stream(): MediaStream {
+    if (!this.#transport) throw new FarframeError("SessionNotReady", "The connection is not open yet.");
+    return this.#transport.stream;
+  }
+
   /** The id of the last pose sent; 0 before the first. */
   get poseId(): number {
     return this.#poses.poseId;
@@ -212,31 +208,14 @@ export class Connection extends Emitter<ConnectionEvents> {
     video.muted = true;
     video.playsInline = true;
     video.autoplay = true;
-    video.srcObject = this.stream;
-    // Interrupted by a later attach, or refused until a gesture: autoplay of muted video starts it then.
-    video.play().catch(() => undefined);
-    let handle = 0;
-    const onFrame: VideoFrameRequestCallback = (_now, metadata) => {
-      handle = video.requestVideoFrameCallback(onFrame);
-      if (metadata.rtpTimestamp === undefined) return;
-      const shown = {
-        rtpTimestamp: metadata.rtpTimestamp,
-        shownAt: Math.max(metadata.presentationTime, metadata.expectedDisplayTime),
-        receivedAt: metadata.receiveTime,
-        decodeMilliseconds: metadata.processingDuration === undefined ? undefined : metadata.processingDuration * 1000,
-        width: metadata.width,
-        height: metadata.height,
-      };
+    const detach = this.#transport?.attach(video, (shown) => {
       this.#reports.add(shown);
       const entry = this.ledger.addShown(shown);
       if (entry) this.emit("frame", entry);
-    };
-    handle = video.requestVideoFrameCallback(onFrame);
-    const detach = (): void => {
-      video.cancelVideoFrameCallback(handle);
-      if (video.srcObject === this.stream) video.srcObject = null;
-    };
-    return detach;
+    });
+    // Interrupted by a later attach, or refused until a gesture: autoplay of muted video starts it then.
+    video.play().catch(() => undefined);
+    return () => detach?.();
   }
 
   /**
@@ -307,14 +286,14 @@ export class Connection extends Emitter<ConnectionEvents> {
   /** Ends the connection and frees the session for the next device. Never rejects. */
   async close(): Promise<void> {
     if (this.#state === "closed") return;
-    const whep = this.#whep;
-    if (this.#control.readyState === "open") {
+    const transport = this.#transport;
+    if (transport?.open) {
       await this.#rpc
         .request("connection.close", {}, { timeoutMilliseconds: CLOSE_GRACE_MILLISECONDS })
         .catch(() => undefined);
     }
     this.#finish(new FarframeError("DisconnectRequest", "The connection was closed."));
-    await whep?.end();
+    await transport?.end();
   }
 
   #call(method: string, params: object = {}, options: RequestOptions = {}): Promise<unknown> {
@@ -327,8 +306,20 @@ export class Connection extends Emitter<ConnectionEvents> {
     const signal = AbortSignal.any([deadline, this.#disposal.signal, ...(options.signal ? [options.signal] : [])]);
     try {
       const fetcher: Fetch = options.fetch ?? ((input, init) => fetch(input, init));
-      this.#whep = await handshake(this.#peer, options.url, options.token, fetcher, signal);
-      await this.#channelsOpen(signal);
+      const found = await findWay(
+        {
+          url: options.url,
+          streamUrls: options.streamUrls,
+          token: options.token,
+          iceServers: options.iceServers,
+          way: options.way ?? "auto",
+          fetch: fetcher,
+          signal,
+        },
+        this.#events(),
+      );
+      this.#transport = found.transport;
+      this.#reason = found.reason;
       const info = (await this.#rpc.request(
         "connection.open",
         {
@@ -353,15 +344,9 @@ export class Connection extends Emitter<ConnectionEvents> {
       if (options.signal?.aborted) throw cancelled("Connecting");
       if (deadline.aborted) {
         throw new FarframeError(
-          this.#whep ? "ConnectionLost" : "HandshakeFailed",
-          this.#whep
-            ? "No network path to the render server was found."
-            : `The handshake was not answered within ${limit / 1000} seconds.`,
-          {
-            nextStep: this.#whep
-              ? "Check that the server's media ports (UDP) can be reached from here."
-              : nextStepOf("ConnectionLost"),
-          },
+          this.#transport ? "ConnectionLost" : "HandshakeFailed",
+          `The connection was not made within ${limit / 1000} seconds.`,
+          { nextStep: nextStepOf("ConnectionLost") },
         );
       }
       throw error;
@@ -376,73 +361,56 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.#disposal.signal.addEventListener("abort", () => clearInterval(timer), { once: true });
   }
 
-  #channelsOpen(signal: AbortSignal): Promise<void> {
-    const channels = [this.#control, this.#pose, this.#frames];
-    return new Promise((resolve, reject) => {
-      const check = (): void => {
-        if (channels.every((channel) => channel.readyState === "open")) resolve();
-      };
-      const fail = (): void => reject(this.#error ?? cancelled("Connecting"));
-      if (signal.aborted) return fail();
-      signal.addEventListener("abort", fail, { once: true });
-      for (const channel of channels) channel.addEventListener("open", check);
-      check();
-    });
-  }
-
-  #listen(): void {
-    const signal = this.#disposal.signal;
-    const lost = (): void => {
-      this.#finish(
-        new FarframeError("ConnectionLost", "The connection to the render server was lost.", {
-          nextStep: nextStepOf("ConnectionLost"),
-        }),
-      );
-    };
-    this.#peer.addEventListener(
-      "connectionstatechange",
-      () => {
-        if (this.#peer.connectionState === "failed" || this.#peer.connectionState === "closed") lost();
-        if (this.#peer.connectionState === "disconnected" && this.#state === "connected") this.#setState("interrupted");
-      },
-      { signal },
-    );
-    this.#control.addEventListener("close", lost, { signal });
-    this.#control.addEventListener(
-      "message",
-      (event: MessageEvent<unknown>) => {
+  /** What the transport tells. */
+  #events(): TransportEvents {
+    return {
+      control: (text) => {
         this.#heard();
-        if (typeof event.data !== "string") return;
         try {
-          this.#rpc.receive(event.data);
+          this.#rpc.receive(text);
         } catch (error) {
           // Something is deeply wrong between the two sides; going on would hide it.
           this.#finish(toFarframeError(error, "The connection"));
         }
       },
-      { signal },
-    );
-    this.#frames.addEventListener(
-      "message",
-      (event: MessageEvent<unknown>) => {
+      record: (bytes) => {
         this.#heard();
-        if (!(event.data instanceof ArrayBuffer)) return;
-        let record: FrameRecord;
-        try {
-          record = decodeFrame(event.data);
-        } catch (error) {
-          const failure = toFarframeError(error);
-          if (failure.result === "ProtocolVersionMismatch") this.#finish(failure);
-          return;
-        }
-        this.#record = record;
-        this.#poses.acknowledge(record.poseId);
-        this.emit("record", record);
-        const entry = this.ledger.addRecord(record);
-        if (entry) this.emit("frame", entry);
+        this.#recordReceived(bytes);
       },
-      { signal },
-    );
+      disturbed: (disturbed) => {
+        this.#disturbed = disturbed;
+        if (disturbed && this.#state === "connected") this.#setState("interrupted");
+      },
+      lost: () => {
+        // Before there is a transport, whoever looks for a way hears it himself.
+        if (!this.#transport) return;
+        this.#finish(
+          new FarframeError("ConnectionLost", "The connection to the render server was lost.", {
+            nextStep: nextStepOf("ConnectionLost"),
+          }),
+        );
+      },
+    };
+  }
+
+  #recordReceived(bytes: ArrayBuffer): void {
+    let record: FrameRecord;
+    try {
+      record = decodeFrame(bytes);
+    } catch (error) {
+      const failure = toFarframeError(error);
+      if (failure.result === "ProtocolVersionMismatch") this.#finish(failure);
+      return;
+    }
+    this.#record = record;
+    this.#poses.acknowledge(record.poseId);
+    this.emit("record", record);
+    const entry = this.ledger.addRecord(record);
+    if (entry) this.emit("frame", entry);
+  }
+
+  #listen(): void {
+    const signal = this.#disposal.signal;
     this.#rpc.onNotification("scene.loadProgress", (params) => {
       const { progressToken, stage, fraction } = params as {
         progressToken?: string;
@@ -465,9 +433,9 @@ export class Connection extends Emitter<ConnectionEvents> {
     globalThis.addEventListener?.(
       "pagehide",
       () => {
-        const whep = this.#whep;
+        const transport = this.#transport;
         this.#finish(new FarframeError("DisconnectRequest", "The page was left."));
-        void whep?.end(true);
+        void transport?.end(true);
       },
       { signal },
     );
@@ -475,7 +443,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   #heard(): void {
     this.#heardAt = performance.now();
-    if (this.#state === "interrupted" && this.#peer.connectionState === "connected") this.#setState("connected");
+    if (this.#state === "interrupted" && !this.#disturbed) this.#setState("connected");
   }
 
   async #ping(): Promise<void> {
@@ -503,19 +471,10 @@ export class Connection extends Emitter<ConnectionEvents> {
   }
 
   async #sample(): Promise<void> {
-    let report: RTCStatsReport;
-    try {
-      report = await this.#peer.getStats();
-    } catch {
-      return;
-    }
-    if (this.#state === "closed") return;
-    let inbound: RTCInboundRtpStreamStats | undefined;
-    for (const stats of report.values() as Iterable<RTCStats & { kind?: string }>) {
-      if (stats.type === "inbound-rtp" && stats.kind === "video") inbound = stats as RTCInboundRtpStreamStats;
-    }
+    const sample = await this.#transport?.sample();
+    if (!sample || this.#state === "closed") return;
     const now = performance.now();
-    const bytes = inbound?.bytesReceived ?? 0;
+    const bytes = sample.bytesReceived;
     const last = this.#lastBytes;
     this.#lastBytes = { at: now, bytes };
     const roundTripMicroseconds = this.clock.roundTripMicroseconds;
@@ -523,9 +482,9 @@ export class Connection extends Emitter<ConnectionEvents> {
       ...this.ledger.summary(now),
       bitrate: last ? Math.max(0, ((bytes - last.bytes) * 8000) / Math.max(1, now - last.at)) : 0,
       roundTripMilliseconds: roundTripMicroseconds === undefined ? undefined : roundTripMicroseconds / 1000,
-      packetsLost: inbound?.packetsLost ?? 0,
-      framesDropped: inbound?.framesDropped ?? 0,
-      framesDecoded: inbound?.framesDecoded ?? 0,
+      packetsLost: sample.packetsLost,
+      framesDropped: sample.framesDropped,
+      framesDecoded: sample.framesDecoded,
       record: this.#record,
     };
     this.emit("statistics", this.#statistics);
@@ -545,7 +504,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.#poses.stop();
     this.#reports.stop();
     this.#rpc.fail(error);
-    this.#peer.close();
+    this.#transport?.close();
     this.#setState("closed");
     this.emit("closed", error);
   }

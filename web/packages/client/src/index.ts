@@ -98,4 +98,7 @@ export {
 } from "./regions.ts";
 export { FrameReporter, type FrameReporterEnvironment } from "./reports.ts";
 export { MAX_CONTROL_MESSAGE_BYTES, type RequestOptions, RpcPeer } from "./rpc.ts";
+export type { Transport, TransportEvents, TransportSample, Way, WayChoice, WayKind } from "./transport.ts";
+export { type FoundWay, findWay, forgetWays, type WayOpeners, type WayOptions } from "./ways.ts";
+export { streamUrl } from "./websocket.ts";
 export { type Fetch, handshake, preferH264, type WhepSession } from "./whep.ts";
