@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 
 from farframe.asset.model import Material, Node
-from farframe.client import LoadedModel, Overrides, RequestError, Result, SceneFailure
+from farframe.client import ConnectionLostError, LoadedModel, Overrides, RequestError, Result, SceneFailure
 from farframe.client.entities import STATES, Entity
 from farframe.client.scene import Scene
 from farframe.protocol import messages
@@ -65,6 +65,8 @@ class Loopback:
         handler = {**self.requests.methods, **self.requests.reading_methods}[method]
         try:
             result = await handler(Incoming(method=method, id=1, params=raw))
+            if self.broken is not None:
+                raise self.broken  # it was done, and the answer was lost
         except FarframeError as error:
             raise RequestError(error.result, error.message) from None
         encoded = msgspec.json.encode(result)
@@ -321,13 +323,15 @@ async def test_a_connection_that_came_back_takes_over_what_is_there(link: Loopba
 
 
 async def test_a_connection_that_has_ended_says_why(link: Loopback) -> None:
-    from farframe.client import ConnectionLostError
-
     scene = Scene(link)
     scene.create("a")
     link.broken = ConnectionLostError(Result.CONNECTION_LOST, "Gone.")
     with pytest.raises(ConnectionLostError):
         await scene.flush()
+    link.broken = None
+    await scene.resumed()
+    await scene.flush()
+    assert_same(scene, link.models.world)
     await scene.close()
 
 
@@ -361,11 +365,13 @@ STEPS = st.one_of(
     st.tuples(st.just("load"), st.integers(-1, 20)),
     st.tuples(st.just("turn")),
     st.tuples(st.just("arrive"), st.integers(0, 3)),
+    st.tuples(st.just("break")),
+    st.tuples(st.just("resume")),
     st.tuples(st.just("reconnect")),
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(STEPS, max_size=40), st.randoms(use_true_random=False))
 def test_whatever_is_done_the_server_ends_up_with_what_the_device_has(steps: list[Any], chance: random.Random) -> None:
     asyncio.run(play(steps, chance))
@@ -384,6 +390,10 @@ async def play(steps: list[Any], chance: random.Random) -> None:
         entity = pick(values[0]) if values and isinstance(values[0], int) else None
         if step == "create":
             scene.create(parent=entity, position=values[1])
+        elif step == "break":
+            link.broken = ConnectionLostError(Result.CONNECTION_LOST, "Gone.")
+        elif step == "resume" or (step in ("load", "reconnect") and link.broken is not None):
+            await resume(link, scene)
         elif step == "load":
             await scene.load_model("3", parent=entity)
         elif step == "turn":
@@ -399,6 +409,7 @@ async def play(steps: list[Any], chance: random.Random) -> None:
                 scene._make_sure()
                 await scene.flush()
             await scene.close()
+            link.requests.disconnect()
             scene = Scene(link)
             await scene.restore()
             link.records.clear()
@@ -426,14 +437,21 @@ async def play(steps: list[Any], chance: random.Random) -> None:
             entity.override(tint=values[1])
         elif step == "rename":
             entity.name = values[1]
+    await resume(link, scene)
     await scene.flush()
     if scene._rest is not None:
-        scene._rest.cancel()
         scene._make_sure()
     await scene.flush()
     await link.arrive()
     assert_same(scene, link.models.world)
     await scene.close()
+
+
+async def resume(link: Loopback, scene: Scene) -> None:
+    """The connection breaks, if it has not, and comes back."""
+    link.broken = None
+    link.records.clear()
+    await scene.resumed()
 
 
 def _above(entity: Entity | None) -> list[Entity]:

@@ -50,6 +50,18 @@ class SceneFailure:
     message: str
 
 
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Commands that go out as one message. ``again``: they may have been done before."""
+
+    commands: list[wire.Command]
+    sequence: int
+    again: bool = False
+
+
+_DONE_BEFORE = frozenset({Result.ALREADY_EXISTS, Result.INVALID_ID, Result.INVALID_PARENT_ID, Result.CYCLIC_REFERENCE})
+
+
 class Link(Protocol):
     """What a scene needs of its connection."""
 
@@ -135,7 +147,8 @@ class Scene:
         self._scheduled: asyncio.Handle | None = None
         self._rest: asyncio.TimerHandle | None = None
         self._held = 0
-        self._outgoing: deque[tuple[list[wire.Command], int]] = deque()
+        self._outgoing: deque[_Batch] = deque()
+        self._unanswered: dict[_Batch, None] = {}
         self._in_flight: set[asyncio.Task[None]] = set()
         self._new_failures: list[SceneFailure] = []
         self._error: RuntimeConnectionError | None = None
@@ -313,7 +326,7 @@ class Scene:
         Raises RequestError for the first command that was refused since the last call, and why the connection ended.
         """
         self._send()
-        while self._in_flight or self._outgoing:
+        while self._error is None and (self._in_flight or self._outgoing):
             self._pump()
             await asyncio.wait(set(self._in_flight), return_when=asyncio.FIRST_COMPLETED)
         failures, self._new_failures = self._new_failures, []
@@ -405,17 +418,18 @@ class Scene:
         for command in commands:
             weight = _weight(command)
             if message and (size + weight > ENTITIES_PER_COMMAND or len(message) >= COMMANDS_PER_MESSAGE):
-                self._outgoing.append((message, self._sequence))
+                self._outgoing.append(_Batch(message, self._sequence))
                 message, size = [], 0
             message.append(command)
             size += weight
-        self._outgoing.append((message, self._sequence))
+        self._outgoing.append(_Batch(message, self._sequence))
         self._pump()
 
     def _pump(self) -> None:
-        while self._outgoing and len(self._in_flight) < MAX_IN_FLIGHT:
-            commands, sequence = self._outgoing.popleft()
-            task = asyncio.get_running_loop().create_task(self._deliver(commands, sequence), name="farframe scene")
+        while self._error is None and self._outgoing and len(self._in_flight) < MAX_IN_FLIGHT:
+            batch = self._outgoing.popleft()
+            self._unanswered[batch] = None
+            task = asyncio.get_running_loop().create_task(self._deliver(batch), name="farframe scene")
             self._in_flight.add(task)
             task.add_done_callback(self._delivered)
 
@@ -424,24 +438,44 @@ class Scene:
         if not task.cancelled():
             self._pump()
 
-    async def _deliver(self, commands: list[wire.Command], sequence: int) -> None:
-        params = wire.ApplyParams(commands=wire.encode_commands(commands), sequence=sequence)
+    async def _deliver(self, batch: _Batch) -> None:
+        params = wire.ApplyParams(commands=wire.encode_commands(batch.commands), sequence=batch.sequence)
         try:
             result = await self._link.call("scene.apply", params, wire.ApplyResult)
         except RequestError as error:
+            self._unanswered.pop(batch, None)
             self._failed(SceneFailure(error.result, str(error)))
             return
         except RuntimeConnectionError as error:
+            # Whether it was done is not known: it is kept in case the connection comes back.
             self._error = error
-            self._outgoing.clear()
             return
+        self._unanswered.pop(batch, None)
         for failure in result.failures:
             try:
                 name = Result(failure.result)
             except ValueError:
                 name = Result.FAIL
-            self._failed(SceneFailure(name, failure.message or "A command was refused."))
+            if not (batch.again and name in _DONE_BEFORE):
+                self._failed(SceneFailure(name, failure.message or "A command was refused."))
         self._link.changed()
+
+    async def resumed(self) -> None:
+        """The connection has come back to its scene: send what was not answered once more, in order, and go on.
+
+        What had been done already is done again, or refused for that reason, which changes nothing in the end.
+        """
+        tasks = list(self._in_flight)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._error = None
+        for batch in self._unanswered:
+            batch.again = True
+        self._outgoing.extendleft(reversed(self._unanswered))
+        self._unanswered.clear()
+        self._pump()
+        self._make_sure()
 
     def _failed(self, failure: SceneFailure) -> None:
         if len(self._new_failures) < KEPT_FAILURES:
@@ -456,6 +490,7 @@ class Scene:
                 timer.cancel()
         self._scheduled = self._rest = None
         self._outgoing.clear()
+        self._unanswered.clear()
         tasks = list(self._in_flight)
         for task in tasks:
             task.cancel()
@@ -585,6 +620,8 @@ class Scene:
 
     def _make_sure(self) -> None:
         """Nothing has been streamed for a while: send the last of it in a way that does not lose it."""
+        if self._rest is not None:
+            self._rest.cancel()
         self._rest = None
         store = self._store
         rows = np.flatnonzero(store.streamed)

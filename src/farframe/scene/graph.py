@@ -408,6 +408,10 @@ class Graph:
             touched = touched or bool(len(rows))
         self._dirty = self._dirty or touched
 
+    def forget_sequences(self) -> None:
+        """Whoever moves entities from now on counts anew."""
+        self.sequence[:] = 0
+
     def set_states(
         self,
         slots: Slots,

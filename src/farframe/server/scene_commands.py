@@ -97,6 +97,7 @@ class SceneCommands:
     def disconnect(self) -> None:
         """The connection is gone; whether the device comes back is not known yet."""
         self.notify = _nobody
+        self._entities.disconnect()
 
     async def clear(self) -> None:
         """The device has gone for good: free everything and put the renderer's scene back to empty."""

@@ -7,6 +7,7 @@ batch: jobs are done in order and between frames. A batch that has been sent can
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -66,6 +67,15 @@ class SceneRequests:
         if not self._moving:
             self._moving = True
             self._keep(self._move())
+
+    def disconnect(self) -> None:
+        """The connection is gone: the next one counts its transforms anew, and nothing of this one comes late."""
+        self._records.clear()
+        self._keep(self._forget_sequences())
+
+    async def _forget_sequences(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the frame loop has ended
+            await self._models.run(lambda world: world.graph.forget_sequences())
 
     async def settle(self) -> None:
         """Wait until everything that was sent has been done."""
