@@ -125,9 +125,14 @@ class Mp4Segment:
                 "video_track_timescale": str(CLOCK_RATE_HZ),
             },
         )
-        with _opened(keyframe) as demuxer:
-            self._stream = self._container.add_stream_from_template(demuxer.streams.video[0])
-        self._stream.time_base = TIME_BASE
+        try:
+            with _opened(keyframe) as demuxer:
+                self._stream = self._container.add_stream_from_template(demuxer.streams.video[0])
+            self._stream.time_base = TIME_BASE
+            self._container.start_encoding()  # writes the header, so that what cannot be written is known now
+        except BaseException:
+            self._release()
+            raise
 
     def add(self, data: bytes, timestamp: int) -> bool:
         """Write an access unit; ``timestamp`` counts 90 kHz ticks. False if it does not come after the one before."""
@@ -268,8 +273,11 @@ class Recording:
         self._asked_at = self._clock()
         self._request_keyframe()
 
-    async def wait(self, seconds: float) -> None:
-        """Record for so long, by the clock; comes back early when writing fails, with LocalFileError."""
+    async def wait(self, seconds: float | None = None) -> None:
+        """Record for so long, by the clock, or until the connection ends, which also ends a shorter wait early.
+
+        Raises LocalFileError as soon as writing fails.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._ended.wait()

@@ -23,6 +23,8 @@ aiortc's ``RTCPeerConnection`` is not used: negotiation, the sending and the rec
     aioice Connection     _nominated                        send in one call per packet, without a coroutine
     aiortc DtlsTransport  _handle_rtp_data,                 packets go to our own sender or receiver
                           _handle_rtcp_data
+    aiortc DtlsTransport  _recv_next                        a packet that one of its parts chokes on (longer than
+                                                            libsrtp takes, for one) must not end the connection
     aiortc DtlsTransport  _tx_srtp                          as _nominated
     aiortc DtlsTransport  _set_role, _task                  the role follows from our negotiation; await the end of its
                                                             task when closing
@@ -42,6 +44,7 @@ import logging
 import random
 import re
 import socket
+import struct
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -80,6 +83,9 @@ MAX_UNPROVEN_ADDRESSES = 64
 MAX_LEARNED_CANDIDATES = 16
 """Addresses that are not in the offer and show the right credentials. A device has few; replayed checks have many."""
 
+UNPROVEN_RETRANSMISSIONS = 4
+"""Checks of such addresses last 15 s, as long as a connection may take to be made, and not aioice's minute."""
+
 MAX_EARLY_CHECKS = 64
 MAX_UNREAD_DATAGRAMS = 2048
 """More than the DTLS task ever has to wait with, unless somebody floods it."""
@@ -110,7 +116,7 @@ def _check_hooks() -> None:
                 "respond_error",
             ),
         ),
-        (RTCDtlsTransport, ("_handle_rtp_data", "_handle_rtcp_data", "_set_role")),
+        (RTCDtlsTransport, ("_handle_rtp_data", "_handle_rtcp_data", "_recv_next", "_set_role")),
         (RTCSctpTransport, ("_handle_data",)),
     ]
     in_instance: list[tuple[type, tuple[str, ...]]] = [
@@ -273,6 +279,8 @@ class _Protocol(StunProtocol):  # type: ignore[misc]
         retransmissions: int | None = None,
     ) -> tuple[stun.Message, tuple[str, int]]:
         self.checks[addr] = request
+        if retransmissions is None and not self.receiver.proven(addr):
+            retransmissions = UNPROVEN_RETRANSMISSIONS
         asked_at = time.monotonic()
         try:
             answer: tuple[stun.Message, tuple[str, int]] = await super().request(
@@ -455,6 +463,12 @@ class _Dtls(RTCDtlsTransport):  # type: ignore[misc]
 
     on_rtp: Callable[[bytes], None] | None = None
     on_rtcp: Callable[[bytes], None] | None = None
+
+    async def _recv_next(self) -> None:
+        try:
+            await super()._recv_next()
+        except (ValueError, IndexError, struct.error) as error:
+            logger.debug("a malformed packet was ignored: %r", error)
 
     async def _handle_rtp_data(self, data: bytes, arrival_time_ms: int) -> None:
         _guarded(self.on_rtp, data)
