@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from farframe.protocol.errors import FarframeError, Result
-from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, PoseRecord, View
+from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, PoseFlags, PoseRecord, View
 from farframe.render import FULL_QUALITY, FrameInput
 from farframe.render.frame import VisibleCounts
 from farframe.server import frame_loop
@@ -340,6 +340,35 @@ async def test_an_encoder_that_fails_is_replaced_by_x264_with_a_keyframe(device:
     assert device.loop.encoders.is_fallback
     assert "the driver is gone" in device.loop.encoders.reason
     assert FakeEncoder.made[0].closed
+
+
+async def move_a_head(device: Device, *, flags: PoseFlags) -> list[float]:
+    """Poses 10 ms apart that go on by 1 cm each; where the frames were drawn beyond their poses, metres."""
+    device.open()
+    await device.until_flag(FrameFlags.STILL)
+    start = microseconds()
+    for index in range(1, 30):
+        await device.until(lambda: microseconds() >= start + index * 10_000)  # noqa: B023 - awaited at once
+        view = replace(VIEW, position=(index * 0.01, 0.0, 1.0))
+        device.loop.set_pose(PoseRecord(index, start + index * 10_000, (view,), flags), microseconds())
+        device.loop.set_delays(0.0, 0.03)
+    await device.until(lambda: device.records[-1].pose_id == 29)
+    moved = [record for record in device.records if record.pose_id > 3 and FrameFlags.STILL not in record.flags]
+    return [record.views[0].position[0] - record.pose_id * 0.01 for record in moved]
+
+
+async def test_a_head_is_drawn_where_it_will_be_and_rests_where_it_is(device: Device) -> None:
+    ahead = await move_a_head(device, flags=PoseFlags.PREDICT)
+    assert max(ahead) > 0.02
+    assert max(ahead) <= 0.101, "within the horizon"
+    count = len(device.records)
+    still = await device.until_flag(FrameFlags.STILL, after=count)
+    assert still.views[0].position[0] == pytest.approx(0.29), "the still picture shows the pose itself"
+
+
+async def test_a_mouse_is_drawn_where_it_is(device: Device) -> None:
+    ahead = await move_a_head(device, flags=PoseFlags.NONE)
+    assert ahead == pytest.approx([0.0] * len(ahead), abs=1e-9)
 
 
 async def test_the_scene_is_drawn_anew_when_it_changes(device: Device) -> None:

@@ -211,6 +211,7 @@ def test_the_delay_until_a_picture_is_seen_is_learnt() -> None:
     for _ in range(50):
         place.report(place.send())
     assert place.ledger.display_delay_us == pytest.approx(45_000, abs=10)
+    assert place.ledger.input_delay_us == pytest.approx(4_000, abs=10)
 
 
 def test_a_clock_that_is_off_moves_time_between_the_ways_and_not_the_sum() -> None:

@@ -86,6 +86,7 @@ PING_INTERVAL_SECONDS = 0.9
 PING_TIMEOUT_SECONDS = 4.5
 FIRST_PINGS = 3
 """Pings at the start, one after the other, that align the clocks before the first frame is judged."""
+    PoseFlags,
 
 REQUEST_TIMEOUT_SECONDS = 15.0
 RESEND_FIRST_SECONDS = 0.2
@@ -646,15 +647,16 @@ class RuntimeConnection:
         )
         return self.look_at(eye, target, vertical_fov_degrees=vertical_fov_degrees)
 
-    def set_pose(self, views: View | Sequence[View]) -> int:
+    def set_pose(self, views: View | Sequence[View], *, predict: bool = False) -> int:
         """Send a pose of one view, or of two for stereo, and return its id; ``Frame.pose_id`` names it.
 
-        The newest pose counts. Raises ValueError for anything but one or two valid views.
+        The newest pose counts. With ``predict`` the server draws for where the views will be when the frame is seen, as
+        it should for a head, which moves by itself. Raises ValueError for anything but one or two valid views.
         """
         chosen = (views,) if isinstance(views, View) else tuple(views)
         if not 1 <= len(chosen) <= MAX_VIEWS:
             raise ValueError(f"a pose has 1 or {MAX_VIEWS} views")
-        pose_id = self._set_views(chosen)
+        pose_id = self._set_views(chosen, PoseFlags.PREDICT if predict else PoseFlags.NONE)
         self._look_at = None
         return pose_id
 
@@ -682,7 +684,7 @@ class RuntimeConnection:
             bounds=self._bounds(),
         )
 
-    def _set_views(self, views: tuple[View, ...]) -> int:
+    def _set_views(self, views: tuple[View, ...], flags: PoseFlags = PoseFlags.NONE) -> int:
         self._require_open()
         # 0 stands for "no pose yet" on the other side.
         pose_id = 1 if self._pose is None else (self._pose.pose_id + 1) % ID_RANGE or 1

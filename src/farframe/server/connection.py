@@ -112,6 +112,10 @@ class Connection(DeviceLink):
         try:
             if data and data[0] == REPORT_TYPE:
                 self._ledger.report(decode_report(data))
+                if self._ledger.display_delay_us is not None:
+                    self._frames.set_delays(
+                        (self._ledger.input_delay_us or 0.0) / 1e6, self._ledger.display_delay_us / 1e6
+                    )
                 return
             if data and data[0] != POSE_TYPE:
                 self.place.scene.on_record(data)

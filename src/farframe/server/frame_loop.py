@@ -4,6 +4,7 @@ A frame's way, and the file for each step:
 
     pose record arrives            server/connection.py    event loop; decoded, stamped, put into the mailbox here
     newest pose is taken           this file               render thread, as late as possible: once the encoder has room
+    and led on to when it is seen  server/prediction.py    render thread; for poses that ask for it
     scene changes are applied      this file               render thread, jobs that connection and commands submitted
     quality is chosen              render/quality.py       full when still; on a CPU adapter less while moving
     pages of assets are uploaded   render/streaming.py     render thread; fetched and decoded by threads of its own
@@ -37,9 +38,10 @@ import av
 import structlog
 
 from farframe.protocol.errors import FarframeError
-from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, PoseRecord, View
+from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, PoseFlags, PoseRecord, View
 from farframe.render import Engine, FrameInput, Quality, QualityGovernor, RenderedFrame, RenderScene
 from farframe.render.bands import render_in_bands
+from farframe.server.prediction import PosePredictor
 from farframe.stream.encoder import EncodedFrame, VideoEncoder
 from farframe.stream.hardware import EncoderChoice
 
@@ -86,6 +88,8 @@ class _Drawn:
     stream: _Stream
     frame: RenderedFrame | None
     pose: PoseRecord
+    views: tuple[View, ...]
+    """As drawn, which may be where the pose leads."""
     pose_received_us: int
     flags: FrameFlags
     keyframe: bool
@@ -105,8 +109,12 @@ class _Stream:
     pose: PoseRecord | None = None
     pose_received_us: int = 0
     keyframe_wanted: bool = True
+    predictor: PosePredictor = field(default_factory=PosePredictor)
+    delays_seconds: tuple[float, float] | None = None
     # render thread
     drawn_views: tuple[View, ...] | None = None
+    """The pose's; ``shown_views`` are those that the picture has, which may be predicted."""
+    shown_views: tuple[View, ...] = ()
     drawn_version: int = -1
     drawn_video: VideoSettings | None = None
     drawn_full: bool = False
@@ -243,7 +251,16 @@ class FrameLoop:
                 return
             stream.pose = pose
             stream.pose_received_us = received_us
+            if PoseFlags.PREDICT in pose.flags:
+                stream.predictor.observe(pose)
             self._wake.notify()
+
+    def set_delays(self, input_seconds: float, display_seconds: float) -> None:
+        """What the device's reports say: how old a pose is when it comes, and how long after drawing began a frame is
+        seen. Poses that ask for prediction are drawn as they are before this is known."""
+        with self._lock:
+            if self._stream is not None:
+                self._stream.delays_seconds = (input_seconds, display_seconds)
 
     def set_video(self, video: VideoSettings) -> None:
         """A new size or rate; a new size begins with a keyframe."""
@@ -355,9 +372,8 @@ class FrameLoop:
             moving = action == "move"
             pages = residency.version
             quality = governor.choose(moving=moving)
-            wanted = FrameInput(
-                views=pose.views, width=video.width, height=video.height, quality=quality, scene=self.scene
-            )
+            views = self._predicted(stream, pose, pose_received_us) if moving else pose.views
+            wanted = FrameInput(views=views, width=video.width, height=video.height, quality=quality, scene=self.scene)
             if moving or engine.adapter_kind == "gpu":
                 frame = engine.render(wanted)
             else:
@@ -371,12 +387,13 @@ class FrameLoop:
             # What the picture itself took in may have come between two of its bands: it is looked at once more.
             stream.drawn_pages = residency.version if moving else pages
             stream.still_sent = False
-            stream.drawn_full = quality == governor.full
+            stream.shown_views = views
+            stream.drawn_full = quality == governor.full and views is pose.views
             stream.last_draw_start = now
             stream.handed, stream.refinements = frame, 0
         stream.still_sent = FrameFlags.STILL in flags or (stream.still_sent and action == "repeat")
         stream.last_handed = now
-        self._hand_off(_Drawn(stream, frame, pose, pose_received_us, flags, keyframe, quality))
+        self._hand_off(_Drawn(stream, frame, pose, stream.shown_views, pose_received_us, flags, keyframe, quality))
         return True
 
     def _decide(
@@ -425,6 +442,17 @@ class FrameLoop:
         if quantizer is None:
             return stream.refinements >= BLIND_REFINEMENTS
         return quantizer <= SHARP_QUANTIZER or stream.refinements >= MAX_REFINEMENTS
+
+    def _predicted(self, stream: _Stream, pose: PoseRecord, pose_received_us: int) -> tuple[View, ...]:
+        """The pose's views as they will be when the frame is seen, if the pose asks for that."""
+        if PoseFlags.PREDICT not in pose.flags:
+            return pose.views
+        with self._lock:
+            if stream.delays_seconds is None:
+                return pose.views
+            input_seconds, display_seconds = stream.delays_seconds
+            age_seconds = input_seconds + (microseconds() - pose_received_us) / 1e6
+            return stream.predictor.predict(age_seconds, display_seconds) or pose.views
 
     def _interrupted(self, stream: _Stream, pose: PoseRecord, video: VideoSettings) -> bool:
         """Whether something has come that the full-quality picture must not hold up."""
@@ -574,7 +602,7 @@ class FrameLoop:
             reduced_parts=shown.reduced_parts,
             triangles=shown.triangles,
             draws=shown.draws,
-            views=drawn.pose.views,
+            views=drawn.views,
             flags=flags,
         )
 

@@ -200,6 +200,10 @@ def _device_times(entry: LedgerEntry, reported: ReportedFrame, offset_us: int, n
     return DeviceEntry(frame_id=entry.frame_id, received_us=received_us, decoded_us=decoded_us, shown_us=shown_us)
 
 
+def _smoothed(known: float | None, newest: float) -> float:
+    return newest if known is None else known + DELAY_SMOOTHING * (newest - known)
+
+
 def _is_newer(one: int, other: int) -> bool:
     """Whether a frame id comes after another, both modulo 2^32."""
     return 0 < (one - other) % 2**32 < 2**31
@@ -317,7 +321,9 @@ class Ledger:
         self.round_trip_us: int | None = None
         """The shortest round trip that the device has measured lately."""
         self.display_delay_us: float | None = None
-        """Smoothed time from a frame's drawing began until it was shown, on this device."""
+        """Smoothed time from when a frame's drawing began until it was shown, on this device."""
+        self.input_delay_us: float | None = None
+        """Smoothed time that a pose takes from this device to here."""
 
     def add(self, record: FrameRecord) -> None:
         """Note a frame that was sent."""
@@ -358,19 +364,20 @@ class Ledger:
             if times is None:
                 continue
             self.feed.add(times)
-            self._learn_delay(entry, times)
+            self._learn_delays(entry, times, offset_us)
             if sent.stages is not None:
                 sent.stages |= device_stages(entry, reported, times)
         self._find_missing(now_us)
 
-    def _learn_delay(self, entry: LedgerEntry, times: DeviceEntry) -> None:
-        """How long after drawing began frames are seen: what a pose must be predicted by, see ``prediction``."""
+    def _learn_delays(self, entry: LedgerEntry, times: DeviceEntry, offset_us: int) -> None:
+        """How old poses are when they come, and how long after drawing began frames are seen: see ``prediction``."""
         seen = times.shown_us if times.shown_us is not None else times.decoded_us
         if seen is None or entry.still or entry.keep_alive:
             return
-        delay = float(seen - entry.draw_start_us)
-        known = self.display_delay_us
-        self.display_delay_us = delay if known is None else known + DELAY_SMOOTHING * (delay - known)
+        self.display_delay_us = _smoothed(self.display_delay_us, float(seen - entry.draw_start_us))
+        taken = float(entry.pose_received_us - entry.client_time_us - offset_us)
+        if entry.client_time_us > 0 and taken <= MAX_STAGE_SECONDS * 1e6:
+            self.input_delay_us = _smoothed(self.input_delay_us, max(0.0, taken))
 
     def _find_missing(self, now_us: int) -> None:
         """Close the books on frames that are old enough; a report may be lost, but its frames come in the next, too."""
