@@ -67,6 +67,7 @@ from farframe.protocol.messages import (
 )
 from farframe.protocol.records import (
     MAX_VIEWS,
+    PoseFlags,
     PoseRecord,
     ReportedFrame,
     View,
@@ -86,7 +87,6 @@ PING_INTERVAL_SECONDS = 0.9
 PING_TIMEOUT_SECONDS = 4.5
 FIRST_PINGS = 3
 """Pings at the start, one after the other, that align the clocks before the first frame is judged."""
-    PoseFlags,
 
 REQUEST_TIMEOUT_SECONDS = 15.0
 RESEND_FIRST_SECONDS = 0.2
@@ -688,7 +688,7 @@ class RuntimeConnection:
         self._require_open()
         # 0 stands for "no pose yet" on the other side.
         pose_id = 1 if self._pose is None else (self._pose.pose_id + 1) % ID_RANGE or 1
-        pose = PoseRecord(pose_id, now_us(), views)
+        pose = PoseRecord(pose_id, now_us(), views, flags)
         data = encode_pose(pose)
         self._pose = pose
         self._pose_seen.clear()
