@@ -69,11 +69,14 @@ MAX_KEPT = 0.97
 MAX_RELATIVE_ERROR = 0.25
 """How far one step may move a surface, in parts of the whole part's extent."""
 
-EDGE_ERRORS = (0.1, 0.25)
+EDGE_ERRORS = (0.15, 0.4)
 USUAL_FACTOR = 2.0
 """How far a step may move a surface of many groups, in edges of its triangles: so many times what is usual on that
 level, but within these bounds (usual are 0.03 to 0.3). A group that would move further is held by what is locked around
 it, and its error would be claimed by all that is coarser, everywhere; on the next level it has other neighbours."""
+
+SAMPLED_FACES = 8
+"""Of so many triangles one is looked at to see how long edges are."""
 
 MANY_GROUPS = 8
 """Levels of fewer groups are near the top, where triangles are as large as what they stand for. What is left to another
@@ -520,8 +523,11 @@ class _Levels:
         extent = float(_extent(positions.ctypes.data, len(positions), 12))
         attributes = surface._attributes.take(unique, axis=0)
         weights = surface.weights(triangles, extent)
-        edge = max(extent, 1.0) / float(np.sqrt(triangles))
+        edge = 1.0
         if usual is not None:
+            # A group's extent would not do: some are of pieces that lie far apart.
+            _, twice_area = _faces(positions, local.reshape(-1, 3)[::SAMPLED_FACES].reshape(-1))
+            edge = max(float(np.sqrt(0.5 * twice_area.mean())), 1.0)
             least, most = EDGE_ERRORS
             bound = USUAL_FACTOR * usual[len(usual) // 2] if len(usual) >= MANY_GROUPS else most
             limit = min(limit, min(max(bound, least), most) * edge)
