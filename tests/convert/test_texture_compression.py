@@ -5,11 +5,11 @@ import pytest
 from numpy.typing import NDArray
 
 from farframe.asset.blocks import decode_blocks, level_bytes
+from farframe.asset.container import Texels
 from farframe.asset.model import Texture
 from farframe.convert.texture_compression import (
     MAX_ODD_TEXELS,
     MAX_PLAIN_TEXELS,
-    EncodedTexture,
     Role,
     compress_texture,
     decibels,
@@ -51,7 +51,7 @@ def normals(height: int, width: int) -> Pixels:
     return pixels
 
 
-def level(encoded: EncodedTexture, number: int) -> Pixels:
+def level(encoded: Texels, number: int) -> Pixels:
     """A level's pixels, decoded."""
     width, height = max(1, encoded.width >> number), max(1, encoded.height >> number)
     data = encoded.mips[number]

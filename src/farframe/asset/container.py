@@ -13,10 +13,10 @@ import math
 import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -36,6 +36,7 @@ from farframe.asset.format import (
     PAGE_DTYPE,
     PART_DTYPE,
     POINTS,
+    TEXTURE_SLOTS,
     TRIANGLES,
     VERSION,
     AssetIndex,
@@ -76,21 +77,22 @@ _TABLES = (
 )
 
 
-class Texels(Protocol):
-    """A texture that has been coded: what :meth:`AssetWriter.add_texture` takes. Members as in
-    :class:`~farframe.asset.format.TextureEntry`; ``mips`` are the levels' bytes, full size first."""
+@dataclass(slots=True)
+class Texels:
+    """A coded texture, with the members of :class:`farframe.asset.format.TextureEntry`; ``mips`` are the bytes of the
+    levels, full size first, each ``max(1, size >> level)`` texels wide and high, in whole blocks."""
 
     name: str
     format: TextureFormat
     srgb: bool
     width: int
     height: int
-    mips: list[bytes]
-    wrap_u: Wrap
-    wrap_v: Wrap
-    mag_filter: Filter
-    min_filter: Filter
-    mipmaps: bool
+    wrap_u: Wrap = "repeat"
+    wrap_v: Wrap = "repeat"
+    mag_filter: Filter = "linear"
+    min_filter: Filter = "linear"
+    mipmaps: bool = True
+    mips: list[bytes] = field(default_factory=list)
 
 
 def corrupt(name: str, what: str) -> FarframeError:
@@ -304,7 +306,7 @@ class Asset:
             material.alpha_cutoff,
         )
         self._require(all(math.isfinite(number) for number in numbers), "a material's number is none")
-        for name in _SLOTS:
+        for name in TEXTURE_SLOTS:
             slot: TextureSlot | None = getattr(material, name)
             if slot is not None:
                 self._require(0 <= slot.texture < len(self.index.textures), "a material names no texture")
@@ -410,15 +412,6 @@ class Asset:
         require((np.abs(instances["matrix"]) <= MAX_MAGNITUDE).all(), "an instance's matrix is no number")
         require((instances["part"] < len(parts)).all(), "an instance names no part")
         require((instances["node"] < len(nodes)).all(), "an instance names no node")
-
-
-_SLOTS = (
-    "base_color_texture",
-    "metallic_roughness_texture",
-    "normal_texture",
-    "occlusion_texture",
-    "emissive_texture",
-)
 
 
 def _page_pairs(

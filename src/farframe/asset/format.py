@@ -50,6 +50,15 @@ TRIANGLES, POINTS = 0, 1
 HAS_COLOR, HAS_UV0, HAS_UV1, HAS_TANGENT, HAS_NORMAL = 1, 2, 4, 8, 16
 """Streams of a part's vertices that differ from the standard (white, zero, zero, zero, zero)."""
 
+TEXTURE_SLOTS = (
+    "base_color_texture",
+    "metallic_roughness_texture",
+    "normal_texture",
+    "occlusion_texture",
+    "emissive_texture",
+)
+"""A material's members that may name a texture."""
+
 PART_DTYPE = np.dtype(
     [
         ("bounds_min", "<f4", 3),

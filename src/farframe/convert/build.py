@@ -28,6 +28,7 @@ from farframe.asset.format import (
     NODE_DTYPE,
     NONE,
     PART_DTYPE,
+    TEXTURE_SLOTS,
     TRIANGLES,
     MetadataValue,
     SceneGraphMode,
@@ -450,16 +451,7 @@ def grid_and_style(
     # A power of two: what lies on a coarser binary grid already, stays where it is.
     step = 2.0 ** np.floor(np.log2(step))
     origin = np.floor(low / step) * step
-    textured = any(
-        slot is not None
-        for slot in (
-            material.base_color_texture,
-            material.metallic_roughness_texture,
-            material.normal_texture,
-            material.occlusion_texture,
-            material.emissive_texture,
-        )
-    )
+    textured = any(getattr(material, name) is not None for name in TEXTURE_SLOTS)
     thin_error = np.inf
     if triangles <= THIN_TRIANGLES:
         thickness = _thickness(columns, indices)

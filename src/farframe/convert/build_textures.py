@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from farframe.asset.container import Texels
-from farframe.asset.format import TextureFormat
-from farframe.asset.model import Filter, Model, Texture, Wrap
+from farframe.asset.model import Model, Texture
 
 Role = Literal["color", "color_alpha", "normal", "mask"]
-
-
-@dataclass(slots=True)
-class PlainTexture:
-    """A texture whose levels are pixels, (height, width, 4) bytes; members as an asset's index has them."""
-
-    name: str
-    format: TextureFormat
-    srgb: bool
-    width: int
-    height: int
-    mips: list[bytes]
-    wrap_u: Wrap
-    wrap_v: Wrap
-    mag_filter: Filter
-    min_filter: Filter
-    mipmaps: bool
 
 
 def texture_role(model: Model, number: int) -> Role:
@@ -56,7 +37,7 @@ def encoded_texture(texture: Texture, role: Role, *, compress: bool) -> Texels:
     return plain_texture(texture)
 
 
-def plain_texture(texture: Texture) -> PlainTexture:
+def plain_texture(texture: Texture) -> Texels:
     """The texture as pixels, with mip levels that are means of light, not of its coding."""
     height, width = texture.pixels.shape[:2]
     levels = [np.ascontiguousarray(texture.pixels, np.uint8)]
@@ -65,18 +46,18 @@ def plain_texture(texture: Texture) -> PlainTexture:
         while max(light.shape[:2]) > 1:
             light = _halved(light)
             levels.append(_encoded(light, texture.srgb))
-    return PlainTexture(
+    return Texels(
         texture.name,
         "rgba8unorm",
         texture.srgb,
         width,
         height,
-        [level.tobytes() for level in levels],
         texture.wrap_u,
         texture.wrap_v,
         texture.mag_filter,
         texture.min_filter,
         texture.mipmaps,
+        [level.tobytes() for level in levels],
     )
 
 

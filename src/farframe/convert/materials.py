@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from farframe.asset.format import TEXTURE_SLOTS
 from farframe.asset.model import Material, Model, Texture, TextureSlot
 from farframe.convert.colors import LINEAR_BYTES, linear_color
 from farframe.convert.errors import NO_EFFECT, TOO_MANY_MATERIALS, ConversionWarning
@@ -28,13 +29,6 @@ _SLOTS_OF_MAP: dict[str, tuple[str, ...]] = {
     "OcclusionMap": ("occlusion_texture",),
     "MetallicRoughnessMap": ("metallic_roughness_texture",),
 }
-_SLOTS = (
-    "base_color_texture",
-    "metallic_roughness_texture",
-    "normal_texture",
-    "occlusion_texture",
-    "emissive_texture",
-)
 
 
 def override_materials(model: Model, overrides: MaterialOverrides, *, ignore_maps: bool) -> list[ConversionWarning]:
@@ -148,7 +142,7 @@ def deduplicate(model: Model) -> None:
     target: list[int] = []
     kept: list[Material] = []
     for material in model.materials:
-        for slot_name in _SLOTS:
+        for slot_name in TEXTURE_SLOTS:
             slot: TextureSlot | None = getattr(material, slot_name)
             if slot is not None:
                 setattr(material, slot_name, TextureSlot(textures[slot.texture], slot.uv_set))
@@ -178,13 +172,13 @@ def limit_materials(model: Model) -> list[ConversionWarning]:
 
 def drop_unused_textures(model: Model) -> None:
     """Leave out textures that no material uses, in place."""
-    used = sorted({slot.texture for each in model.materials for name in _SLOTS if (slot := getattr(each, name))})
+    used = sorted({slot.texture for each in model.materials for name in TEXTURE_SLOTS if (slot := getattr(each, name))})
     if len(used) == len(model.textures):
         return
     place = {texture: index for index, texture in enumerate(used)}
     model.textures = [model.textures[index] for index in used]
     for material in model.materials:
-        for name in _SLOTS:
+        for name in TEXTURE_SLOTS:
             kept: TextureSlot | None = getattr(material, name)
             if kept is not None:
                 setattr(material, name, TextureSlot(place[kept.texture], kept.uv_set))

@@ -24,7 +24,7 @@ than etcpak's: endpoints are the least-squares fit of the block's values, or the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import cv2
@@ -33,8 +33,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farframe.asset.blocks import BlockFormat, decode_blocks
-from farframe.asset.format import TextureFormat
-from farframe.asset.model import Filter, Texture, Wrap
+from farframe.asset.container import Texels
+from farframe.asset.model import Texture
 from farframe.asset.srgb import linear_of_srgb, srgb_of_linear
 
 Role = Literal["color", "color_alpha", "normal", "mask"]
@@ -71,25 +71,7 @@ QUALITIES: dict[Quality, QualitySettings] = {
 }
 
 
-@dataclass(slots=True)
-class EncodedTexture:
-    """A coded texture, with the members of :class:`farframe.asset.format.TextureEntry`; ``mips`` are the bytes of the
-    levels, full size first, each ``max(1, size >> level)`` texels wide and high, in whole blocks."""
-
-    name: str
-    format: TextureFormat
-    srgb: bool
-    width: int
-    height: int
-    wrap_u: Wrap = "repeat"
-    wrap_v: Wrap = "repeat"
-    mag_filter: Filter = "linear"
-    min_filter: Filter = "linear"
-    mipmaps: bool = True
-    mips: list[bytes] = field(default_factory=list)
-
-
-def compress_texture(texture: Texture, role: Role, quality: Quality = "normal") -> EncodedTexture:
+def compress_texture(texture: Texture, role: Role, quality: Quality = "normal") -> Texels:
     """Code a texture for what it is used as (see the module).
 
     Works on one thread and holds the interpreter's lock while it codes, a band of rows at a time: run several in
@@ -102,7 +84,7 @@ def compress_texture(texture: Texture, role: Role, quality: Quality = "normal") 
     if texture.srgb and role == "normal":
         raise ValueError("the texture of role normal is sRGB")
     settings = QUALITIES[quality]
-    encoded = EncodedTexture(
+    encoded = Texels(
         texture.name,
         "rgba8unorm",
         texture.srgb,

@@ -22,7 +22,7 @@ from farframe.convert import phong
 from farframe.convert.colors import linear_from_srgb, srgb_from_linear
 from farframe.convert.errors import ConversionWarning
 from farframe.convert.importers import Imported
-from farframe.convert.importers.isolation import read_in_child
+from farframe.convert.importers.isolation import in_child
 from farframe.convert.importers.ufbx_scene import SceneReader, load_scene, pin, pinned, plain_material
 from farframe.convert.overrides import MaterialOverrides
 from farframe.convert.settings import ConversionSettings
@@ -34,31 +34,16 @@ _ROWS = 256
 Pixels = NDArray[np.uint8]
 
 
+@in_child
 def import_fbx(
     path: Path,
     folder: Path,
     settings: ConversionSettings,
     budget: Budget,
     progress: Progress,
-    *,
     overrides: MaterialOverrides,
 ) -> Imported:
     """Read an FBX file. Colours of materials come out linear; ``gammaToLinearMaterial`` is on by default."""
-
-    def work(report: Progress) -> Imported:
-        return _read(path, folder, settings, budget, report, overrides)
-
-    return read_in_child(work, path.name, budget, progress)
-
-
-def _read(
-    path: Path,
-    folder: Path,
-    settings: ConversionSettings,
-    budget: Budget,
-    progress: Progress,
-    overrides: MaterialOverrides,
-) -> Imported:
     scene = load_scene(
         path,
         budget,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
 import json
 import mmap
@@ -25,10 +26,13 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import Any, BinaryIO, NoReturn
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn, Protocol
 
 from farframe.asset.budget import Budget, Progress
 from farframe.convert.importers import Imported
+from farframe.convert.overrides import MaterialOverrides
+from farframe.convert.settings import ConversionSettings
 from farframe.protocol.errors import FarframeError, Result
 
 POLL_SECONDS = 0.5
@@ -38,6 +42,44 @@ _HEAD = struct.Struct("<QQ")
 _PR_SET_PDEATHSIG = 1
 
 Work = Callable[[Progress], Imported]
+Read = Callable[[Path, Path, ConversionSettings, Budget, Progress, MaterialOverrides], Imported]
+
+
+class Reader(Protocol):
+    """What :func:`in_child` makes: a reader as :func:`~farframe.convert.importers.import_file` calls it."""
+
+    def __call__(
+        self,
+        path: Path,
+        folder: Path,
+        settings: ConversionSettings,
+        budget: Budget,
+        progress: Progress,
+        *,
+        overrides: MaterialOverrides,
+    ) -> Imported:
+        """Read a file."""
+
+
+def in_child(read: Read) -> Reader:
+    """The reader with the same arguments, the last by name, that does the work in a process of its own."""
+
+    @functools.wraps(read)
+    def importer(
+        path: Path,
+        folder: Path,
+        settings: ConversionSettings,
+        budget: Budget,
+        progress: Progress,
+        *,
+        overrides: MaterialOverrides,
+    ) -> Imported:
+        def work(report: Progress) -> Imported:
+            return read(path, folder, settings, budget, report, overrides)
+
+        return read_in_child(work, path.name, budget, progress)
+
+    return importer
 
 
 def read_in_child(work: Work, name: str, budget: Budget, progress: Progress) -> Imported:

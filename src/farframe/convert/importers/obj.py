@@ -21,7 +21,7 @@ from farframe.convert import phong
 from farframe.convert.errors import ConversionWarning
 from farframe.convert.importers import Imported
 from farframe.convert.importers.fbx import FbxMaterials, Pixels, read_model, resized
-from farframe.convert.importers.isolation import read_in_child
+from farframe.convert.importers.isolation import in_child
 from farframe.convert.importers.ufbx_scene import load_scene, pin, plain_material
 from farframe.convert.overrides import MaterialOverrides
 from farframe.convert.settings import ConversionSettings
@@ -33,31 +33,16 @@ MAX_LIBRARY_BYTES = 64 * 1024**2
 _LIBRARY = re.compile(rb"^[ \t]*mtllib[ \t]+([^\r\n]{1,4096})", re.MULTILINE)
 
 
+@in_child
 def import_obj(
     path: Path,
     folder: Path,
     settings: ConversionSettings,
     budget: Budget,
     progress: Progress,
-    *,
     overrides: MaterialOverrides,
 ) -> Imported:
     """Read an OBJ file and the material libraries that it names, found as textures are."""
-
-    def work(report: Progress) -> Imported:
-        return _read(path, folder, settings, budget, report, overrides)
-
-    return read_in_child(work, path.name, budget, progress)
-
-
-def _read(
-    path: Path,
-    folder: Path,
-    settings: ConversionSettings,
-    budget: Budget,
-    progress: Progress,
-    overrides: MaterialOverrides,
-) -> Imported:
     libraries, warnings = _libraries(path, folder)
     scene = load_scene(path, budget, file_format=ufbx.FileFormat.OBJ, obj_mtl_data=libraries or b"\n")
     progress("reading", 0.1)
