@@ -32,7 +32,7 @@ from farframe.client.frame import Frame, FrameStream, FrameTimings
 from farframe.client.management import InspectorLink, RemoteRenderingClient, SessionToken, ViewerLink
 from farframe.client.operators import OperatorClient, OperatorInfo
 from farframe.client.runtime import ConnectionStatistics, LoadedModel, LoadProgress, RuntimeConnection
-from farframe.client.scene import Scene, SceneFailure
+from farframe.client.scene import RayHit, RayHits, Scene, SceneFailure
 from farframe.client.session import Session, SessionFailure, SessionProperties
 from farframe.client.ways import Way
 from farframe.protocol.errors import Result
@@ -65,6 +65,8 @@ __all__ = [
     "OperatorInfo",
     "Overrides",
     "PermissionDeniedError",
+    "RayHit",
+    "RayHits",
     "RemoteRenderingClient",
     "RequestError",
     "RequestTimeoutError",

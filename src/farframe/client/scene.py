@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from farframe.client.entities import NO_OVERRIDES, STATES, Entity, Group, Overrides, Vector3, Vector4, require
 from farframe.client.errors import RequestError, RuntimeConnectionError
@@ -48,6 +48,33 @@ class SceneFailure:
 
     result: Result
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RayHit:
+    """Where a ray met something. World space, metres; ``normal``: unit, of the surface; ``sub_part``: which of the
+    entity's parts, from 0; ``kind``: the ``front`` or ``back`` of a triangle, or a ``point``."""
+
+    entity: Entity
+    sub_part: int
+    position: Vector3
+    normal: Vector3
+    distance: float
+    kind: Literal["front", "back", "point"]
+
+
+@dataclass(frozen=True, slots=True)
+class RayHits(Sequence[RayHit]):
+    """The hits of a ray by distance. ``complete`` is false when the server could not look at all geometry in time."""
+
+    hits: tuple[RayHit, ...]
+    complete: bool
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.hits[index]
 
 
 @dataclass(slots=True, eq=False)
@@ -302,6 +329,34 @@ class Scene:
         for entity, parent in above.items():
             entity._parent = self._entities.get(parent)
             (self._roots if entity._parent is None else entity._parent._children)[entity] = None
+
+    # Queries ----------------------------------------------------------------------------------------------------
+
+    async def cast_ray(
+        self,
+        start: ArrayLike,
+        end: ArrayLike,
+        *,
+        policy: Literal["closestHits", "closestHit", "anyHit"] = "closestHits",
+        max_hits: int = 0,
+    ) -> RayHits:
+        """What a ray from ``start`` to ``end`` (world, metres) meets, at full detail, whatever is drawn.
+
+        ``closestHits``: all by distance, at most ``max_hits`` (0: 1,024); ``closestHit``: the nearest; ``anyHit``: one.
+        Hidden entities are hit, too; disabled ones and those with ``disable_collision`` are not. Raises RequestError
+        (InvalidParam).
+        """
+        await self._send_first()
+        x, y, z = np.asarray(start, np.float64).tolist()
+        to_x, to_y, to_z = np.asarray(end, np.float64).tolist()
+        params = wire.CastRayParams(start=(x, y, z), end=(to_x, to_y, to_z), policy=policy, max_hits=max_hits)
+        result = await self._link.call("scene.castRay", params, wire.CastRayResult)
+        hits = [
+            RayHit(entity, hit.sub_part, hit.position, hit.normal, hit.distance, hit.kind)
+            for hit in result.hits
+            if (entity := self._entities.get(hit.entity)) is not None
+        ]
+        return RayHits(tuple(hits), result.complete)
 
     # Sending ----------------------------------------------------------------------------------------------------
 

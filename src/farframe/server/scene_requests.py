@@ -19,6 +19,7 @@ from farframe.protocol import messages
 from farframe.protocol import scene as wire
 from farframe.protocol.errors import FarframeError
 from farframe.protocol.messages import Incoming, Message
+from farframe.server.ray_casts import cast, find_candidates, ray_of, told
 from farframe.server.scene_world import Applied, SceneWorld
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ T = TypeVar("T")
 
 MAX_WAITING_RECORDS = 64
 """Records of transforms that wait for the render thread; older ones give way, for later ones speak of the same."""
+MAX_CASTS = 2
+"""Rays that are followed at a time; more wait."""
 METADATA_BYTES = 96 * 1024
 """What the metadata in one answer may take."""
 METADATA_CHARACTERS = 16_384
@@ -46,6 +49,7 @@ class SceneRequests:
         self._records: deque[wire.TransformsRecord] = deque(maxlen=MAX_WAITING_RECORDS)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._moving = False
+        self._casting = asyncio.Semaphore(MAX_CASTS)
 
     @property
     def methods(self) -> Mapping[str, Handler]:
@@ -59,6 +63,7 @@ class SceneRequests:
             "scene.getEntities": self._get_entities,
             "scene.getBounds": self._get_bounds,
             "scene.getMetadata": self._get_metadata,
+            "scene.castRay": self._cast_ray,
         }
 
     def on_record(self, data: bytes) -> None:
@@ -146,6 +151,14 @@ class SceneRequests:
             return wire.BoundsResult()
         low, high = found
         return wire.BoundsResult(bounds=messages.Bounds(min=_vector(low), max=_vector(high)))
+
+    async def _cast_ray(self, message: Incoming) -> Message:
+        params = messages.convert_params(message.params, wire.CastRayParams)
+        ray = ray_of(params)
+        candidates = await self.run(lambda world: find_candidates(world, ray))
+        async with self._casting:
+            hits, complete = await asyncio.to_thread(cast, ray, candidates, any_hit=params.policy == "anyHit")
+        return wire.CastRayResult(hits=[told(ray, hit) for hit in hits], complete=complete)
 
     async def _get_metadata(self, message: Incoming) -> Message:
         params = messages.convert_params(message.params, wire.MetadataParams)

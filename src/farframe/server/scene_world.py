@@ -319,6 +319,11 @@ class SceneWorld:
 
     # Queries ----------------------------------------------------------------------------------------------------
 
+    def resource(self, handle: int) -> Any:
+        """What a model is drawn from, or ``None`` once it is gone."""
+        placed = self._scene.entries.get(handle)
+        return None if placed is None or placed.resource.released else placed.resource
+
     def bounds(self, entity: int, *, local: bool) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """Lowest and highest corner of what hangs on an entity and below it. Raises InvalidId."""
         found = bounds(self.graph, self.meshes, self.graph.slot(entity), local=local)
