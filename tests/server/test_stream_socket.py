@@ -47,7 +47,7 @@ class Handshakes:
     async def disconnect(self, resource_id: str) -> None:
         raise AssertionError("nobody deletes here")
 
-    def attach(self, make_device: Callable[[DeviceHandler, int], Device], *_: object) -> None:
+    async def attach(self, make_device: Callable[[DeviceHandler, int], Device], *_: object) -> None:
         if self.device is not None:
             raise FarframeError(Result.OTHER_SESSION_CONNECTED, "Another device is connected.")
         self.device = make_device(self, 8_000_000)

@@ -20,6 +20,7 @@ void when the place is free again. Everything here runs in the event loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from farframe.server.spectators import Audience
 
 log = structlog.get_logger("farframe.places")
+
+SETTLE_SECONDS = 2.0
+"""How long one who comes waits for one who is leaving."""
 
 SECRET_BYTES = 32
 MAX_SECRET_LENGTH = 128
@@ -137,6 +141,17 @@ class Places:
             log.info("device.takes_over")
             former.end(Result.OTHER_SESSION_CONNECTED, "The same device has connected anew.", tell=not former.ending)
         return self._connection
+
+    async def settle(self) -> None:
+        """Wait, a little, for a device that is leaving: who comes right after it shall find the place free. A device
+        that closes its WebSocket, unlike one that is answered its DELETE, cannot know when it is."""
+        connection, emptying = self._connection, self._emptying
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                if connection is not None and connection.ending:
+                    await connection.closed.wait()
+                elif connection is None and emptying is not None:
+                    await asyncio.shield(emptying)
 
     async def leave(self, resource_id: str) -> bool:
         """End the driving device's connection for good, if it has that id; returns when the place is free."""

@@ -292,12 +292,18 @@ class RenderServer:
 
     async def connect(self, offer_sdp: str, wishes: Wishes = NO_WISHES) -> tuple[str, str]:
         """Take a device by its offer, if there is room for it."""
+        await self._settle()
         link = self._link_for(wishes)
         return link.resource_id, await link.accept(offer_sdp)
 
-    def attach(self, make_device: MakeDevice, wishes: Wishes = NO_WISHES) -> None:
+    async def attach(self, make_device: MakeDevice, wishes: Wishes = NO_WISHES) -> None:
         """Take a device that came by a WebSocket, if there is room for it."""
+        await self._settle()
         self._link_for(wishes).attach(make_device)
+
+    async def _settle(self) -> None:
+        if self._places is not None:
+            await self._places.settle()
 
     def _link_for(self, wishes: Wishes) -> DeviceLink:
         assignment, frames, models = self._assignment, self._frames, self._models

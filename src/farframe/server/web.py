@@ -91,7 +91,7 @@ class Handshakes(Protocol):
     async def connect(self, offer_sdp: str, wishes: Wishes) -> tuple[str, str]:
         """Take a device's offer; returns the resource's id and the answer. Raises :class:`FarframeError`."""
 
-    def attach(self, make_device: Callable[[DeviceHandler, int], Device], wishes: Wishes) -> None:
+    async def attach(self, make_device: Callable[[DeviceHandler, int], Device], wishes: Wishes) -> None:
         """Take a device that came by a WebSocket; ``make_device`` is given its handler and the highest bit rate.
         Raises :class:`FarframeError`."""
 
@@ -196,7 +196,7 @@ def handshake_app(handshakes: Handshakes) -> Litestar:
         try:
             wishes = Wishes(watch=WATCH_SUBPROTOCOL in offered, resume=resume_secret_of(offered))
             handshakes.authorize(f"Bearer {token}", permission_for(wishes))
-            handshakes.attach(make_device, wishes)
+            await handshakes.attach(make_device, wishes)
         except FarframeError as error:
             await refuse(channel, error)
             return

@@ -1,0 +1,196 @@
+"""By which way the stream travels: Chromium and the Python client against real render servers, with and without UDP."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from playwright.async_api import Page, async_playwright
+
+from farframe.client import RemoteRenderingClient, Session
+from farframe.client._media import MediaTransport
+from farframe.client.runtime import RuntimeConnection, open_connection
+from farframe.client.ways import WayChoice
+from tests.chromium import CHROMIUM, FLAGS
+from tests.end_to_end.harness import RunningService, spread
+from tests.end_to_end.test_browser import PATIENCE_MS, picture, still, until
+
+pytestmark = pytest.mark.slow
+
+NO_UDP = "--webrtc-ip-handling-policy=disable_non_proxied_udp"
+CANDIDATES = re.compile(r"(?m)^a=candidate:.*\r?\n")
+
+
+class WithoutUdp(MediaTransport):
+    """WebRTC in a network that carries none of its packets: neither side hears of the other's addresses."""
+
+    async def create_offer(self) -> str:
+        return CANDIDATES.sub("", await super().create_offer())
+
+    async def accept_answer(self, answer_sdp: str) -> None:
+        await super().accept_answer(CANDIDATES.sub("", answer_sdp))
+
+
+@asynccontextmanager
+async def connected(
+    session: Session, *, way: WayChoice = "auto", relayed: object = "auto", transport: type = MediaTransport
+) -> AsyncIterator[RuntimeConnection]:
+    connection = await open_connection(
+        session,
+        width=320,
+        height=200,
+        relayed=relayed,  # type: ignore[arg-type]
+        max_frames_per_second=30,
+        timeout=60.0,
+        way=way,
+        make_transport=transport,
+    )
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def shows_the_engine(connection: RuntimeConnection) -> None:
+    await connection.load_model("builtin://Engine")
+    connection.look_at((2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    frame = await connection.wait_for_still(60.0)
+    assert spread(frame.image) > 5
+
+
+@pytest.mark.parametrize("relayed", [False, True])
+async def test_the_python_client_over_a_websocket(service: RunningService, relayed: bool) -> None:
+    async with (
+        RemoteRenderingClient.from_connection_file(service.connection_path) as client,
+        client.leased() as session,
+        connected(session, way="websocket", relayed=relayed) as connection,
+    ):
+        await shows_the_engine(connection)
+        way = connection.way
+        assert (way.kind, way.relayed, way.reason) == ("websocket", relayed, "It was asked for.")
+        assert way.round_trip_ms is not None
+
+
+async def test_the_python_client_without_udp(service: RunningService) -> None:
+    async with (
+        RemoteRenderingClient.from_connection_file(service.connection_path) as client,
+        client.leased() as session,
+    ):
+        async with connected(session, transport=WithoutUdp) as connection:
+            await shows_the_engine(connection)
+            assert (connection.way.kind, connection.way.relayed) == ("websocket", False)
+            assert connection.way.reason.startswith("WebRTC failed: No UDP path")
+        # What failed a moment ago is not waited for again.
+        async with connected(session) as connection:
+            assert connection.way.kind == "websocket"
+            assert "some minutes ago" in connection.way.reason
+        async with connected(session, way="webrtc") as connection:
+            assert connection.way.kind == "webrtc"
+
+
+async def test_one_device_at_a_time_whatever_the_way(service: RunningService) -> None:
+    from farframe.client import HandshakeError, Result
+
+    async with (
+        RemoteRenderingClient.from_connection_file(service.connection_path) as client,
+        client.leased() as session,
+    ):
+        for first, second in (("webrtc", "websocket"), ("websocket", "webrtc"), ("websocket", "websocket")):
+            async with connected(session, way=first) as connection:  # type: ignore[arg-type]
+                with pytest.raises(HandshakeError) as caught:
+                    async with connected(session, way=second):  # type: ignore[arg-type]
+                        pass
+                assert caught.value.result is Result.OTHER_SESSION_CONNECTED
+                assert connection.ended is None
+
+
+@asynccontextmanager
+async def viewer(
+    service: RunningService,
+    client: RemoteRenderingClient,
+    session: Session,
+    *flags: str,
+    query: str = "",
+    script: str = "",
+) -> AsyncIterator[Page]:
+    link = (await client.create_viewer_link(session.id)).url.replace("/viewer/#", f"/viewer/{query}#")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags], timeout=PATIENCE_MS)
+        try:
+            page = await browser.new_page(viewport={"width": 640, "height": 400})
+            page.set_default_timeout(PATIENCE_MS)
+            problems: list[str] = []
+            page.on("pageerror", lambda error: problems.append(str(error)))
+            if script:
+                await page.add_init_script(script)
+            await page.goto(link)
+            await page.wait_for_selector("body[data-state=connected]")
+            yield page
+            assert not problems
+        finally:
+            await browser.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("flags", "query", "reason"),
+    [((), "?way=websocket", "It was asked for."), ((NO_UDP,), "", "WebRTC failed: No network path")],
+    ids=["asked for", "without UDP"],
+)
+async def test_chromium_over_a_websocket(
+    service: RunningService, flags: tuple[str, ...], query: str, reason: str
+) -> None:
+    async with (
+        RemoteRenderingClient.from_connection_file(service.connection_path) as client,
+        client.leased() as session,
+        viewer(service, client, session, *flags, query=query) as page,
+    ):
+        way = await page.evaluate("() => window.farframeViewer.connection.way")
+        assert (way["kind"], way["relayed"]) == ("websocket", True)
+        assert way["reason"].startswith(reason)
+        await page.click("[data-testid=empty-load-sample]")
+        await until(page, "() => window.farframeViewer.models.length === 1")
+        await still(page)
+        assert spread(await picture(page)) > 10
+        await page.click("[data-testid=statistics-toggle]")
+        await page.wait_for_selector("[data-testid=statistics]:not([hidden]) [data-testid=way]")
+        await until(page, "() => document.querySelector('[data-testid=way]').textContent.includes('WebSocket')")
+        statistics = await until(page, "() => window.farframeViewer.statistics")
+        assert statistics["framesDecoded"] > 0
+
+
+@pytest.mark.browser
+async def test_chromium_draws_on_a_canvas_where_no_tracks_can_be_made(service: RunningService) -> None:
+    async with (
+        RemoteRenderingClient.from_connection_file(service.connection_path) as client,
+        client.leased() as session,
+        viewer(
+            service, client, session, query="?way=websocket", script="delete window.MediaStreamTrackGenerator"
+        ) as page,
+    ):
+        await page.click("[data-testid=empty-load-sample]")
+        await until(page, "() => window.farframeViewer.models.length === 1")
+        await still(page)
+        shades = await page.evaluate(
+            """() => {
+                const canvas = document.querySelector('[data-testid=video] + canvas');
+                const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+                return new Set(pixels.filter((_, index) => index % 4 === 0)).size;
+            }"""
+        )
+        assert shades > 20
+        await page.click("[data-testid=leave]")
+        await until(page, "() => document.querySelector('[data-testid=video] + canvas') === null")
+
+
+@pytest.mark.browser
+async def test_chromium_over_webrtc_says_so(service: RunningService) -> None:
+    async with (
+        RemoteRenderingClient.from_connection_file(service.connection_path) as client,
+        client.leased() as session,
+        viewer(service, client, session) as page,
+    ):
+        way = await page.evaluate("() => window.farframeViewer.connection.way")
+        assert (way["kind"], way["reason"]) == ("webrtc", "UDP gets through.")
