@@ -110,6 +110,8 @@ class Frame:
     @cached_property
     def image(self) -> NDArray[np.uint8]:
         """The pixels as (height, width, 3) uint8 sRGB, row 0 at the top. Converted on first use, then kept."""
+        from av.video.reformatter import Interpolation
+
         # The protocol fixes BT.709, limited range; said here so that an untagged stream looks the same.
         converted: Any = self.video_frame.reformat(
             format="rgb24",
@@ -117,6 +119,8 @@ class Frame:
             dst_colorspace="ITU709",
             src_color_range="MPEG",
             dst_color_range="JPEG",
+            # The quick way cuts off instead of rounding and is a level too dark: 1.3 instead of 4.5 ms at 1280x720.
+            interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT,
         )
         image: NDArray[np.uint8] = converted.to_ndarray()
         return image
