@@ -170,6 +170,11 @@ MOVE = """
   const bytes = Uint8Array.from(atob(poses), c => c.charCodeAt(0));
   const count = bytes.length / size;
   const state = window.state;
+  state.targets = [];
+  state.watch = setInterval(async () => {
+    const {targetBitrate} = await state.call('statistics.get', {});
+    state.targets.push([performance.now(), targetBitrate]);
+  }, 500);
   const began = performance.now();
   let sent = 0, last = -1;
   const step = () => {
@@ -195,6 +200,7 @@ FINISH = """
 async () => {
   const state = window.state;
   clearTimeout(state.timer);
+  clearInterval(state.watch);
   const stats = {};
   for (const report of (await state.pc.getStats()).values())
     if (report.type === 'inbound-rtp') Object.assign(stats, report);
@@ -206,6 +212,7 @@ async () => {
   };
   return {
     decoded: state.decoded,
+    targets: state.targets,
     records: state.records.map(encode),
     pictures: state.pictures.map(({data, stride, offset, height, ...rest}) =>
       ({...rest, height, stride, luma: encode(data.subarray(offset, offset + stride * height))})),
@@ -356,11 +363,18 @@ def judge(
         "longest_gap_ms": round(max(gaps), 0),
         "freezes": sum(gap > FREEZE_MS for gap in gaps),
         "video_mbit_per_s": round(shown_bytes * 8 / (end - begin) / 1e6, 2),
+        "target_mbit_per_s": mean_target(result["targets"], low, high),
         "psnr_db": round(float(np.mean(decibels)), 1) if decibels else None,
         "psnr_worst_db": round(min(decibels), 1) if decibels else None,
         "sizes": sorted({f"{width}x{height}" for width, height in sizes}),
         "latencies": len(latencies),
     }
+
+
+def mean_target(targets: list[tuple[float, int]], low: float, high: float) -> float | None:
+    """The mean of what the server aimed at between two times, Mbit/s."""
+    values = [rate for at, rate in targets if low <= at <= high]
+    return round(float(np.mean(values)) / 1e6, 2) if values else None
 
 
 async def run_weather(
@@ -415,6 +429,7 @@ async def run_weather(
         "wire_mbit_per_s": round(counts["carried_bytes"] * 8 / elapsed / 1e6, 2),
         "proxy": counts,
         "browser": result["stats"],
+        "targets": [(round((at - mark) / 1e3, 1), rate) for at, rate in result["targets"] if at >= mark],
         "statistics": statistics,
         "steady_after_s": steady_after(result, mark, weather),
         "load_average": round(os.getloadavg()[0], 1),
@@ -495,8 +510,8 @@ def show(name: str, run: dict[str, Any]) -> None:
             f"p95 {latency['p95']} p99 {latency['p99']} ms (in the server p50 {server['p50']}; sent -> "
             f"decoded p50 {carried['p50']} p95 {carried['p95']} max {carried['max']})  "
             f"longest gap {figures['longest_gap_ms']:.0f} ms, {figures['freezes']} freezes  "
-            f"{figures['video_mbit_per_s']} Mbit/s  {figures['psnr_db']} dB (worst {figures['psnr_worst_db']}) "
-            f"{' '.join(figures['sizes'])}",
+            f"{figures['video_mbit_per_s']} of {figures['target_mbit_per_s']} Mbit/s  "
+            f"{figures['psnr_db']} dB (worst {figures['psnr_worst_db']})  {' '.join(figures['sizes'])}",
             flush=True,
         )
 

@@ -180,3 +180,37 @@ def test_a_keyframe_request_is_answered_without_a_burst() -> None:
     stream.run(2)
     assert stream.keyframes == 2
     assert stream.longest_queue(begin + 5, begin + 7) < 0.2
+
+
+def test_a_busy_machine_that_delivers_in_lumps_at_ten_frames_a_second_is_no_narrow_line() -> None:
+    """Both ends share two cores with others: whatever arrives waits for the next time the receiver gets to run."""
+    stream = SimulatedStream()
+    chance = random.Random(11)
+    stalls = [0.0]
+
+    def wait() -> float:
+        now = stream.clock.now
+        while stalls[-1] < now:
+            stalls.append(stalls[-1] + chance.expovariate(1 / 0.06) if stalls[-1] else now)
+        return stalls[-1] - now
+
+    stream.down.jitter = wait
+    stream.down.bits_per_second = 8e6
+    stream.down.delay_seconds = stream.back.delay_seconds = 0.01
+    stream.frames_per_second = 10
+    begin = stream.clock.now
+    stream.run(40)
+    assert stream.mean_target(begin + 5, begin + 40) > 4_000_000
+
+
+def test_a_line_that_narrows_below_the_little_that_is_sent_is_noticed() -> None:
+    stream = SimulatedStream()
+    stream.content_bitrate = 2_500_000
+    stream.down.delay_seconds = stream.back.delay_seconds = 0.01
+    stream.run(5)
+    stream.down.bits_per_second = 1e6
+    begin = stream.clock.now
+    stream.run(10)
+    assert stream.longest_gap(begin, begin + 2) < 0.6
+    assert stream.mean_target(begin + 2, begin + 10) < 1_000_000
+    assert stream.longest_queue(begin + 2, begin + 10) < 0.2

@@ -35,36 +35,36 @@ def test_packets_held_up_and_delivered_at_once_show_nothing() -> None:
 
 def test_a_cluster_that_shows_more_leads_to_the_next_at_once() -> None:
     prober = Prober(12e6)
-    first = prober.next(1.0, 1.5e6, limited=True)
+    first = prober.next(1.0, 1.5e6)
     assert first is not None and first.bitrate == 3e6
-    assert prober.next(1.1, 1.5e6, limited=True) is None, "one at a time"
+    assert prober.next(1.1, 1.5e6) is None, "one at a time"
     assert prober.take(cluster(first, 50e6), 1.2) == pytest.approx(3e6, rel=0.05)
-    second = prober.next(1.2, 3e6, limited=True)
+    second = prober.next(1.2, 3e6)
     assert second is not None and second.bitrate == 6e6
     assert prober.take(cluster(second, 4e6), 1.3) == pytest.approx(3.4e6, rel=0.05)
-    assert prober.next(1.4, 3.4e6, limited=True) is None
-    assert prober.next(1.3 + INTERVAL_SECONDS, 3.4e6, limited=True) is not None
+    assert prober.next(1.4, 3.4e6) is None
+    assert prober.next(1.3 + INTERVAL_SECONDS, 3.4e6) is not None
 
 
 def test_a_cluster_most_of_which_is_lost_shows_nothing_and_is_given_up() -> None:
     prober = Prober(12e6)
-    probe = prober.next(1.0, 2e6, limited=True)
+    probe = prober.next(1.0, 2e6)
     assert probe is not None
     assert prober.take(cluster(probe, 50e6, lost=6), 1.2) is None
-    assert prober.next(1.5, 2e6, limited=True) is None
-    assert prober.next(4.0, 2e6, limited=True) is not None
+    assert prober.next(1.5, 2e6) is None
+    assert prober.next(4.0, 2e6) is not None
 
 
 def test_broken_promises_and_quiet_scenes_make_probes_rarer() -> None:
     prober = Prober(12e6)
     prober.congested(1.0)
-    assert prober.next(1.1, 2e6, limited=True) is None
+    assert prober.next(1.1, 2e6) is None
     prober.failed(1.0)
-    assert prober.next(1.0 + 1.5 * INTERVAL_SECONDS, 2e6, limited=True) is None
-    assert prober.next(1.0 + 2 * INTERVAL_SECONDS, 2e6, limited=True) is not None
+    assert prober.next(1.0 + 1.5 * INTERVAL_SECONDS, 2e6) is None
+    assert prober.next(1.0 + 2 * INTERVAL_SECONDS, 2e6) is not None
     quiet = Prober(12e6)
-    assert quiet.next(1.0, 2e6, limited=False) is not None
-    assert quiet.next(1.0 + 0.9 * QUIET_INTERVAL_SECONDS, 2e6, limited=False) is None
+    assert quiet.next(1.0, 2e6, quiet=True) is not None
+    assert quiet.next(1.0 + 0.9 * QUIET_INTERVAL_SECONDS, 2e6, quiet=True) is None
 
 
 def test_a_queue_that_grows_is_seen_and_one_that_drains_too() -> None:

@@ -7,6 +7,8 @@ from collections import deque
 SHORT_SECONDS = 0.15
 LONG_SECONDS = 0.5
 MIN_PACKETS = 8
+PAUSE_SECONDS = 0.03
+"""A busy line makes no such pauses between two packets."""
 
 
 class AcknowledgedBitrate:
@@ -36,6 +38,20 @@ class AcknowledgedBitrate:
     def steady(self) -> float | None:
         """Bits per second of the last half second; ``None`` so far."""
         return self._rate(LONG_SECONDS)
+
+    @property
+    def continuous(self) -> bool:
+        """Whether packets have come without a pause for 150 ms, as from a line that is busy all the time."""
+        if not self._arrivals:
+            return False
+        later = end = self._arrivals[-1][0]
+        for arrived_at, _ in reversed(self._arrivals):
+            if later - arrived_at > PAUSE_SECONDS:
+                return False
+            if end - arrived_at > SHORT_SECONDS:
+                return True
+            later = arrived_at
+        return False
 
     def _rate(self, seconds: float) -> float | None:
         if len(self._arrivals) < MIN_PACKETS or self._first is None:

@@ -49,17 +49,21 @@ LOSS_COLLAPSE = 0.20
 MIN_LOSS_PACKETS = 20
 MIN_LOSS_SECONDS = 0.15
 
+QUIET_SHARE = 0.1
+"""Sending less than this share, the stream has no use for more at present."""
+
+SWALLOWING_SECONDS = 0.2
 LIMITED_SHARE = 0.65
 """Sending more than this share of the rate, the stream is limited by it."""
 
-SENT_SECONDS = 0.5
+SENT_SECONDS = 1.0
 PACE_FACTOR = 2.5
 MIN_PACE = 1_500_000
 MAX_PACE = 80_000_000
 TRAIN_GAP_SECONDS = 0.008
 MIN_TRAIN_PACKETS = 6
 TRAINS = 8
-COLLAPSE_PACKETS = 10
+COLLAPSE_PACKETS = 7
 COLLAPSE_SHARE = 0.5
 HINT_FACTOR = 1.6
 LOOP_WINDOW_SECONDS = 10.0
@@ -134,6 +138,8 @@ class CongestionController:
     @property
     def pacing_bitrate(self) -> float:
         """Bits per second at which the packets of a frame leave."""
+        if self.queue_seconds > STANDING_QUEUE_SECONDS:
+            return float(self.total_bitrate)  # what comes faster than a full queue drains is lost
         return max(PACE_FACTOR * self.total_bitrate, MIN_PACE, min(self._burst_pace, MAX_PACE))
 
     @property
@@ -159,7 +165,11 @@ class CongestionController:
     def limited(self, now: float) -> bool:
         """Whether the stream would send more if it were allowed to."""
         self._forget(now)
-        return self._sent_bytes * 8 / SENT_SECONDS > LIMITED_SHARE * self.total_bitrate
+        return self._sent_rate > LIMITED_SHARE * self.total_bitrate
+
+    @property
+    def _sent_rate(self) -> float:
+        return self._sent_bytes * 8 / SENT_SECONDS
 
     def _bounded(self, rate: float) -> float:
         return max(self._floor, min(rate, self._ceiling))
@@ -214,7 +224,8 @@ class CongestionController:
         rate = self.total_bitrate
         if not limited and rate >= self._ceiling / 1.1:
             return self._prober.check(now, rate)
-        return self._prober.next(now, rate, limited=limited)
+        quiet = self._sent_rate < QUIET_SHARE * rate
+        return self._prober.next(now, rate, quiet=quiet)
 
     def on_feedback(self, feedback: TransportFeedback, now: float) -> list[PacketResult]:
         """Take a report; returns what was new in it."""
@@ -232,12 +243,13 @@ class CongestionController:
         for _, arrived_at, size in sorted(arrivals, key=lambda arrival: arrival[1]):
             self._acknowledged.add(arrived_at, size)
         usage = self._trend.update([(sent, arrived) for sent, arrived, _ in arrivals], now)
-        if self._follow_trains(results) and self.limited(now):
+        collapsed = self._follow_trains(results) and (self.limited(now) or self._train_rate < 0.8 * self._sent_rate)
+        if collapsed:
             usage = Usage.OVERUSED
-        shown = self._prober.take(results, now)
+        shown = self._prober.take(results, now, self._trend.base_delay)
         self._update_loss(results, now)
         if usage is Usage.OVERUSED:
-            self._lower(now)
+            self._lower(now, collapsed=collapsed)
         elif shown is not None:
             self._follow_probe(shown, now)
         else:
@@ -310,7 +322,8 @@ class CongestionController:
         if self.loss > LOSS_BACK_OFF:
             rate = min(self._loss_target, self._target) * (1 - 0.5 * self.loss)
             recent = self._acknowledged.recent
-            if self.loss > LOSS_COLLAPSE and recent is not None and self.limited(now):
+            full = self.limited(now) or self.queue_seconds > STANDING_QUEUE_SECONDS
+            if self.loss > LOSS_COLLAPSE and recent is not None and full:
                 rate = min(rate, BACK_OFF * recent)
                 self._target = min(self._target, self._bounded(rate))
             self._loss_target = self._bounded(rate)
@@ -319,12 +332,17 @@ class CongestionController:
             per_second = CLIMB_PER_SECOND if self.loss < LOSS_CALM else CLIMB_PER_SECOND / 2
             self._loss_target = min(self._loss_target * (1 + per_second * min(elapsed, 1.0)), self._ceiling)
 
-    def _lower(self, now: float) -> None:
-        """A queue grows: 0.85 of what arrives."""
+    def _lower(self, now: float, *, collapsed: bool = False) -> None:
+        """A queue grows: 0.85 of what arrives. ``collapsed``: a burst has shown that less arrives than is sent."""
         spacing = max(MIN_DECREASE_SECONDS, min(1.2 * (self.loop_seconds or 0.0), 0.5))
         recent = self._acknowledged.recent
+        if not self.limited(now) and not collapsed and not self._swallows(now):
+            return  # little is sent, and it arrives: whatever is late, this stream is not what fills the line
         if recent is not None and self._train_rate < COLLAPSE_SHARE * self._target:
             recent = min(recent, self._train_rate)
+        elif recent is not None and not self._acknowledged.continuous:
+            # Only while the line is busy all the time is a short look enough.
+            recent = max(recent, self._acknowledged.steady or 0.0)
         if now - self._last_decrease < spacing and not (recent is not None and recent < 0.5 * self._target):
             return
         if self._promise is not None and now - self._promise[0] < PROMISE_SECONDS:
@@ -332,15 +350,18 @@ class CongestionController:
             self._promise = None
             self._prober.failed(now)
             target = max(before, BACK_OFF * recent) if recent is not None else before
-        elif recent is not None and self.limited(now):
+        elif recent is not None:
             target = BACK_OFF * recent
             self._learn_capacity(recent)
-        elif recent is not None and self.queue_seconds > 2 * WINDOW_SECONDS:
-            target = max(BACK_OFF * recent, 0.5 * self._target)
         else:
             target = BACK_OFF * self._target
         self._target = self._bounded(min(self._target, target))
         self._decreased(now)
+
+    def _swallows(self, now: float) -> bool:
+        """Whether a queue stands although little is sent: a line that is narrower than even this."""
+        since = self._trend.standing_since
+        return since is not None and now - since > SWALLOWING_SECONDS
 
     def _decreased(self, now: float) -> None:
         self._last_decrease = now

@@ -67,8 +67,12 @@ class DelayTrend:
     def __init__(self) -> None:
         self.usage = Usage.NORMAL
         self.queue_seconds = 0.0
-        """How much later than the fastest of the last ten seconds the packets of the newest report came, at least."""
+        """How much later than the fastest of the last ten seconds the packets of the newest two reports came, at
+        least."""
+        self.standing_since: float | None = None
+        """When a queue of more than ``STANDING_QUEUE_SECONDS`` was first seen that is still there."""
         self._base: deque[tuple[float, float]] = deque()
+        self._newest_delay: float | None = None
         self._reset_slope()
 
     def _reset_slope(self) -> None:
@@ -85,6 +89,11 @@ class DelayTrend:
         self._overuse_count = 0
         self._trend = 0.0
         self._slope_usage = Usage.NORMAL
+
+    @property
+    def base_delay(self) -> float | None:
+        """The least difference of arrival and sending of late, seconds from an arbitrary origin."""
+        return self._base[0][1] if self._base else None
 
     def update(self, arrivals: Sequence[tuple[float, float]], now: float) -> Usage:
         """Take the packets of one report, ``(sent_at, arrived_at)`` in the order of sending."""
@@ -105,14 +114,22 @@ class DelayTrend:
         """Follow the least delay; whether the queue has not shrunk since the report before."""
         if self._base and abs(delay - self._base[-1][1]) > JUMP_SECONDS:
             self._base.clear()
+            self._newest_delay = None
         while self._base and self._base[0][0] < now - BASE_WINDOW_SECONDS:
             self._base.popleft()
         while self._base and self._base[-1][1] >= delay:
             self._base.pop()
         self._base.append((now, delay))
-        queue = delay - self._base[0][1]
+        # A receiver that did not get to run delays one report; a queue stands in the next one, too.
+        before, self._newest_delay = self._newest_delay, delay
+        queue = min(delay, before if before is not None else delay) - self._base[0][1]
+        queue = max(queue, 0.0)
         grows = queue > self.queue_seconds - SHRINKING_SECONDS
         self.queue_seconds = queue
+        if queue <= STANDING_QUEUE_SECONDS:
+            self.standing_since = None
+        elif self.standing_since is None:
+            self.standing_since = now
         return grows
 
     def _add(self, sent_at: float, arrived_at: float) -> None:

@@ -28,10 +28,10 @@ FIRST_FACTORS = (2.0, 4.0)
 
 STEP_FACTOR = 2.0
 INTERVAL_SECONDS = 1.0
-"""Between two clusters while nothing is wrong and the rate is limited by the line."""
+"""Between two clusters while nothing is wrong."""
 
 QUIET_INTERVAL_SECONDS = 5.0
-"""The same while little is sent: the estimate is only kept fresh."""
+"""The same while next to nothing is sent: the estimate is only kept fresh."""
 
 CHECK_INTERVAL_SECONDS = 10.0
 """The same where the rate is the ceiling and little is sent."""
@@ -41,6 +41,7 @@ MAX_INTERVAL_SECONDS = 3.0
 CALM_SECONDS = 0.6
 """No cluster so soon after congestion."""
 
+HARDLY_SECONDS = 0.015
 TIMEOUT_SECONDS = 1.5
 
 
@@ -105,12 +106,12 @@ class Prober:
         self._next_at = now + CHECK_INTERVAL_SECONDS
         return self._begin(rate, now)
 
-    def next(self, now: float, rate: float, *, limited: bool) -> Probe | None:
-        """The cluster that is due now, if any. ``limited``: more would be sent if the rate were higher."""
+    def next(self, now: float, rate: float, *, quiet: bool = False) -> Probe | None:
+        """The cluster that is due now, if any. ``quiet``: next to nothing is sent."""
         if self._busy(now) or now < self._next_at:
             return None
         wanted = self._planned.pop(0) if self._planned else min(STEP_FACTOR * rate, self._ceiling)
-        self._next_at = now + (self._interval if limited else QUIET_INTERVAL_SECONDS)
+        self._next_at = now + (QUIET_INTERVAL_SECONDS if quiet else self._interval)
         if wanted < 1.1 * rate:
             return None
         return self._begin(wanted, now)
@@ -126,10 +127,10 @@ class Prober:
         self._flying = _Flying(Probe(self._cluster, wanted, size), now)
         return self._flying.probe
 
-    def take(self, results: Iterable[PacketResult], now: float) -> float | None:
+    def take(self, results: Iterable[PacketResult], now: float, base_delay: float | None = None) -> float | None:
         """Look at a report; the rate in bits per second that a finished cluster has shown, else ``None``.
 
-        A cluster that shows more leads to the next at once.
+        A cluster that shows more leads to the next at once. ``base_delay`` as in :func:`measure_cluster`.
         """
         flying = self._flying
         if flying is None:
@@ -140,7 +141,7 @@ class Prober:
             return None
         if sum(result.size for result in arrived) < MIN_SHARE * flying.probe.size:
             return None
-        shown = measure_cluster(arrived)
+        shown = measure_cluster(arrived, base_delay)
         self._flying = None
         self.last_result = shown
         if shown is not None and shown >= SATURATED_SHARE * flying.probe.bitrate:
@@ -149,8 +150,12 @@ class Prober:
         return shown
 
 
-def measure_cluster(arrived: list[PacketResult]) -> float | None:
-    """The rate that these packets of one cluster show, in bits per second; ``None`` where they show nothing."""
+def measure_cluster(arrived: list[PacketResult], base_delay: float | None = None) -> float | None:
+    """The rate that these packets of one cluster show, in bits per second; ``None`` where they show nothing.
+
+    ``base_delay`` is the least difference of arrival and sending of late: a cluster that was held up and then delivered
+    at once, but whose last packet hardly waited, has met no limit.
+    """
     first_sent = min(arrived, key=lambda result: result.sent_at)
     last_sent = max(arrived, key=lambda result: result.sent_at)
     times = sorted((result.arrived_at or 0.0, result.size) for result in arrived)
@@ -162,7 +167,8 @@ def measure_cluster(arrived: list[PacketResult]) -> float | None:
     sent_rate = (total - last_sent.size) * 8 / sent_seconds
     arrival_rate = (total - times[0][1]) * 8 / arrival_seconds
     if arrival_rate > 2 * sent_rate:
-        return None  # held up and then delivered at once: the spacing is not the line's
+        waited = times[-1][0] - last_sent.sent_at - base_delay if base_delay is not None else float("inf")
+        return sent_rate if waited < HARDLY_SECONDS else None
     if arrival_rate < SATURATED_SHARE * sent_rate:
         return UTILISATION * arrival_rate
     return min(sent_rate, arrival_rate)
