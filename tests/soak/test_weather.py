@@ -250,6 +250,7 @@ def grown(samples: list[Measured], name: str) -> tuple[float, float]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 async def test_half_a_minute_of_weather_is_lived_through(tmp_path: Path) -> None:
     samples = await soak(tmp_path, SAMPLE_SECONDS)
     assert samples[-1].frames > 30
@@ -261,6 +262,7 @@ async def test_half_a_minute_of_weather_is_lived_through(tmp_path: Path) -> None
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(FULL_SECONDS + 900)
 async def test_twenty_minutes_of_weather_leave_nothing_behind(tmp_path: Path) -> None:
     samples = await soak(tmp_path, float(os.environ.get("FARFRAME_WEATHER_SECONDS", FULL_SECONDS)))
     report = os.environ.get("FARFRAME_WEATHER_REPORT")

@@ -37,6 +37,7 @@ SOAK = os.environ.get("FARFRAME_SOAK", "") not in ("", "0")
 PACKETS = 20_000 if SOAK else 1_000
 SOURCES = 24 if SOAK else 6
 PATIENCE_SECONDS = 60
+pytestmark = pytest.mark.timeout(900)
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(1, 5))]
 
 
