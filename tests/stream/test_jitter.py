@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import random
+
+import pytest
 
 from farframe.stream.jitter import FrameAssembler
 from farframe.stream.packets import RtpPacket
@@ -123,3 +127,69 @@ def test_a_jump_far_ahead_starts_anew_and_keeps_memory_bounded() -> None:
     result = assembler.push(frame(5000)[0], 1.0)
     assert result.missing == []
     assert result.keyframe_needed
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_frame_is_there_the_moment_its_last_packet_is(seed: int) -> None:
+    """Whatever is lost, delayed or swapped, as long as it is repaired: no frame waits for a packet of the next one.
+
+    A simulated line on a simulated clock: lost packets come again a round trip after they were asked for, or are lost
+    again. A frame can be decoded once all packets up to its marker have come, and that is when it must be handed over.
+    """
+    choose = random.Random(seed)
+    loss, jitter, round_trip = choose.choice([0.0, 0.05, 0.2]), choose.choice([0.0, 0.004, 0.03]), 0.05
+    assembler = FrameAssembler()
+    assembler.round_trip_seconds = round_trip
+    order = itertools.count()
+    line: list[tuple[float, int, RtpPacket | None]] = []
+    packets: dict[int, RtpPacket] = {}
+    ends: dict[int, int] = {}
+    number = 0
+    for index in range(120):
+        count = 1 if choose.random() < 0.2 else choose.randrange(2, 12)
+        for packet in frame(index, count, key=index == 0, first=number):
+            packets[packet.sequence_number] = packet
+            # Not the very first: a stream begins where its first packet says.
+            at = index / 30 + (choose.uniform(0, jitter) if index else 0.0)
+            if index == 0 or index == 119 or choose.random() >= loss:
+                heapq.heappush(line, (at, next(order), packet))
+        number += count
+        ends[index * 3000] = number
+    arrived: dict[int, float] = {}
+    done: dict[int, float] = {}
+    asked: dict[int, list[float]] = {}
+    heapq.heappush(line, (0.0, next(order), None))
+    while line:
+        now, _, packet = heapq.heappop(line)
+        if packet is None:
+            result = assembler.poll(now)
+            if len(done) < len(ends):
+                heapq.heappush(line, (now + 0.02, next(order), None))
+        else:
+            arrived.setdefault(packet.sequence_number, now)
+            result = assembler.push(packet, now)
+        for lost in result.missing:
+            asked.setdefault(lost, []).append(now)
+            if choose.random() >= loss or len(asked[lost]) > 2:
+                heapq.heappush(line, (now + round_trip, next(order), packets[lost]))
+        for complete in result.frames:
+            assert complete.received_at == now
+            done[complete.timestamp] = now
+        assert now < 60, "it must come to an end"
+    assert list(done) == list(ends), "all frames, in order"
+    for timestamp, end in ends.items():
+        assert done[timestamp] == max(arrived[sequence] for sequence in range(end))
+    for times in asked.values():
+        assert all(later - earlier >= 1.5 * round_trip for earlier, later in itertools.pairwise(times))
+
+
+def test_a_packet_that_was_asked_for_is_not_asked_for_again_when_it_comes_by_itself() -> None:
+    assembler = FrameAssembler()
+    for packet in frame(0, key=True):
+        assembler.push(packet, 0.0)
+    first, second, third = frame(1)
+    assembler.push(first, 0.01)
+    assert assembler.push(third, 0.01).missing == [second.sequence_number]
+    assembler.push(second, 0.02)  # it was only late
+    assert assembler.poll(5.0).missing == []
+    assert assembler.push(second, 5.0).frames == [], "the answer to the request, too late, is one too many"
