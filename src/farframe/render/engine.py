@@ -21,6 +21,7 @@ import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -49,6 +50,7 @@ from farframe.render.frame import (
     view_projection,
     viewports,
 )
+from farframe.render.occlusion import DepthGrid, OcclusionGovernor
 from farframe.render.pipelines import Pipelines
 from farframe.render.placement import Resource, ScenePlacement
 from farframe.render.points import COMMAND_FIELDS as POINT_FIELDS
@@ -60,6 +62,7 @@ from farframe.render.streaming import Residency, Streamer
 from farframe.render.targets import Attachments, Fence, ReadbackPool
 from farframe.render.visibility import (
     COMMAND_FIELDS,
+    NO_BOXES,
     NO_CLOUD,
     Cloud,
     Clusters,
@@ -86,6 +89,32 @@ TINY = 0.5
 COARSENING_STEP = 1.4
 MAX_COARSENING = 64.0
 """How much coarser than asked for a scene is drawn that has too many primitives, by which steps and at most."""
+
+
+@dataclass(slots=True)
+class _OcclusionMemory:
+    """What is known of a scene's hidden surfaces: the depth of each view of the last picture, and whether it pays."""
+
+    governor: OcclusionGovernor = field(default_factory=OcclusionGovernor)
+    grids: list[DepthGrid] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """Triangles and commands that were drawn."""
+
+    triangles: int
+    draws: int
+
+    @classmethod
+    def of(cls, selections: list[Selection]) -> _Drawn:
+        """The sums over all passes and views."""
+        return cls(sum(s.triangles for s in selections), sum(len(s.commands) for s in selections))
+
+
+def _opaque_triangles(selection: Selection) -> int:
+    """How many triangles of a selection could hide, or be hidden."""
+    return int(selection.commands[: selection.opaque_count, 0].sum(dtype=np.int64)) // 3
 
 
 @contextlib.contextmanager
@@ -129,6 +158,9 @@ class Engine:
         )
         """Which pages of assets are on the device. Its ``streamer.on_ready`` tells a loop at rest to draw again."""
         self._coarsening = 1.0
+        self.occlusion_culling: bool | None = None
+        """Whether what is hidden behind other surfaces is left out; ``None`` where that pays, as measured."""
+        self._occlusion: WeakKeyDictionary[RenderScene, _OcclusionMemory] = WeakKeyDictionary()
         self._release_count = 0
         self._commands: Any = None
         self._point_commands: Any = None
@@ -298,8 +330,7 @@ class Engine:
         selections = self._select_views(frame, placement, ports)
         if frame.first_row + frame.height >= (frame.full_height or frame.height):
             self.residency.end_picture()
-        self._write_commands(selections)
-        self._draw(frame, placement, selections, ports, attachments)
+        drawn = self._draw(frame, placement, selections, ports, attachments)
         draw_end = time.perf_counter()
         pixels, depth, release = self._read_back(attachments, read_depth=frame.read_depth)
         return RenderedFrame(
@@ -310,12 +341,13 @@ class Engine:
             draw_start=start,
             draw_end=draw_end,
             read_back=time.perf_counter(),
-            triangles=sum(selection.triangles for selection in selections),
-            draws=sum(len(selection.commands) for selection in selections),
+            triangles=drawn.triangles,
+            draws=drawn.draws,
             reduced_parts=sum(selection.reduced_parts for selection in selections),
             samples=attachments.samples,
             points=sum(selection.points for selection in selections),
             over_limit=_over_limit(selections, frame.scene.primitive_limit),
+            hidden_triangles=sum(selection.triangles for selection in selections) - drawn.triangles,
             _release=release,
         )
 
@@ -439,7 +471,7 @@ class Engine:
         def cutter(rows: NDArray[np.int64], nearest: NDArray[np.float32]) -> Clusters:
             large = 2.0 * radius[rows] * np.float32(density) > np.float32(TINY * pixel_error) * nearest
             rows, nearest = rows[large], nearest[large]
-            commands, owners, distances, clouds = [], [], [], []
+            commands, owners, distances, boxes, clouds = [], [], [], [], []
             triangles = 0
             number = number_of[rows]
             for asset in np.unique(number).tolist():
@@ -487,6 +519,10 @@ class Engine:
                 commands.append(command)
                 owners.append(owner)
                 distances.append(found.distance[~cloud])
+                middle = rows_of.world[owner, :, :3] @ table.center[cluster].astype(np.float64)[:, :, None]
+                half = np.abs(rows_of.world[owner, :, :3]) @ table.extent[cluster].astype(np.float64)[:, :, None]
+                box = np.stack([middle[:, :, 0] + rows_of.world[owner, :, 3], half[:, :, 0]], axis=1)
+                boxes.append(box.astype(np.float32))
             if not commands:
                 return Clusters(
                     np.zeros((0, COMMAND_FIELDS), np.uint32),
@@ -494,9 +530,15 @@ class Engine:
                     np.zeros(0, np.float32),
                     0,
                     NO_CLOUD,
+                    NO_BOXES,
                 )
             return Clusters(
-                np.concatenate(commands), np.concatenate(owners), np.concatenate(distances), triangles, _cloud(clouds)
+                np.concatenate(commands),
+                np.concatenate(owners),
+                np.concatenate(distances),
+                triangles,
+                _cloud(clouds),
+                np.concatenate(boxes),
             )
 
         return cutter
@@ -528,30 +570,128 @@ class Engine:
         selections: list[Selection],
         ports: tuple[Viewport, ...],
         attachments: Attachments,
+    ) -> _Drawn:
+        """Record and submit the passes, and wait until they are done. Leaves out what is hidden where that pays."""
+        memory = self._occlusion.setdefault(frame.scene, _OcclusionMemory())
+        triangles = sum(_opaque_triangles(selection) for selection in selections)
+        cull = memory.governor.wanted(triangles) if self.occlusion_culling is None else self.occlusion_culling
+        if not cull:
+            start = time.perf_counter()
+            self._write_commands(selections)
+            self._submit_pass(frame, placement, selections, ports, attachments)
+            memory.governor.observe_plain(triangles, time.perf_counter() - start)
+            memory.grids = []
+            return _Drawn.of(selections)
+        start = time.perf_counter()
+        masks = [np.ones(len(selection.commands), np.bool_) for selection in selections]
+        guessed = len(memory.grids) == len(ports) and bool((memory.grids[0].origin == placement.origin).all())
+        if guessed:
+            for selection, mask, grid in zip(selections, masks, memory.grids, strict=True):
+                count = selection.opaque_count
+                mask[:count] = ~grid.hides(selection.box[:count, 0], selection.box[:count, 1])
+        unlikely = [~mask for mask in masks]
+        two_passes = any(bool(mask.any()) for mask in unlikely)
+        if two_passes:
+            for selection, mask in zip(selections, masks, strict=True):
+                mask[selection.opaque_count :] = False  # what is blended comes last
+        first = (
+            [s.only(mask, cloud=False) for s, mask in zip(selections, masks, strict=True)] if two_passes else selections
+        )
+        overhead = time.perf_counter() - start
+        self._write_commands(first)
+        self._submit_pass(frame, placement, first, ports, attachments, last=not two_passes, keep_depth=True)
+        start = time.perf_counter()
+        grids = self._depth_grids(frame, placement, ports, attachments)
+        drawn = [*first]
+        if two_passes:
+            second = []
+            for selection, late, grid in zip(selections, unlikely, grids, strict=True):
+                late[selection.opaque_count :] = True
+                rows = np.flatnonzero(late)
+                late[rows[grid.hides(selection.box[rows, 0], selection.box[rows, 1])]] = False
+                second.append(selection.only(late))
+            overhead += time.perf_counter() - start
+            self._write_commands(second)
+            self._submit_pass(frame, placement, second, ports, attachments, first=False)
+            drawn += second
+        else:
+            overhead += time.perf_counter() - start
+        # The bands of a picture are views of their own: the next band would learn nothing from this one.
+        if frame.full_height is None:
+            memory.grids = grids
+        found = _Drawn.of(drawn)
+        if guessed:
+            memory.governor.observe_culled(triangles, sum(s.triangles for s in selections) - found.triangles, overhead)
+        return found
+
+    def _depth_grids(
+        self, frame: FrameInput, placement: ScenePlacement, ports: tuple[Viewport, ...], attachments: Attachments
+    ) -> list[DepthGrid]:
+        """The farthest depths of each view of what has been drawn so far."""
+        farthest = attachments.farthest()
+        encoder = self._device.create_command_encoder()
+        passing = encoder.begin_render_pass(
+            color_attachments=[
+                {"view": farthest.view, "load_op": "clear", "store_op": "store", "clear_value": (0, 0, 0, 0)}
+            ]
+        )
+        passing.set_pipeline(self.pipelines.farthest(attachments.samples))
+        passing.set_bind_group(0, self._view_group, [0])
+        passing.set_bind_group(1, farthest.group)
+        passing.draw(3)
+        passing.end()
+        farthest.copy(encoder)
+        self._device.queue.submit([encoder.finish()])
+        finest = farthest.read()
+        return [
+            DepthGrid.of(
+                finest,
+                view_projection(view, placement.origin),
+                placement.origin,
+                (port.x, port.y),
+                (port.width, port.height),
+            )
+            for view, port in zip(frame.views, ports, strict=True)
+        ]
+
+    def _submit_pass(
+        self,
+        frame: FrameInput,
+        placement: ScenePlacement,
+        selections: list[Selection],
+        ports: tuple[Viewport, ...],
+        attachments: Attachments,
+        *,
+        first: bool = True,
+        last: bool = True,
+        keep_depth: bool = False,
     ) -> None:
-        """Record and submit the passes, and wait until they are done."""
+        """One pass over all views, and wait until it is done. Only the ``last`` of a picture has a backdrop behind
+        it, and what is blended, for which the selections of others have nothing."""
         encoder = self._device.create_command_encoder()
         background = frame.scene.background
         # With one sample the backdrop is copied in before; with four, or in a band of a larger picture, it is drawn
         # behind what the surfaces left free.
         copied = background is None and attachments.samples == 1 and frame.full_height is None
-        if copied:
+        if copied and first:
             self._record_backdrop_copy(encoder, attachments, ports)
         clear = None if copied else background or (0.0, 0.0, 0.0)
-        passing = encoder.begin_render_pass(**attachments.pass_descriptor(clear, keep_depth=frame.read_depth))
-        first = first_cloud = 0
+        passing = encoder.begin_render_pass(
+            **attachments.pass_descriptor(clear, keep_depth=frame.read_depth or keep_depth, first=first, last=last)
+        )
+        start = first_cloud = 0
         for index, (selection, port) in enumerate(zip(selections, ports, strict=True)):
             self._set_view(passing, index, port)
-            self._draw_runs(passing, placement, selection.opaque, first, attachments.samples)
+            self._draw_runs(passing, placement, selection.opaque, start, attachments.samples)
             self._draw_cloud(passing, placement, selection.cloud, first_cloud, attachments.samples)
             first_cloud += len(selection.cloud.commands)
-            if background is None and not copied:
+            if background is None and not copied and last:
                 passing.set_pipeline(self.pipelines.backdrop(attachments.samples, behind=True))
                 passing.draw(3)
-            self._draw_runs(passing, placement, selection.blended, first, attachments.samples)
-            first += len(selection.commands)
+            self._draw_runs(passing, placement, selection.blended, start, attachments.samples)
+            start += len(selection.commands)
         passing.end()
-        if frame.read_depth:
+        if frame.read_depth and last:
             self._record_linear_depth(encoder, attachments, ports)
         self._fence.record(encoder)
         self._device.queue.submit([encoder.finish()])

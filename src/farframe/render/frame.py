@@ -62,6 +62,7 @@ class RenderedFrame:
     ``width`` and ``height`` are as drawn, so they may be smaller than was asked for. Times are ``time.perf_counter``
     seconds. ``draws`` counts visible part instances and clusters, ``reduced_parts`` the parts below full detail.
     ``over_limit``: triangles and points are more than the scene's ``primitive_limit``, whatever was tried.
+    ``hidden_triangles``: in view, but found to be behind others, so neither drawn nor counted.
     """
 
     pixels: NDArray[np.uint8]
@@ -78,6 +79,7 @@ class RenderedFrame:
     _release: Callable[[], None] | None = field(default=None, repr=False)
     points: int = 0
     over_limit: bool = False
+    hidden_triangles: int = 0
 
     def release(self) -> None:
         """Hand the memory back, from any thread. The arrays must not be touched afterwards; a second call is fine."""

@@ -17,6 +17,7 @@ import wgpu
 
 from farframe.asset.model import VERTEX_DTYPE, AlphaMode, Material
 from farframe.render import environment
+from farframe.render.occlusion import TILE
 
 COLOR_FORMAT = "rgba8unorm-srgb"
 """The hardware (or lavapipe) encodes sRGB on store and decodes it for blending and for the MSAA resolve."""
@@ -189,6 +190,7 @@ class Pipelines:
         self._surfaces: dict[tuple[Variant, int], Any] = {}
         self._backdrops: dict[tuple[int, bool], Any] = {}
         self._depths: dict[int, Any] = {}
+        self._farthest: dict[int, Any] = {}
         self._modules: dict[tuple[str, frozenset[tuple[str, str]]], Any] = {}
         stage = wgpu.ShaderStage
         both = stage.VERTEX | stage.FRAGMENT
@@ -308,3 +310,18 @@ class Pipelines:
                 primitive={"topology": "triangle-list"},
             )
         return self._depths[samples]
+
+    def farthest(self, samples: int) -> Any:
+        """The pipeline that reduces a depth attachment of ``samples`` to the farthest depth of squares of pixels."""
+        if samples not in self._farthest:
+            module = self._module("farthest", {"TILE": str(TILE)} | ({"MULTISAMPLED": ""} if samples > 1 else {}))
+            layouts = [self.view_layout, self.depth_layouts[samples]]
+            self.created += 1
+            self._farthest[samples] = self._device.create_render_pipeline(
+                label="farthest depth",
+                layout=self._device.create_pipeline_layout(bind_group_layouts=layouts),
+                vertex={"module": module, "entry_point": "full_screen"},
+                fragment={"module": module, "entry_point": "farthest", "targets": [{"format": LINEAR_DEPTH_FORMAT}]},
+                primitive={"topology": "triangle-list"},
+            )
+        return self._farthest[samples]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import wgpu
 from numpy.typing import NDArray
 
+from farframe.render.occlusion import TILE
 from farframe.render.pipelines import COLOR_FORMAT, DEPTH_FORMAT, LINEAR_DEPTH_FORMAT, Pipelines
 
 ROW_ALIGNMENT = 256
@@ -32,30 +34,68 @@ class Attachments:
         self._depth = self._texture(DEPTH_FORMAT, usage.RENDER_ATTACHMENT | usage.TEXTURE_BINDING, samples)
         self._depth_view = self._depth.create_view()
         self._linear: tuple[Any, Any, Any] | None = None
+        self._farthest: FarthestDepth | None = None
         self._backdrops: dict[int, Any] = {}
 
     def _texture(self, kind: str, usage: int, samples: int) -> Any:
         size = (self.width, self.height, 1)
         return self._device.create_texture(size=size, format=kind, usage=usage, sample_count=samples)
 
-    def pass_descriptor(self, clear: tuple[float, float, float] | None, *, keep_depth: bool) -> dict[str, Any]:
-        """Arguments of the render pass that draws into this: over linear ``clear``, or over what is there."""
+    def pass_descriptor(
+        self,
+        clear: tuple[float, float, float] | None,
+        *,
+        keep_depth: bool,
+        first: bool = True,
+        last: bool = True,
+    ) -> dict[str, Any]:
+        """Arguments of the render pass that draws into this: over linear ``clear``, or over what is there.
+
+        Of several passes that draw one picture only the ``first`` clears, and only the ``last`` may give up what
+        has been drawn per sample."""
         color: dict[str, Any] = {"load_op": "load"}
-        if clear is not None:
+        if clear is not None and first:
             color = {"load_op": "clear", "clear_value": (*clear, 1.0)}
         if self._multisampled_view is None:
             color |= {"view": self.color_view, "store_op": "store"}
-        else:
+        elif last:
             color |= {"view": self._multisampled_view, "resolve_target": self.color_view, "store_op": "discard"}
+        else:
+            color |= {"view": self._multisampled_view, "store_op": "store"}
         return {
             "color_attachments": [color],
             "depth_stencil_attachment": {
                 "view": self._depth_view,
-                "depth_load_op": "clear",
+                "depth_load_op": "clear" if first else "load",
                 "depth_clear_value": 0.0,
-                "depth_store_op": "store" if keep_depth else "discard",
+                "depth_store_op": "store" if keep_depth or not last else "discard",
             },
         }
+
+    def farthest(self) -> FarthestDepth:
+        """What the farthest depth of squares of pixels is reduced into and read back through."""
+        if self._farthest is None:
+            width, height = -(-self.width // TILE), -(-self.height // TILE)
+            usage = wgpu.TextureUsage.RENDER_ATTACHMENT | wgpu.TextureUsage.COPY_SRC
+            texture = self._device.create_texture(size=(width, height, 1), format=LINEAR_DEPTH_FORMAT, usage=usage)
+            row_bytes = -(-width * 4 // ROW_ALIGNMENT) * ROW_ALIGNMENT
+            self._farthest = FarthestDepth(
+                width,
+                height,
+                texture,
+                texture.create_view(),
+                self._device.create_bind_group(
+                    layout=self._pipelines.depth_layouts[self.samples],
+                    entries=[{"binding": 0, "resource": self._depth_view}],
+                ),
+                self._device.create_buffer(
+                    label="farthest depth",
+                    size=row_bytes * height,
+                    usage=wgpu.BufferUsage.MAP_READ | wgpu.BufferUsage.COPY_DST,
+                ),
+                row_bytes,
+            )
+        return self._farthest
 
     def backdrop(self, views: int) -> tuple[Any, bool]:
         """The texture that holds the backdrop for that many views, and whether it still has to be drawn.
@@ -86,6 +126,38 @@ class Attachments:
         for texture in (self.color, self._multisampled, self._depth, linear, *self._backdrops.values()):
             if texture is not None:
                 texture.destroy()
+        if self._farthest is not None:
+            self._farthest.texture.destroy()
+            self._farthest.buffer.destroy()
+
+
+@dataclass(frozen=True, slots=True)
+class FarthestDepth:
+    """``width`` by ``height`` numbers, one for each square of :data:`~farframe.render.occlusion.TILE` pixels: the
+    texture that is drawn into, its view, the bind group of the depth to read, and the buffer to copy to."""
+
+    width: int
+    height: int
+    texture: Any
+    view: Any
+    group: Any
+    buffer: Any
+    row_bytes: int
+
+    def copy(self, encoder: Any) -> None:
+        """Record the copy into the buffer."""
+        encoder.copy_texture_to_buffer(
+            {"texture": self.texture},
+            {"buffer": self.buffer, "bytes_per_row": self.row_bytes, "rows_per_image": self.height},
+            (self.width, self.height, 1),
+        )
+
+    def read(self) -> NDArray[np.float32]:
+        """Wait for the copy; (height, width)."""
+        self.buffer.map_sync("READ")
+        rows = np.frombuffer(self.buffer.read_mapped(copy=True), np.float32).reshape(self.height, -1)
+        self.buffer.unmap()
+        return np.ascontiguousarray(rows[:, : self.width])
 
 
 class Fence:

@@ -7,7 +7,7 @@ relative to the scene's origin (see :class:`Placement`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,19 +58,21 @@ class Cloud:
     points: int
 
 
+NO_BOXES = np.zeros((0, 2, 3), np.float32)
 NO_CLOUD = Cloud(np.zeros((0, 4), np.uint32), (), 0)
 
 
 @dataclass(slots=True)
 class Clusters:
-    """Triangles: ``command`` (k, 5) uint32 of k clusters, ``row`` (k,) their instances, ``distance`` (k,) metres.
-    Points: ``cloud``."""
+    """Triangles: ``command`` (k, 5) uint32 of k clusters, ``row`` (k,) their instances, ``distance`` (k,) metres,
+    ``box`` as in :class:`Selection`. Points: ``cloud``."""
 
     command: NDArray[np.uint32]
     row: NDArray[np.int64]
     distance: NDArray[np.float32]
     triangles: int
     cloud: Cloud
+    box: NDArray[np.float32]
 
 
 Cutter = Callable[[NDArray[np.int64], NDArray[np.float32]], Clusters]
@@ -88,7 +90,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a view draws. ``commands``: (v, 5) uint32 in drawing order; ``runs``: opaque first, then blended."""
+    """What a view draws. ``commands``: (v, 5) uint32 in drawing order, runs of ``opaque`` first, then of ``blended``;
+    ``box``: (v, 2, 3) float32 centre and half size of what each draws, relative to the placement's origin."""
 
     commands: NDArray[np.uint32]
     opaque: tuple[Run, ...]
@@ -96,6 +99,31 @@ class Selection:
     triangles: int
     reduced_parts: int
     cloud: Cloud = NO_CLOUD
+    box: NDArray[np.float32] = field(default_factory=lambda: NO_BOXES)
+
+    @property
+    def opaque_count(self) -> int:
+        """How many of the commands are opaque: the first ones."""
+        return sum(run.count for run in self.opaque)
+
+    def only(self, keep: NDArray[np.bool_], *, cloud: bool = True) -> Selection:
+        """The commands for which ``keep`` (v,) is true, in the same order, with or without the points."""
+        batch = np.repeat(
+            np.array([run.batch for run in (*self.opaque, *self.blended)], np.int64),
+            [run.count for run in (*self.opaque, *self.blended)],
+        )
+        split = self.opaque_count
+        kept = int(np.count_nonzero(keep[:split]))
+        commands, batch = self.commands[keep], batch[keep]
+        return Selection(
+            commands=commands,
+            opaque=_runs(batch[:kept], 0),
+            blended=_runs(batch[kept:], kept),
+            triangles=int(commands[:, 0].sum(dtype=np.int64)) // 3,
+            reduced_parts=self.reduced_parts,
+            cloud=self.cloud if cloud else NO_CLOUD,
+            box=self.box[keep],
+        )
 
     @property
     def points(self) -> int:
@@ -161,13 +189,15 @@ def select(
     commands[:, 3] = placement.first_vertex[part]
     commands[:, 4] = visible
     triangles = int(count.sum(dtype=np.int64)) // 3
+    box = np.stack([placement.center[visible], placement.extent[visible]], axis=1)
     if clusters is not None:
         visible = np.concatenate([visible, clusters.row])
         distance = np.concatenate([distance, clusters.distance])
         commands = np.concatenate([commands, clusters.command])
+        box = np.concatenate([box, clusters.box])
         triangles += clusters.triangles
         sort = np.argsort(placement.batch[visible], kind="stable")
-        visible, distance, commands = visible[sort], distance[sort], commands[sort]
+        visible, distance, commands, box = visible[sort], distance[sort], commands[sort], box[sort]
     order, opaque, blended = _order(placement, placement.batch[visible], distance)
     return Selection(
         commands=commands[order],
@@ -176,6 +206,7 @@ def select(
         triangles=triangles,
         reduced_parts=int(np.count_nonzero(level)),
         cloud=NO_CLOUD if clusters is None else clusters.cloud,
+        box=box[order],
     )
 
 

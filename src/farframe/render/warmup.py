@@ -102,8 +102,12 @@ def draw_every_variant(engine: Engine) -> None:
     resource = engine.upload(_triangle_model(_usual_materials()))
     scene = RenderScene()
     scene.add(resource, np.eye(4))
-    for samples in SAMPLE_COUNTS:
-        _draw(engine, scene, 3.0, samples)
+    chosen = engine.occlusion_culling
+    for culling in (True, False):
+        engine.occlusion_culling = culling
+        for samples in SAMPLE_COUNTS:
+            _draw(engine, scene, 3.0, samples)
+    engine.occlusion_culling = chosen
     engine.release(resource)
 
 
