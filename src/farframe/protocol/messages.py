@@ -21,6 +21,7 @@ the same for people.
 
     server -> device, notifications
     scene.loadProgress                    LoadProgressParams
+    connection.attached                   (none)                over a WebSocket, first: the device has its place
     session.ending                        EndingParams          then the stream ends
     driver.joined                         DriverJoinedParams    to those who watch
     driver.left                           DriverLeftParams      to those who watch
