@@ -188,3 +188,31 @@ async def test_a_dropped_stream_is_forgotten() -> None:
     del stream
     gc.collect()
     assert not streams
+
+
+def test_planes_are_the_decoders_own_memory_and_outlive_the_frame() -> None:
+    video = av.VideoFrame(62, 48, "yuv420p")  # a width that the decoder pads
+    for plane, value in zip(video.planes, (20, 90, 160), strict=True):
+        plane.update(bytes([value]) * plane.buffer_size)
+    taken = Frame(video, None, received_us=0, decoded_us=0, timings=None, is_still=False)
+    planes = taken.planes
+    assert [plane.shape for plane in planes] == [(48, 62), (24, 31), (24, 31)]
+    assert [set(plane.ravel().tolist()) for plane in planes] == [{20}, {90}, {160}]
+    video.planes[0].update(bytes([21]) * video.planes[0].buffer_size)
+    assert set(planes[0].ravel().tolist()) == {21}, "no copy was made"
+    with pytest.raises(ValueError, match="read-only"):
+        planes[0][0, 0] = 0
+    del video, taken
+    gc.collect()
+    assert set(planes[2].ravel().tolist()) == {160}
+
+
+async def test_a_buffer_lets_a_slow_reader_have_every_frame() -> None:
+    stream = FrameStream(frame(0), buffer=3)
+    for name in range(1, 6):
+        stream.put(frame(name))
+    stream.end(None)
+    assert [seen.pose_id async for seen in stream] == [3, 4, 5]
+    assert stream.dropped == 3
+    with pytest.raises(ValueError, match="at least one"):
+        FrameStream(buffer=0)

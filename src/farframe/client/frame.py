@@ -125,6 +125,18 @@ class Frame:
         image: NDArray[np.uint8] = converted.to_ndarray()
         return image
 
+    @property
+    def planes(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+        """The decoder's own luma and chroma, without a copy: Y (height, width), U and V of half that, uint8, BT.709
+        limited range, read-only. They stay valid as long as they, or the frame, are kept."""
+        views = []
+        for plane in self.video_frame.planes[:3]:
+            # numpy keeps the plane, the plane its frame, and the frame its memory; rows are padded.
+            rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+            rows.flags.writeable = False
+            views.append(rows)
+        return views[0], views[1], views[2]
+
 
 def timings_of(record: FrameRecord, clock: ClockAlignment, received_us: int, decoded_us: int) -> FrameTimings:
     """The steps of a frame's way in milliseconds."""
@@ -252,20 +264,24 @@ class StillTracker:
 
 
 class FrameStream:
-    """The frames of a connection as they come, newest first: an async iterator.
+    """The frames of a connection as they come: an async iterator.
 
-    It begins with the newest frame there is. A consumer that is slower than the stream gets the newest frame each
-    time; ``dropped`` counts those it never saw. It ends when the connection is closed here, and raises why when the
-    server ends it (SessionEndedError, ConnectionLostError).
+    It begins with the newest frame there is. ``buffer`` frames wait for a consumer that is slower than the stream,
+    then the oldest of them makes room for a newer one; with 1, the usual, the consumer gets the newest frame each
+    time. ``dropped`` counts those it never saw. It ends when the connection is closed here, and raises why when the
+    server ends it (SessionEndedError, ConnectionLostError). Raises ValueError for a ``buffer`` below 1.
     """
 
-    def __init__(self, first: Frame | None = None) -> None:
+    def __init__(self, first: Frame | None = None, buffer: int = 1) -> None:
+        if buffer < 1:
+            raise ValueError("at least one frame has to fit into the buffer")
         self.dropped = 0
-        self._newest = first
+        self._waiting: deque[Frame] = deque(maxlen=buffer)
         self._ended = False
         self._error: RuntimeConnectionError | None = None
         self._wake = asyncio.Event()
         if first is not None:
+            self._waiting.append(first)
             self._wake.set()
 
     def __aiter__(self) -> FrameStream:
@@ -273,9 +289,8 @@ class FrameStream:
 
     async def __anext__(self) -> Frame:
         while True:
-            if self._newest is not None:
-                frame, self._newest = self._newest, None
-                return frame
+            if self._waiting:
+                return self._waiting.popleft()
             if self._error is not None:
                 raise self._error.again()
             if self._ended:
@@ -285,13 +300,13 @@ class FrameStream:
 
     def put(self, frame: Frame) -> None:
         """A new frame came."""
-        self.dropped += self._newest is not None
-        self._newest = frame
+        self.dropped += len(self._waiting) == self._waiting.maxlen
+        self._waiting.append(frame)
         self._wake.set()
 
     def end(self, error: RuntimeConnectionError | None) -> None:
         """No more frames; what is left may still be read unless there is an error to tell."""
         self._ended, self._error = True, error
         if error is not None:
-            self._newest = None
+            self._waiting.clear()
         self._wake.set()
