@@ -17,7 +17,7 @@ import pytest
 from cyclopts import App
 
 from farframe.cli._app import app
-from farframe.protocol import messages, records
+from farframe.protocol import messages, records, scene
 from farframe.protocol.errors import Result
 from farframe.service.description import describe
 
@@ -208,6 +208,9 @@ def wire_names(kind: type[msgspec.Struct]) -> list[str]:
         ("`scene.loadModel`", "parameter", messages.LoadModelParams),
         ("`scene.loadModel`", "result", messages.LoadModelResult),
         ("`scene.configure`", "parameter", messages.SceneParams),
+        ("`scene.apply`", "parameter", scene.ApplyParams),
+        ("`scene.apply`", "result", scene.ApplyResult),
+        ("`scene.castRay`", "parameter", scene.CastRayParams),
         ("Errors", "member", messages.ErrorData),
     ],
 )
@@ -229,6 +232,27 @@ def test_tables_of_messages_have_exactly_their_members(title: str, heading: str,
     ],
 )
 def test_messages_told_in_words_have_exactly_their_members(
+    title: str, kinds: tuple[type[msgspec.Struct], ...], others: set[str]
+) -> None:
+    told = set(TICKED.findall(section(title))) - others
+    assert told == {name for kind in kinds for name in wire_names(kind)}
+
+
+def test_commands_have_exactly_their_members() -> None:
+    told = {TICKED.findall(row[0])[0]: TICKED.findall(row[1]) for row in rows(section("`scene.apply`"), "`op`")}
+    known = {kind.__struct_config__.tag: wire_names(kind) for kind in scene.Command.__args__}
+    assert {op: sorted(names) for op, names in told.items()} == {op: sorted(names) for op, names in known.items()}
+
+
+@pytest.mark.parametrize(
+    ("title", "kinds", "others"),
+    [
+        ("`scene.getEntities`", (scene.EntitiesParams, scene.EntitiesResult), set()),
+        ("`scene.getBounds`", (scene.BoundsParams, scene.BoundsResult), {"world", "local", "scene.loadModel"}),
+        ("`scene.getMetadata`", (scene.MetadataParams, scene.MetadataResult), set()),
+    ],
+)
+def test_questions_about_entities_have_exactly_their_members(
     title: str, kinds: tuple[type[msgspec.Struct], ...], others: set[str]
 ) -> None:
     told = set(TICKED.findall(section(title))) - others
@@ -259,7 +283,12 @@ def test_members_within_members_are_told() -> None:
 
 @pytest.mark.parametrize(
     ("title", "kind"),
-    [("`connection.open`", messages.OpenParams), ("`scene.loadModel`", messages.LoadModelParams)],
+    [
+        ("`connection.open`", messages.OpenParams),
+        ("`scene.loadModel`", messages.LoadModelParams),
+        ("`scene.apply`", scene.ApplyParams),
+        ("`scene.castRay`", scene.CastRayParams),
+    ],
 )
 def test_defaults_are_the_codes(title: str, kind: type[msgspec.Struct]) -> None:
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
@@ -273,7 +302,7 @@ def test_defaults_are_the_codes(title: str, kind: type[msgspec.Struct]) -> None:
 
 
 def test_every_method_has_its_section_and_no_other() -> None:
-    named = set(re.findall(r"^    ([a-z]+\.[a-zA-Z]+|\$/\w+) ", messages.__doc__ or "", re.M))
+    named = set(re.findall(r"^    ([a-z]+\.[a-zA-Z]+|\$/\w+) ", f"{messages.__doc__}{scene.__doc__}", re.M))
     assert len(named) >= 16
     assert (
         set(re.findall(r"`([a-z]+\.[a-z][a-zA-Z]+|\$/\w+)`", PROTOCOL))
@@ -296,8 +325,9 @@ def test_results_are_exactly_those_of_the_code() -> None:
         (lambda: rows(section("Channel `pose`"), "offset"), 16),
         (lambda: rows(section("Channel `pose`").split("A view:")[1], "offset"), 64),
         (lambda: rows(section("Channel `frames`"), "offset"), 80),
+        (lambda: rows(section("Channel `pose`: transforms"), "offset")[:-4], 16),
     ],
-    ids=["pose", "view", "frame"],
+    ids=["pose", "view", "frame", "transforms"],
 )
 def test_offsets_of_records_add_up(table: object, size: int) -> None:
     offset = 0
