@@ -11,6 +11,7 @@ A frame's way, and the file for each step:
     visible set and levels         render/                 render thread
     draw, read back                render/                 render thread; the GIL is free while the adapter works
     colour conversion, encode      stream/encoder.py       encode thread, while the next frame is being drawn
+    size and pace for the rate     server/adaptation.py    encode thread; the next frame is drawn so
     packets, pacing                stream/device.py        event loop
     frame record, ledger           this file, ledger.py    event loop
     and back: PLI, rate estimate   stream/device.py        event loop; they only set values that the next frame uses
@@ -41,6 +42,7 @@ from farframe.protocol.errors import FarframeError
 from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, PoseFlags, PoseRecord, View
 from farframe.render import Engine, FrameInput, Quality, QualityGovernor, RenderedFrame, RenderScene
 from farframe.render.bands import render_in_bands
+from farframe.server.adaptation import PictureAdaptation
 from farframe.server.prediction import PosePredictor
 from farframe.stream.encoder import EncodedFrame, VideoEncoder
 from farframe.stream.hardware import EncoderChoice
@@ -104,8 +106,12 @@ class _Stream:
     on_sending: Callable[[FrameRecord], None]
     backlog: Callable[[], int]
     # under the lock
+    wish: VideoSettings
+    """What the device asked for."""
     video: VideoSettings
+    """What is drawn and encoded now: the wish, or less where the rate does not suffice for it."""
     bitrate: int
+    adaptation: PictureAdaptation = field(default_factory=PictureAdaptation)
     pose: PoseRecord | None = None
     pose_received_us: int = 0
     keyframe_wanted: bool = True
@@ -133,6 +139,12 @@ class _Stream:
     frame_id: int = 0
     origin: float = field(default_factory=time.perf_counter)
     last_pts: int = -1
+
+
+def _adapted(wish: VideoSettings, adaptation: PictureAdaptation) -> VideoSettings:
+    """The picture that the rate suffices for."""
+    width, height, frames_per_second = adaptation.picture(wish.width, wish.height, wish.max_frames_per_second)
+    return replace(wish, width=width, height=height, max_frames_per_second=frames_per_second)
 
 
 def default_pose(video: VideoSettings) -> PoseRecord:
@@ -226,7 +238,7 @@ class FrameLoop:
         ``send`` is called in the encode thread and must schedule the sending in the event loop; ``on_sending`` comes
         there just before, with the frame's record. ``backlog``, called in the render thread: frames not yet sent.
         """
-        stream = _Stream(send=send, on_sending=on_sending, backlog=backlog, video=video, bitrate=bitrate)
+        stream = _Stream(send=send, on_sending=on_sending, backlog=backlog, wish=video, video=video, bitrate=bitrate)
         with self._lock:
             self._stream = stream
             self._wake.notify()
@@ -266,7 +278,8 @@ class FrameLoop:
         """A new size or rate; a new size begins with a keyframe."""
         with self._lock:
             if self._stream is not None:
-                self._stream.video = video
+                self._stream.wish = video
+                self._stream.video = _adapted(video, self._stream.adaptation)
                 self._wake.notify()
 
     def set_bitrate(self, bits_per_second: int) -> None:
@@ -547,6 +560,18 @@ class FrameLoop:
         with self._lock:
             if self._stream is not stream:
                 return
+            if stream.adaptation.observe(
+                time.perf_counter(),
+                bitrate=bitrate,
+                bits=8 * len(encoded.data),
+                pixels=encoder.width * encoder.height,
+                quantizer=encoded.quantizer,
+                keyframe=encoded.keyframe,
+                still=still or FrameFlags.KEEP_ALIVE in drawn.flags,
+            ):
+                stream.video = _adapted(stream.wish, stream.adaptation)
+                log.info("video.adapted", step=stream.adaptation.step, bitrate=bitrate)
+                self._wake.notify()
         with contextlib.suppress(RuntimeError):  # the event loop has ended
             # Stamped right before the packets leave, in the order in which the event loop does the two.
             self._loop.call_soon_threadsafe(self._sending, stream, record)

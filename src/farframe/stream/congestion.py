@@ -316,7 +316,7 @@ class CongestionController:
             return
         self.loss = sum(lost for _, lost in self._losses) / len(self._losses)
         elapsed = now - self._loss_checked
-        if elapsed < MIN_LOSS_SECONDS:
+        if elapsed < MIN_LOSS_SECONDS and self.loss <= LOSS_COLLAPSE:
             return
         self._loss_checked = now
         if self.loss > LOSS_BACK_OFF:
