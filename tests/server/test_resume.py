@@ -245,3 +245,11 @@ async def test_the_end_of_the_session_is_told_and_keeps_nothing() -> None:
     await world.places.end("SessionStopped", "It was stopped.")
     assert device.told("session.ending") == [{"reason": "SessionStopped", "message": "It was stopped."}]
     assert world.places.place is None and world.scenes[0].cleared == 1
+
+
+async def test_the_device_may_give_up_before_the_server_knows_that_it_was_lost() -> None:
+    world = World()
+    device, told = await world.drive()
+    await world.places.give_up(told["resumeSecret"])
+    assert device.closed and world.scenes[0].cleared == 1 and world.places.place is None
+    assert refusal(world, told["resumeSecret"]).result is Result.NOTHING_TO_RESUME

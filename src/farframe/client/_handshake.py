@@ -12,6 +12,7 @@ import httpx
 from farframe.client._http import MAX_ATTEMPTS, ServiceHttp, error_of
 from farframe.client.errors import AuthenticationError, FarframeClientError, HandshakeError, ServiceUnreachableError
 from farframe.protocol.errors import Result
+from farframe.protocol.socket_stream import RESUME_PREFIX, WATCH_SUBPROTOCOL
 
 if TYPE_CHECKING:
     from farframe.client.session import Relayed, SessionProperties
@@ -20,6 +21,7 @@ DIRECT_TIMEOUT = httpx.Timeout(20.0, connect=3.0)
 TRIED_TIMEOUT = httpx.Timeout(20.0, connect=1.0)
 """For an address after which there is another one to try."""
 
+RESUME_HEADER = "Farframe-Resume"
 END_TIMEOUT = httpx.Timeout(5.0, connect=2.0)
 MAX_ANSWER_BYTES = 256 * 1024
 
@@ -38,6 +40,23 @@ _STEPS = {
     Result.SESSION_NOT_READY: "Wait until the session is ready, or create another one.",
     Result.AUTHENTICATION_FAILED: "Check accountId and accountKey in the connection file.",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a handshake asks for beside a connection: to watch only; to have the scene back that the secret is for."""
+
+    watch: bool = False
+    resume: str = field(default="", repr=False)
+
+    @property
+    def subprotocols(self) -> list[str]:
+        """The same for the upgrade of a WebSocket."""
+        watch = [WATCH_SUBPROTOCOL] if self.watch else []
+        return [*watch, f"{RESUME_PREFIX}{self.resume}"] if self.resume else watch
+
+
+NO_WISH = Wish()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +85,25 @@ def host_of(session: SessionProperties) -> str:
     return f"[{name}]" if ":" in name else name
 
 
-async def shake_hands(http: ServiceHttp, session: SessionProperties, offer_sdp: str, relayed: Relayed) -> Handshake:
+async def shake_hands(
+    http: ServiceHttp, session: SessionProperties, offer_sdp: str, relayed: Relayed, wish: Wish = NO_WISH
+) -> Handshake:
     """Post the offer; with ``"auto"`` the service relays it if the server cannot be reached from here.
 
     Raises HandshakeError, AuthenticationError, ServiceUnreachableError.
     """
     urls = handshake_urls(http, session, relayed)
+    headers = {"Content-Type": "application/sdp", "Accept": "application/sdp"}
+    if wish.resume:
+        headers[RESUME_HEADER] = wish.resume
     for url, through_service in urls:
         last = (url, through_service) == urls[-1]
         try:
             response = await http.request(
                 "POST",
-                url,
+                str(httpx.URL(url).copy_add_param("watch", "")) if wish.watch else url,
                 content=offer_sdp.encode(),
-                headers={"Content-Type": "application/sdp", "Accept": "application/sdp"},
+                headers=headers,
                 timeout=DIRECT_TIMEOUT if last else TRIED_TIMEOUT,
                 accept_errors=True,
                 attempts=MAX_ATTEMPTS if last else 1,
@@ -127,6 +151,32 @@ def _refusal(response: httpx.Response) -> FarframeClientError:
     if isinstance(error, AuthenticationError):
         return error
     return HandshakeError(result, error.message, next_step=_STEPS.get(result, error.next_step))
+
+
+async def give_up(http: ServiceHttp, session: SessionProperties, relayed: Relayed, secret: str = "") -> None:
+    """Have the scene of a device that was lost emptied: with its secret, or as an Administrator of the account.
+
+    Raises HandshakeError (InvalidId: nothing is kept; OtherSessionConnected: the device is connected) and what else
+    goes wrong.
+    """
+    urls = handshake_urls(http, session, relayed)
+    for url, _ in urls:
+        try:
+            response = await http.request(
+                "DELETE",
+                url,
+                headers={RESUME_HEADER: secret} if secret else {},
+                timeout=END_TIMEOUT,
+                idempotent=False,
+                accept_errors=True,
+            )
+        except ServiceUnreachableError:
+            if url == urls[-1][0]:
+                raise
+            continue
+        if response.status_code >= 400:
+            raise _refusal(response)
+        return
 
 
 async def say_goodbye(http: ServiceHttp, handshake: Handshake) -> None:

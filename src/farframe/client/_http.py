@@ -151,14 +151,19 @@ class ServiceHttp:
     transport: httpx.AsyncBaseTransport | None = None
     ways: Memory = field(default_factory=Memory, repr=False)
     http: httpx.AsyncClient = field(init=False, repr=False)
+    _former: list[httpx.AsyncClient] = field(init=False, repr=False)
     _token: str = field(init=False, default="", repr=False)
     _token_expires: float = field(init=False, default=0.0)
     _token_lock: asyncio.Lock = field(init=False, default_factory=asyncio.Lock, repr=False)
 
     def __post_init__(self) -> None:
+        self.http = self._new_client()
+        self._former = []
+
+    def _new_client(self) -> httpx.AsyncClient:
         # A proxy in the environment is for the world outside, never for this machine itself.
         direct: dict[str, None] = {"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None}
-        self.http = httpx.AsyncClient(
+        return httpx.AsyncClient(
             verify=self.connection.ssl_context(),
             timeout=TIMEOUT,
             headers={"User-Agent": f"farframe/{__version__}", "Accept": "application/json"},
@@ -169,6 +174,19 @@ class ServiceHttp:
     async def close(self) -> None:
         """Close all connections."""
         await self.http.aclose()
+        await self._close_former()
+
+    async def begin_anew(self) -> None:
+        """Make new connections from now on: after the network has changed the idle ones lead nowhere, and who asks over
+        one of them waits in vain. What is under way is left alone until this is called again."""
+        await self._close_former()
+        self._former.append(self.http)
+        self.http = self._new_client()
+
+    async def _close_former(self) -> None:
+        former, self._former = self._former, []
+        for client in former:
+            await client.aclose()
 
     def account_url(self, path: str, **query: str) -> str:
         """The URL of ``path`` below this account, with the API's version."""

@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from farframe.client._handshake import Handshake, host_of, say_goodbye, shake_hands
+from farframe.client._handshake import NO_WISH, Handshake, Wish, host_of, say_goodbye, shake_hands
 from farframe.client._transport import Transport, TransportFactory, TransportHandler
 from farframe.client.errors import FarframeClientError, HandshakeError, ServiceUnreachableError
 from farframe.client.frame import Picture
@@ -105,7 +105,7 @@ async def find_way(
     relayed: Relayed,
     way: WayChoice,
     make_transport: TransportFactory,
-    extra_names: list[str] | None = None,
+    wish: Wish = NO_WISH,
 ) -> Found:
     """Connect by the best way there is, or by the one that is asked for.
 
@@ -123,12 +123,12 @@ async def find_way(
         reason = _reason(kind, way, remembered, failure)
         try:
             if kind == "webrtc":
-                found = await _by_webrtc(http, session, handler, relayed, reason, make_transport)
+                found = await _by_webrtc(http, session, handler, relayed, reason, make_transport, wish)
             else:
                 # What could not be reached a second ago is not asked again.
                 skip = relayed == "auto" and isinstance(failure, PathNotFoundError) and failure.unreachable
                 found = await _by_websocket(
-                    http, session, handler, True if skip else relayed, reason, extra_names or []
+                    http, session, handler, True if skip else relayed, reason, wish.subprotocols
                 )
         except (HandshakeError, ServiceUnreachableError) as error:
             if not _another_way_may_help(error):
@@ -169,13 +169,14 @@ async def _by_webrtc(
     relayed: Relayed,
     reason: str,
     make_transport: TransportFactory,
+    wish: Wish,
 ) -> Found:
     gate = _Gate(handler)
     transport = make_transport(gate)
     handshake: Handshake | None = None
     try:
         offer = await transport.create_offer()
-        handshake = await shake_hands(http, session, offer, relayed)
+        handshake = await shake_hands(http, session, offer, relayed, wish)
         limit = UNLIKELY_PATH_SECONDS if handshake.unreachable else PATH_SECONDS
         connecting = asyncio.ensure_future(transport.accept_answer(handshake.answer_sdp))
         try:

@@ -5,8 +5,8 @@
     open          channels and media run; a ping goes out every second
     interrupted   the line was lost and is being made anew; what was asked before has failed
                   (retryable), what is asked now waits
-    ended       the server, or the network, ended it: iterators and calls raise why
-    closed   ended from here: nothing of it is left; iterators end, calls raise
+    ended         the server, or the network, ended it: iterators and calls raise why
+    closed        ended from here: nothing of it is left; iterators end, calls raise
 
 Everything runs in the event loop of the caller.
 """
@@ -24,18 +24,34 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
 
 from farframe import __version__
 from farframe.client import _uploads, camera
 from farframe.client._clock import ClockAlignment, now_us
-from farframe.client._handshake import Handshake, say_goodbye
+from farframe.client._handshake import Handshake, Wish, give_up, say_goodbye
 from farframe.client._reports import REPORT_INTERVAL_SECONDS, FrameReporter
+from farframe.client._returning import (
+    ATTEMPT_SECONDS,
+    PROOF_SECONDS,
+    REFUSED,
+    ROUTE_INTERVAL_SECONDS,
+    WATCHER_PATIENCE_SECONDS,
+    Line,
+    Route,
+    pauses,
+)
 from farframe.client._rpc import Caller
 from farframe.client._transport import Transport, TransportFactory, Unconnected
 from farframe.client._ways import find_way, with_round_trip
 from farframe.client.errors import (
+    AuthenticationError,
     ConnectionLostError,
+    FarframeClientError,
     HandshakeError,
+    NotFoundError,
     RequestError,
     RequestTimeoutError,
     RuntimeConnectionError,
@@ -48,6 +64,8 @@ from farframe.protocol import messages
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.messages import (
     Bounds,
+    DescribeParams,
+    DriverJoinedParams,
     EndingParams,
     LoadModelParams,
     LoadModelResult,
@@ -57,6 +75,7 @@ from farframe.protocol.messages import (
     OpenResult,
     PingParams,
     PingResult,
+    SceneDescription,
     SceneGraphMode,
     SceneParams,
     SceneResult,
@@ -77,8 +96,6 @@ from farframe.protocol.records import (
 )
 
 if TYPE_CHECKING:
-    import msgspec
-
     from farframe.client.recording import ProgressCallback, Recording
     from farframe.client.session import Relayed, Session
     from farframe.stream.jitter import AssembledFrame
@@ -127,6 +144,25 @@ class LoadedModel:
     root_entity: int = 0
     entity_count: int = 0
     scene_graph_mode: SceneGraphMode = "dynamic"
+
+
+def _loaded(result: LoadModelResult) -> LoadedModel:
+    """A model as the server tells of it."""
+    return LoadedModel(
+        model_id=result.model_id,
+        name=result.name,
+        uri=result.uri,
+        bounds=result.bounds,
+        part_count=result.part_count,
+        triangle_count=result.triangle_count,
+        vertex_count=result.vertex_count,
+        material_count=result.material_count,
+        texture_count=result.texture_count,
+        warnings=tuple(result.warnings),
+        root_entity=result.root_entity,
+        entity_count=result.entity_count,
+        scene_graph_mode=result.scene_graph_mode,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +224,9 @@ class RuntimeConnection:
     SessionEndedError or ConnectionLostError once the connection has ended.
     """
 
-    def __init__(self, session: Session, make_transport: TransportFactory) -> None:
+    def __init__(
+        self, session: Session, make_transport: TransportFactory, *, watch: bool = False, reconnect: bool = True
+    ) -> None:
         self.session = session
         self.info: OpenResult | None = None
         """What the server said when the connection was opened."""
@@ -196,6 +234,18 @@ class RuntimeConnection:
         self._transport: Transport = Unconnected()
         self._handshake: Handshake | None = None
         self._way: Way | None = None
+        self._line: Line | None = None
+        self._wanted = OpenParams(protocol=messages.PROTOCOL_VERSION)
+        self._watch = watch
+        self._reconnect = reconnect
+        self._relayed: Relayed = "auto"
+        self._way_choice: WayChoice = "auto"
+        self._route: Route | None = None
+        self._settled = asyncio.Event()
+        """Set but while the connection is interrupted."""
+        self._on_interrupted: list[Callable[[RuntimeConnectionError], None]] = []
+        self._on_resumed: list[Callable[[], None]] = []
+        self._driver = True
         self._caller = Caller(self._send_control, self._on_notification)
         self._closed = False
         self._close_task: asyncio.Task[None] | None = None
@@ -227,7 +277,7 @@ class RuntimeConnection:
         """The entities: what is loaded and made, and where and how it is drawn."""
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "ended" if self._error else "open"
+        state = "closed" if self._closed else "ended" if self._error else "interrupted" if self.interrupted else "open"
         return f"RuntimeConnection(session={self.session.id!r}, {state})"
 
     # Opening and closing ----------------------------------------------------------------------------------------
@@ -235,38 +285,230 @@ class RuntimeConnection:
     async def _open(
         self, width: int, height: int, relayed: Relayed, max_frames_per_second: int, way: WayChoice
     ) -> None:
-        found = await find_way(
-            self.session.client._http,
-            self.session.properties,
-            self,
-            relayed=relayed,
-            way=way,
-            make_transport=self._make_transport,
+        self._relayed, self._way_choice = relayed, way
+        self._wanted = OpenParams(
+            protocol=messages.PROTOCOL_VERSION,
+            client=f"farframe-python/{__version__}",
+            width=width,
+            height=height,
+            max_frames_per_second=max_frames_per_second,
         )
-        self._transport, self._handshake, self._way = found.transport, found.handshake, found.way
-        self.info = await self._call(
-            "connection.open",
-            OpenParams(
-                protocol=messages.PROTOCOL_VERSION,
-                client=f"farframe-python/{__version__}",
-                width=width,
-                height=height,
-                max_frames_per_second=max_frames_per_second,
-            ),
-            OpenResult,
-        )
-        if self.info.protocol != messages.PROTOCOL_VERSION:
-            raise HandshakeError(
-                Result.PROTOCOL_VERSION_MISMATCH,
-                f"The server speaks protocol {self.info.protocol}, this client {messages.PROTOCOL_VERSION}.",
-                next_step="Update the older side.",
-            )
-        self._video = self.info.video
+        await self._make_line(Wish(watch=self._watch))
+        self._settled.set()
         for _ in range(FIRST_PINGS):
             await self._ping()
+        if self._returns:
+            self._spawn(self._watch_route(), "farframe route")
         self._spawn(self._keep_alive(), "farframe ping")
         self._spawn(self._resend_pose(), "farframe pose")
         self._spawn(self._report_frames(), "farframe reports")
+
+    async def _make_line(self, wish: Wish) -> None:
+        """Connect and open the connection. What fails leaves a transport that :meth:`close`, or the next line, ends."""
+        line = self._line = Line(self)
+        caller = self._caller = Caller(self._send_control, self._on_notification)
+        found = await find_way(
+            self.session.client._http,
+            self.session.properties,
+            line,
+            relayed=self._relayed,
+            way=self._way_choice,
+            make_transport=self._make_transport,
+            wish=wish,
+        )
+        self._transport, self._handshake, self._way = found.transport, found.handshake, found.way
+        info = await caller.call("connection.open", self._wanted, OpenResult, timeout=REQUEST_TIMEOUT_SECONDS)
+        if info.protocol != messages.PROTOCOL_VERSION:
+            raise HandshakeError(
+                Result.PROTOCOL_VERSION_MISMATCH,
+                f"The server speaks protocol {info.protocol}, this client {messages.PROTOCOL_VERSION}.",
+                next_step="Update the older side.",
+            )
+        self.info, self._video, self._driver = info, info.video, info.driver
+        if info.scene is not None:
+            await self._adopt(info.scene)
+
+    async def _adopt(self, scene: SceneDescription) -> None:
+        """Know the models that are in the scene already; those that are known stay the objects that they are."""
+        found = {model.model_id: self._models.get(model.model_id) or _loaded(model) for model in scene.models}
+        while scene.more and scene.models:
+            scene = await self._caller.call(
+                "scene.describe",
+                DescribeParams(after_model_id=scene.models[-1].model_id),
+                SceneDescription,
+                timeout=REQUEST_TIMEOUT_SECONDS,
+            )
+            found |= {model.model_id: self._models.get(model.model_id) or _loaded(model) for model in scene.models}
+        self._models = found
+
+    # Leaving and coming back ------------------------------------------------------------------------------------
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the connection was lost and is being made anew."""
+        return self.info is not None and not self._settled.is_set()
+
+    @property
+    def role(self) -> str:
+        """``driver``, or ``viewer`` for a device that watches."""
+        return self.info.role if self.info is not None else "viewer" if self._watch else "driver"
+
+    @property
+    def driven(self) -> bool:
+        """Whether there is a device that drives; for one that watches, without it nothing moves."""
+        return self._driver
+
+    def on_interrupted(self, callback: Callable[[RuntimeConnectionError], None]) -> None:
+        """Have ``callback`` called, in the event loop, when the connection was lost and is about to be made anew."""
+        self._on_interrupted.append(callback)
+
+    def on_resumed(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called, in the event loop, when it is back, with its scene. What was asked and not answered
+        before has failed with ConnectionLostError."""
+        self._on_resumed.append(callback)
+
+    def network_changed(self) -> None:
+        """Say that this machine's network has changed: unless the server answers right away, the connection is made
+        anew. Needed only by those who know earlier than this client, which looks at the route by itself."""
+        if self._error is None and not self.interrupted:
+            self._spawn(self._prove(), "farframe proof")
+
+    async def _prove(self) -> None:
+        line = self._line
+        try:
+            async with asyncio.timeout(PROOF_SECONDS):
+                await self._ping()
+        except (TimeoutError, RuntimeConnectionError):
+            if line is self._line:
+                self._lose(
+                    ConnectionLostError(
+                        Result.CONNECTION_LOST,
+                        "The network has changed, and the render server is not reached any more.",
+                        next_step="Connect again.",
+                    )
+                )
+
+    async def _watch_route(self) -> None:
+        """Notice a change of the network by the address that packets to the server leave from."""
+        route = self._route
+        if route is None:
+            hosts = [self.session.properties.hostname, urlsplit(self.session.client._http.connection.endpoint).hostname]
+            route = self._route = Route([host for host in hosts if host])
+            await route.resolve()
+        known = route.address()
+        while self._error is None:
+            await asyncio.sleep(ROUTE_INTERVAL_SECONDS)
+            address = route.address()
+            if address is not None and address != known:
+                known = address
+                self.network_changed()
+
+    @property
+    def _returns(self) -> bool:
+        """Whether it comes back when it was lost."""
+        info = self.info
+        return self._reconnect and info is not None and (self._watch or bool(info.resume_secret))
+
+    def is_on(self, line: Line) -> bool:
+        """Whether that is the present line."""
+        return line is self._line
+
+    def _lose(self, error: RuntimeConnectionError) -> None:
+        """The line is lost: make another, if the server has kept what there was."""
+        if self._error is not None:
+            return
+        if not self._settled.is_set():
+            # While a line is made: that attempt fails, and another follows, or none.
+            self._caller.end(error)
+            return
+        if not self._returns:
+            self._end(error)
+            return
+        self._settled.clear()
+        self._caller.end(error)
+        self._spawn(self._come_back(error), "farframe return")
+        for callback in self._on_interrupted:
+            callback(error)
+
+    async def _come_back(self, error: RuntimeConnectionError) -> None:
+        """Make lines until one holds, for as long as the server keeps what there was."""
+        assert self.info is not None
+        loop = asyncio.get_running_loop()
+        patience = WATCHER_PATIENCE_SECONDS if self._watch else self.info.resume_grace_seconds + PING_TIMEOUT_SECONDS
+        deadline = loop.time() + patience
+        video = self._video
+        self._wanted = msgspec.structs.replace(
+            self._wanted,
+            width=video.width,
+            height=video.height,
+            max_frames_per_second=video.max_frames_per_second,
+        )
+        wish = Wish(watch=self._watch, resume=self.info.resume_secret)
+        await self.session.client._http.begin_anew()
+        for pause in pauses():
+            await self._drop_line()
+            await asyncio.sleep(pause)
+            left = deadline - loop.time()
+            if left <= 0:
+                self._end(error)
+                return
+            try:
+                async with asyncio.timeout(min(left, ATTEMPT_SECONDS)):
+                    await self._make_line(wish)
+                break
+            except AuthenticationError as refused:
+                self._end(
+                    ConnectionLostError(Result.AUTHENTICATION_FAILED, refused.message, next_step="Connect again.")
+                )
+                return
+            except RuntimeConnectionError as failure:
+                if failure.result in REFUSED:
+                    self._end(ConnectionLostError(failure.result, failure.message, next_step="Connect again."))
+                    return
+            except (FarframeClientError, TimeoutError):
+                pass
+            over = await self._session_over()
+            if over is not None:
+                self._end(over)
+                return
+        self._matcher = Matcher()
+        self._reporter.take()  # of frames whose time stamps are used again
+        self._last_heard = loop.time()
+        self._settled.set()
+        if self._pose is not None:
+            # Its records may have been lost with the line.
+            self._pose_seen.clear()
+            self._pose_changed.set()
+            self._transport.send_pose(encode_pose(self._pose))
+        self._scene_changed()
+        for callback in self._on_resumed:
+            callback()
+
+    async def _drop_line(self) -> None:
+        """End the transport without a word to the server: what it keeps is wanted."""
+        self._line = None
+        self._handshake = None
+        transport, self._transport = self._transport, Unconnected()
+        await transport.close()
+
+    async def _session_over(self) -> RuntimeConnectionError | None:
+        """Why there is nothing to come back to, if the service says so."""
+        try:
+            async with asyncio.timeout(ATTEMPT_SECONDS):
+                status = (await self.session.refresh()).status
+        except NotFoundError:
+            status = "Stopped"
+        except (FarframeClientError, TimeoutError):
+            return None
+        if status in ("Ready", "Starting"):
+            return None
+        if status == "Expired":
+            return SessionEndedError(Result.SESSION_EXPIRED, "The session's lease has run out.")
+        if status == "Stopped":
+            return SessionEndedError(Result.SESSION_STOPPED, "The session was stopped.")
+        return ConnectionLostError(
+            Result.CONNECTION_LOST, "The session's render server has failed.", next_step="Create another session."
+        )
 
     async def close(self) -> None:
         """End the connection and free everything. May be called again; survives the caller's cancellation."""
@@ -278,15 +520,21 @@ class RuntimeConnection:
     async def _close(self) -> None:
         await self.scene.close()
         told = isinstance(self._error, SessionEndedError)
+        interrupted = self.interrupted
         self._end(ConnectionLostError(Result.DISCONNECT_REQUEST, "The connection was closed by this device."))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         # What goes wrong there is told by whoever stops or waits for the recording.
         await asyncio.gather(*[recording.stop() for recording in self._recordings], return_exceptions=True)
-        if self._handshake is not None and not told:
+        http = self.session.client._http
+        if not told and interrupted and self.info is not None and self.info.resume_secret:
+            # The server keeps the scene for a device that will not come back.
+            with contextlib.suppress(FarframeClientError):
+                await give_up(http, self.session.properties, self._relayed, self.info.resume_secret)
+        elif self._handshake is not None and not told:
             # When this is answered, the place is free for the next device.
-            await say_goodbye(self.session.client._http, self._handshake)
+            await say_goodbye(http, self._handshake)
         await self._transport.close()
 
     def _end(self, error: RuntimeConnectionError) -> None:
@@ -294,6 +542,7 @@ class RuntimeConnection:
         if self._error is not None:
             return
         self._error = error
+        self._settled.set()
         self._caller.end(error)
         for stream in self._streams:
             stream.end(None if self._closed else error)
@@ -370,7 +619,7 @@ class RuntimeConnection:
                 )
             )
         else:
-            self._end(
+            self._lose(
                 ConnectionLostError(
                     Result.CONNECTION_LOST,
                     "The connection to the render server broke.",
@@ -400,6 +649,13 @@ class RuntimeConnection:
             except ValueError:
                 reason = Result.FAIL
             self._end(SessionEndedError(reason, ending.message or "The server ended the connection."))
+        elif method in ("driver.joined", "driver.left", "video.changed"):
+            self._driver = method != "driver.left" and (self._driver or method == "driver.joined")
+            if method == "driver.joined":
+                self._video = messages.convert_params(params, DriverJoinedParams).video
+            elif method == "video.changed":
+                self._video = messages.convert_params(params, VideoResult)
+            self._announce_change()
 
     # Requests ---------------------------------------------------------------------------------------------------
 
@@ -412,6 +668,16 @@ class RuntimeConnection:
         timeout: float | None = REQUEST_TIMEOUT_SECONDS,
         on_late_result: Callable[[messages.T], None] | None = None,
     ) -> messages.T:
+        if self.interrupted:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._settled.wait()
+            except TimeoutError:
+                raise RequestTimeoutError(
+                    Result.FAIL,
+                    f"The connection was not back within {timeout:g} seconds.",
+                    next_step="Wait longer, or connect anew.",
+                ) from None
         return await self._caller.call(method, params, kind, timeout=timeout, on_late_result=on_late_result)
 
     async def _ping(self) -> None:
@@ -427,9 +693,11 @@ class RuntimeConnection:
         loop = asyncio.get_running_loop()
         while self._error is None:
             await asyncio.sleep(PING_INTERVAL_SECONDS)
+            if self.interrupted:
+                continue
             self._spawn(self._ping_once(), "farframe ping")
             if loop.time() - self._last_heard > PING_TIMEOUT_SECONDS:
-                self._end(
+                self._lose(
                     ConnectionLostError(
                         Result.CONNECTION_LOST,
                         f"The render server has not answered for {PING_TIMEOUT_SECONDS:g} seconds.",
@@ -477,21 +745,7 @@ class RuntimeConnection:
             )
         finally:
             del self._loads[token]
-        loaded = LoadedModel(
-            model_id=result.model_id,
-            name=result.name,
-            uri=result.uri,
-            bounds=result.bounds,
-            part_count=result.part_count,
-            triangle_count=result.triangle_count,
-            vertex_count=result.vertex_count,
-            material_count=result.material_count,
-            texture_count=result.texture_count,
-            warnings=tuple(result.warnings),
-            root_entity=result.root_entity,
-            entity_count=result.entity_count,
-            scene_graph_mode=result.scene_graph_mode,
-        )
+        loaded = _loaded(result)
         self._models[loaded.model_id] = loaded
         self._scene_changed()
         if load.reached < 1.0:
@@ -686,6 +940,12 @@ class RuntimeConnection:
 
     def _set_views(self, views: tuple[View, ...], flags: PoseFlags = PoseFlags.NONE) -> int:
         self._require_open()
+        if self._watch:
+            raise RequestError(
+                Result.WATCHING_ONLY,
+                "A device that watches has no camera of its own.",
+                next_step="Connect to drive, with a token of the role Client.",
+            )
         # 0 stands for "no pose yet" on the other side.
         pose_id = 1 if self._pose is None else (self._pose.pose_id + 1) % ID_RANGE or 1
         pose = PoseRecord(pose_id, now_us(), views, flags)
@@ -720,7 +980,7 @@ class RuntimeConnection:
             await asyncio.sleep(REPORT_INTERVAL_SECONDS)
             self._report_due.clear()
             report = self._reporter.take()
-            if report is not None:
+            if report is not None and not self._watch:
                 self._transport.send_pose(encode_report(report))
 
     def _scene_changed(self) -> None:
@@ -759,9 +1019,13 @@ class RuntimeConnection:
             stream.put(frame)
         self._announce_change()
 
-    def frames(self) -> FrameStream:
-        """The frames as they come, newest first; see :class:`FrameStream`. Any number may be iterated at once."""
-        stream = FrameStream(self._newest)
+    def frames(self, *, buffer: int = 1) -> FrameStream:
+        """The frames as they come; see :class:`FrameStream`. Any number may be iterated at once.
+
+        A reader that is slower than the stream gets the newest frame each time, unless ``buffer`` lets more of them
+        wait: whoever needs every frame asks for as many as come while it is busy. Raises ValueError for less than 1.
+        """
+        stream = FrameStream(self._newest, buffer)
         if self._error is not None:
             stream.end(None if self._closed else self._error)
         self._streams.add(stream)
@@ -864,6 +1128,8 @@ async def open_connection(
     max_frames_per_second: int,
     timeout: float,
     way: WayChoice = "auto",
+    watch: bool = False,
+    reconnect: bool = True,
     make_transport: TransportFactory | None = None,
 ) -> RuntimeConnection:
     """Connect to a session's render server; see :meth:`Session.connect`. On failure nothing is left."""
@@ -871,7 +1137,7 @@ async def open_connection(
         from farframe.client._media import MediaTransport
 
         make_transport = MediaTransport
-    connection = RuntimeConnection(session, make_transport)
+    connection = RuntimeConnection(session, make_transport, watch=watch, reconnect=reconnect)
     try:
         async with asyncio.timeout(timeout):
             await connection._open(width, height, relayed, max_frames_per_second, way)

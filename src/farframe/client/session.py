@@ -191,6 +191,7 @@ class Session:
         max_frames_per_second: int = 60,
         timeout: float = 20.0,
         way: WayChoice = "auto",
+        reconnect: bool = True,
     ) -> AsyncIterator[RuntimeConnection]:
         """Connect this device to the session's render server and receive ``width`` x ``height`` pixels (even).
 
@@ -199,6 +200,8 @@ class Session:
         over one WebSocket where UDP does not get through; that one goes the same ways as the handshake. ``way`` asks
         for one of them instead (``"webrtc"``, ``"turn"``, ``"websocket"``); which one it became, and why, says
         :attr:`RuntimeConnection.way`.
+        A connection that is lost is made anew (``reconnect``), and finds its scene, for as long as the server keeps it:
+        see :meth:`RuntimeConnection.on_interrupted`.
         ``timeout`` in seconds is for everything until the connection is open. On the way out the connection is
         closed and its scene is gone; the session stays.
 
@@ -208,16 +211,7 @@ class Session:
         # Media libraries take half a second to import: only those who connect pay for it.
         from farframe.client.runtime import open_connection
 
-        if self.status == "Starting" or self.properties.hostname is None:
-            await self.refresh()
-        if self.status != "Ready":
-            if self.status == "Starting":
-                raise SessionFailedError(
-                    f"The session {self.id} is not ready yet.",
-                    session_status=self.status,
-                    next_step="Call `await session.wait_until_ready()` first.",
-                )
-            raise self._failed()
+        await self._require_ready()
         connection = await open_connection(
             self,
             width=width,
@@ -226,8 +220,69 @@ class Session:
             max_frames_per_second=max_frames_per_second,
             timeout=timeout,
             way=way,
+            reconnect=reconnect,
         )
         try:
             yield connection
         finally:
             await connection.close()
+
+    @contextlib.asynccontextmanager
+    async def watch(
+        self,
+        *,
+        relayed: Relayed = "auto",
+        timeout: float = 20.0,
+        way: WayChoice = "auto",
+        reconnect: bool = True,
+    ) -> AsyncIterator[RuntimeConnection]:
+        """Watch what the device that drives this session sees: the same frames, nothing of one's own.
+
+        A token of the role Viewer is enough. Calls that would change something raise RequestError
+        (``Result.WATCHING_ONLY``). Without a device that drives there is no picture; see
+        :attr:`RuntimeConnection.driven`. The other parameters are those of :meth:`connect`.
+
+        Raises what :meth:`connect` raises; HandshakeError (``Result.TOO_MANY_SPECTATORS``) when as many watch as may.
+        """
+        await self._require_ready()
+        from farframe.client.runtime import open_connection
+
+        connection = await open_connection(
+            self,
+            width=1280,
+            height=720,
+            relayed=relayed,
+            max_frames_per_second=60,
+            timeout=timeout,
+            way=way,
+            watch=True,
+            reconnect=reconnect,
+        )
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    async def give_up_scene(self) -> None:
+        """Have the scene emptied that is kept for a device that was lost, so that another one can connect at once.
+
+        For Administrators of the account. Raises HandshakeError: ``Result.INVALID_ID`` when nothing is kept,
+        ``Result.OTHER_SESSION_CONNECTED`` while the device is connected.
+        """
+        from farframe.client._handshake import give_up
+
+        await self._require_ready()
+        await give_up(self._client._http, self.properties, "auto")
+
+    async def _require_ready(self) -> None:
+        if self.status == "Starting" or self.properties.hostname is None:
+            await self.refresh()
+        if self.status == "Ready":
+            return
+        if self.status == "Starting":
+            raise SessionFailedError(
+                f"The session {self.id} is not ready yet.",
+                session_status=self.status,
+                next_step="Call `await session.wait_until_ready()` first.",
+            )
+        raise self._failed()

@@ -166,8 +166,8 @@ class Places:
         """Keep the place no longer for a device that was lost; returns when it is free. Only an Administrator needs no
         ``secret``.
 
-        Raises :class:`FarframeError`: OtherSessionConnected while a device is connected, InvalidId if nothing is kept,
-        AuthenticationFailed for a wrong secret.
+        Raises :class:`FarframeError`: OtherSessionConnected while a device is connected (but not to that device),
+        InvalidId if nothing is kept, AuthenticationFailed for a wrong secret.
         """
         place = self._place
         if secret is not None and (place is None or not place.opens_with(secret)):
@@ -176,7 +176,14 @@ class Places:
                 "Only the device that was lost, or an Administrator of the account, may give up its scene.",
                 next_step="Wait until its grace time is over, or use the account's key.",
             )
-        if self._connection is not None:
+        connection = self._connection
+        if connection is not None and secret is not None:
+            # The device itself knows before the server does that it was lost.
+            connection.place.used = False
+            connection.end(Result.DISCONNECT_REQUEST, "The device gave up.", tell=False)
+            await connection.closed.wait()
+            return
+        if connection is not None:
             raise self._occupied(False)
         if place is None:
             raise FarframeError(Result.INVALID_ID, "Nothing is kept for a device that was lost.")

@@ -374,7 +374,8 @@ class RenderServer:
         """Keep the scene no longer for a device that was lost. For Administrators, and for the device itself."""
         if self._places is None:
             raise FarframeError(Result.INVALID_ID, "Nothing is kept for a device that was lost.")
-        await self._places.give_up(None if may(claims.role, Permission.MANAGE_ACCOUNT) else secret)
+        boundless = not secret and may(claims.role, Permission.MANAGE_ACCOUNT)
+        await self._places.give_up(None if boundless else secret)
 
     def _on_device(self, connected: bool, reason: str) -> None:
         self._tell(DeviceState(connected=connected, reason=reason))

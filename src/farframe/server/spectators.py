@@ -28,7 +28,7 @@ from farframe import __version__
 from farframe.protocol import messages
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.messages import Incoming, Message
-from farframe.protocol.records import FrameRecord, encode_frame
+from farframe.protocol.records import REPORT_TYPE, FrameRecord, encode_frame
 from farframe.scene.scene import SceneSettings
 from farframe.server.connection import server_statistics
 from farframe.server.device_link import DeviceLink
@@ -254,6 +254,8 @@ class Spectator(DeviceLink):
 
     def on_pose(self, data: bytes) -> None:
         """A pose of a device that only watches means nothing."""
+        if data[:1] == bytes([REPORT_TYPE]):
+            return  # what becomes of frames is asked of the device that drives
         refused = FarframeError(Result.WATCHING_ONLY, "A device that watches sends no poses.")
         self.requests.bad(refused)
 

@@ -26,6 +26,7 @@ aiortc's ``RTCPeerConnection`` is not used: negotiation, the sending and the rec
     aiortc DtlsTransport  _recv_next                        a packet that one of its parts chokes on (longer than
                                                             libsrtp takes, for one) must not end the connection
     aiortc DtlsTransport  _tx_srtp                          as _nominated
+    aiortc DtlsTransport  _ssl                              whether the other side said goodbye
     aiortc DtlsTransport  _set_role, _task                  the role follows from our negotiation; await the end of its
                                                             task when closing
     aiortc SctpTransport  _handle_data                      a malformed message from a device must not end the transport
@@ -59,6 +60,7 @@ from aioice.ice import CandidatePair, Connection, StunProtocol, server_reflexive
 from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
 from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsFingerprint, RTCDtlsParameters, RTCDtlsTransport
 from aiortc.rtcsctptransport import RTCSctpCapabilities, RTCSctpTransport
+from OpenSSL import SSL
 
 from farframe.protocol.errors import FarframeError, Result
 from farframe.stream.negotiation import SCTP_PORT, LocalCandidate, RemoteCandidate, TransportParameters
@@ -136,7 +138,7 @@ def _check_hooks() -> None:
                 "_remote_candidates",
             ),
         ),
-        (RTCDtlsTransport, ("_tx_srtp", "_task")),
+        (RTCDtlsTransport, ("_tx_srtp", "_task", "_ssl")),
         (RTCSctpTransport, ("_rto", "_advertised_rwnd")),
     ]
     for owner, names in on_class:
@@ -637,7 +639,8 @@ class MediaTransport:
         if self._dtls.state in ("closed", "failed") and not self._closed:
             callback, self.on_lost = self.on_lost, None
             if callback is not None:
-                callback(not self._connection._closing)
+                # Sockets that fail under it, as when an interface goes away, end DTLS as well, but say nothing.
+                callback(bool(self._dtls._ssl.get_shutdown() & SSL.RECEIVED_SHUTDOWN))
 
     def send_rtp(self, data: bytes) -> None:
         """Encrypt and send one RTP packet; silently nothing when there is no path."""
