@@ -6,7 +6,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# How long an example takes is no finding: machines that run tests are shared.
+hypothesis.settings.register_profile("farframe", deadline=None)
+hypothesis.settings.load_profile("farframe")
 
 # Assertions in shared code explain themselves like those in tests.
 pytest.register_assert_rewrite("tests.faults.harness")
