@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -76,3 +77,18 @@ async def test_the_example_that_flies_around(capsys: pytest.CaptureFixture[str])
     lines = capsys.readouterr().out.splitlines()
     assert lines
     assert all(re.match(r"\d+ frames/s, pose to picture \d+ ms: draw [\d.]+, encode [\d.]+, ", line) for line in lines)
+
+
+def test_the_example_that_takes_a_model_apart(service: RunningService, tmp_path: Path) -> None:
+    pictures = []
+    for name in ("render_picture.py", "explode.py"):
+        out = tmp_path / f"{name}.png"
+        words = [sys.executable, ROOT / "examples" / name, "builtin://Engine", out]
+        done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=180, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        with Image.open(out) as picture:
+            pictures.append(np.asarray(picture.convert("RGB")).astype(int))
+    assert re.search(r"in front: '.+' of \d{2,} entities, \d", done.stdout)
+    assert (np.abs(pictures[0] - pictures[1]).max(axis=2) > 24).mean() > 0.05
+    orange = (pictures[1][..., 0] > 180) & (pictures[1][..., 2] < 90)
+    assert orange.mean() > 0.0005, "the tinted part is seen"
