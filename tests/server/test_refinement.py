@@ -18,7 +18,7 @@ import pytest
 from farframe.asset.loading import ModelLoader
 from farframe.protocol.errors import FarframeError
 from farframe.protocol.link import FetchPolicy, LoadLimits
-from farframe.render import AssetResource, Engine, FrameInput, ModelResource, Quality, RenderScene
+from farframe.render import AssetResource, Engine, FrameInput, ModelResource, Quality, RenderedFrame, RenderScene
 from farframe.server import models as models_module
 from farframe.server.models import LoadedModel, ModelStore
 from farframe.server.refinement import convert_in_background, worth_converting
@@ -218,3 +218,29 @@ async def test_an_operator_who_does_not_want_it(place: Place) -> None:
 def test_small_models_are_not_worth_it() -> None:
     assert worth_converting(20_000, "CPU") and not worth_converting(19_999, "CPU")
     assert not worth_converting(100_000, "DiscreteGPU") and worth_converting(1_000_000, "DiscreteGPU")
+
+
+async def test_the_picture_is_no_coarser_for_a_moment_when_the_asset_takes_the_models_place(place: Place) -> None:
+    def picture() -> RenderedFrame:
+        view = look_at((0, 0, 2.2), aspect=1.0)
+        frame = place.frames._engine.render(
+            FrameInput((view,), 512, 512, Quality(samples=1, cut_error=0.2), place.frames.scene)
+        )
+        frame.release()
+        return frame
+
+    loaded = await place.load()
+    picture()
+    assert loaded.refinement is not None
+    await asyncio.wait_for(asyncio.shield(loaded.refinement), WAIT_SECONDS)
+    assert isinstance(loaded.resource, AssetResource)
+    assert len(loaded.resource.pages.resident) > 4, "an asset of few pages is there at once"
+    first = picture().triangles
+    assert not loaded.resource.pages.priority.any(), "the first picture misses pages"
+    deadline = time.monotonic() + WAIT_SECONDS
+    engine = place.frames._engine
+    while not engine.residency.idle:
+        assert time.monotonic() < deadline
+        engine.residency.upload()
+        picture()
+    assert picture().triangles == first

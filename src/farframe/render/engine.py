@@ -21,7 +21,7 @@ import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -86,9 +86,14 @@ PAGE_BUDGET_BYTES = {"cpu": 1 << 30, "gpu": 4 << 30}
 """What the pages of all assets may take on a device, unless it is told otherwise."""
 TINY = 0.5
 """An instance of an asset whose size is below this share of the allowed error is not drawn."""
+MOST_MISSING = 64
+"""Pages that are told to be missing at a time."""
 COARSENING_STEP = 1.4
 MAX_COARSENING = 64.0
 """How much coarser than asked for a scene is drawn that has too many primitives, by which steps and at most."""
+
+
+_NO_SCENE = RenderScene()
 
 
 @dataclass(slots=True)
@@ -158,6 +163,7 @@ class Engine:
         )
         """Which pages of assets are on the device. Its ``streamer.on_ready`` tells a loop at rest to draw again."""
         self._coarsening = 1.0
+        self._last_frames: WeakKeyDictionary[RenderScene, FrameInput] = WeakKeyDictionary()
         self.occlusion_culling: bool | None = None
         """Whether what is hidden behind other surfaces is left out; ``None`` where that pays, as measured."""
         self._occlusion: WeakKeyDictionary[RenderScene, _OcclusionMemory] = WeakKeyDictionary()
@@ -294,6 +300,36 @@ class Engine:
                 return step
         raise AssertionError("opening ends with the resource")
 
+    def missing_pages(self, resource: AssetResource, scene: RenderScene, handle: int) -> list[int]:
+        """Which pages of an asset the last picture of ``scene`` would have missed with the asset in the place of
+        ``handle``: those missed most, with all that they depend on, in an order in which they can be placed.
+
+        So a model can be exchanged for an asset without a moment of coarse surfaces. Empty where nothing is missing,
+        or no picture was drawn. ``KeyError`` for a handle that is not placed.
+        """
+        matrix = scene.entries[handle].matrix
+        frame = self._last_frames.get(scene)
+        if frame is None:
+            return []
+        preview = RenderScene()
+        preview.add(resource, matrix)
+        frame = replace(frame, scene=preview)
+        coarsening, resource.pages.priority[:] = self._coarsening, 0.0
+        self.count_visible(frame)
+        self._coarsening = coarsening
+        del self._last_frames[preview]
+        self._placements.pop(preview).destroy()
+        missed = np.flatnonzero(resource.pages.priority > 0.0)
+        most = missed[np.argsort(-resource.pages.priority[missed], kind="stable")][:MOST_MISSING]
+        resource.pages.priority[:] = 0.0
+        wanted = set(most.tolist())
+        todo = list(wanted)
+        while todo:
+            above = [p for p in resource.parents_of(todo.pop()) if p not in wanted and not resource.pages.resident[p]]
+            wanted.update(above)
+            todo += above
+        return sorted(wanted)  # a page follows those that it depends on
+
     def release(self, resource: Resource) -> None:
         """Free a model's memory. Scenes that still place it draw without it; a second call is fine."""
         if not resource.released:
@@ -328,6 +364,7 @@ class Engine:
         placement = self._place(frame)
         ports = viewports(len(frame.views), attachments.width, attachments.height)
         selections = self._select_views(frame, placement, ports)
+        self._remember(frame)
         if frame.first_row + frame.height >= (frame.full_height or frame.height):
             self.residency.end_picture()
         drawn = self._draw(frame, placement, selections, ports, attachments)
@@ -356,6 +393,7 @@ class Engine:
         attachments = self._attachments_for(frame)
         ports = viewports(len(frame.views), attachments.width, attachments.height)
         selections = self._select_views(frame, self._place(frame), ports)
+        self._remember(frame)
         return VisibleCounts(
             triangles=sum(selection.triangles for selection in selections),
             draws=sum(len(selection.commands) for selection in selections),
@@ -363,6 +401,12 @@ class Engine:
             points=sum(selection.points for selection in selections),
             over_limit=_over_limit(selections, frame.scene.primitive_limit),
         )
+
+    def _remember(self, frame: FrameInput) -> None:
+        """Keep what was last drawn of a scene, for :meth:`missing_pages`; bands come after their whole picture."""
+        if frame.full_height is None:
+            # The scene itself must not be held by what is kept for as long as the scene lives.
+            self._last_frames[frame.scene] = replace(frame, scene=_NO_SCENE)
 
     def _attachments_for(self, frame: FrameInput) -> Attachments:
         """The attachments of the frame's drawn size, which is even so that two views and video fit."""

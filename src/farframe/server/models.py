@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,6 +30,7 @@ from farframe.server.scene_world import SceneWorld, asset_tree, model_tree
 if TYPE_CHECKING:
     from farframe.asset.container import Asset
     from farframe.asset.loading import ModelLoader
+    from farframe.asset.pages import Page
     from farframe.protocol.link import Assign, ServerConfig
     from farframe.render import AssetResource, Engine, ModelResource, PreparedAsset
     from farframe.scene.meshes import Tree
@@ -57,6 +59,11 @@ PRIMITIVE_LIMITS = {"Standard": 20_000_000}
 """Triangles and points that a picture may draw, by size of server; assets are drawn more coarsely to keep it."""
 
 ASSET_SUFFIX = ".arrasset"
+
+SWAP_SECONDS = 10.0
+"""How long an asset that takes a plain model's place may wait until it shows all that the present view needs."""
+SWAP_PAGES = 4
+"""Pages that are put onto the device between two frames."""
 
 MAX_CONCURRENT_LOADS = 2
 """One is fetched while another is read; more would only fill the disk."""
@@ -246,6 +253,12 @@ class ModelStore:
         if resource is None:
             return
         tree = await asyncio.to_thread(asset_tree, prepared.asset)
+        try:
+            async with asyncio.timeout(SWAP_SECONDS):
+                await self._bring_in(loaded, resource, stopped)
+        except (TimeoutError, FarframeError) as error:
+            # What is missing comes while the asset is drawn.
+            log.info("model.refined_coarsely", reason=str(error) or type(error).__name__)
 
         def work(engine: Engine) -> None:
             # Between two frames: none is drawn with both or neither.
@@ -256,6 +269,29 @@ class ModelStore:
 
         await self._frames.run(work)
         log.info("model.refined", triangles=loaded.triangle_count)
+
+    async def _bring_in(self, loaded: LoadedModel, resource: AssetResource, stopped: asyncio.Event) -> None:
+        """Have on the device what the present view needs of an asset that is to take a model's place, so that no
+        picture is coarser for a moment."""
+        scene, asset = self._frames.scene, resource.asset
+
+        def read(pages: list[int]) -> list[tuple[int, Page]]:
+            return [(page, asset.decode_page(page, asset.read_page(page))) for page in pages]
+
+        def place(engine: Engine, *, contents: list[tuple[int, Page]]) -> bool:
+            return all(
+                resource.pages.resident[page] or engine.residency.place(resource, page, content)
+                for page, content in contents
+            )
+
+        while not stopped.is_set():
+            missing = await self._frames.run(lambda engine: engine.missing_pages(resource, scene, loaded.handle))
+            if not missing:
+                return
+            for first in range(0, len(missing), SWAP_PAGES):
+                contents = await asyncio.to_thread(read, missing[first : first + SWAP_PAGES])
+                if not await self._frames.run(partial(place, contents=contents)):
+                    return  # all memory is in use
 
     async def _check_room(self, model: Model) -> None:
         """Refuse a model that does not fit beside those that are loaded."""
