@@ -326,6 +326,58 @@ def render(
 
 
 @app.command
+def record(
+    session: Annotated[str, Parameter(help="Id of the session.")],
+    out: Annotated[Path, Parameter(help="File to write; it ends in .mp4.")],
+    /,
+    *,
+    seconds: Annotated[
+        float | None, Parameter(help="How long; until Ctrl-C or the session's end if it is not given.")
+    ] = None,
+    drive: Annotated[
+        str | None, Parameter(help="Connect as the device itself, load this model and turn around it.")
+    ] = None,
+    size: Annotated[
+        values.Size,
+        Parameter(
+            converter=values.parse_size,
+            n_tokens=1,
+            negative="",
+            metavar="WxH",
+            show_default=values.show_size,
+            help="Pixels of the picture, with --drive.",
+        ),
+    ] = (
+        1280,
+        720,
+    ),
+    degrees_per_second: Annotated[float, Parameter(help="How fast to turn, with --drive.")] = 30.0,
+    overwrite: Annotated[bool, Parameter(negative="", show_default=False, help="Replace a file of that name.")] = False,
+) -> None:
+    """Record a session's video to an MP4 file, as it comes: nothing is encoded again.
+
+    Without --drive it is what the connected device sees, recorded by a spectator.
+
+    For example:
+
+        farframe record demo out.mp4
+        farframe record demo out.mp4 --seconds 30
+        farframe record demo turn.mp4 --drive builtin://Engine --seconds 12
+    """
+    from farframe.cli import _record
+
+    _record.record(
+        session,
+        out,
+        seconds=seconds,
+        drive=drive,
+        size=size,
+        degrees_per_second=degrees_per_second,
+        overwrite=overwrite,
+    )
+
+
+@app.command
 def view(
     session: Annotated[str | None, Parameter(help="Id of a session; without one, a session is created.")] = None,
     /,
