@@ -179,7 +179,11 @@ async def give_up(http: ServiceHttp, session: SessionProperties, relayed: Relaye
         return
 
 
-async def say_goodbye(http: ServiceHttp, handshake: Handshake) -> None:
-    """End the connection at the server. What goes wrong is left to the server's own timeout."""
+async def say_goodbye(http: ServiceHttp, handshake: Handshake) -> bool:
+    """End the connection at the server; whether it was there. What goes wrong is left to the server's own timeout."""
     with contextlib.suppress(FarframeClientError):
-        await http.request("DELETE", handshake.resource_url, idempotent=False, timeout=END_TIMEOUT, accept_errors=True)
+        answer = await http.request(
+            "DELETE", handshake.resource_url, idempotent=False, timeout=END_TIMEOUT, accept_errors=True
+        )
+        return answer.status_code < 400
+    return False

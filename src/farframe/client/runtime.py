@@ -481,6 +481,7 @@ class RuntimeConnection:
             self._pose_changed.set()
             self._transport.send_pose(encode_pose(self._pose))
         self._scene_changed()
+        await self.scene.resumed()
         for callback in self._on_resumed:
             callback()
 
@@ -528,13 +529,14 @@ class RuntimeConnection:
         # What goes wrong there is told by whoever stops or waits for the recording.
         await asyncio.gather(*[recording.stop() for recording in self._recordings], return_exceptions=True)
         http = self.session.client._http
-        if not told and interrupted and self.info is not None and self.info.resume_secret:
-            # The server keeps the scene for a device that will not come back.
-            with contextlib.suppress(FarframeClientError):
-                await give_up(http, self.session.properties, self._relayed, self.info.resume_secret)
-        elif self._handshake is not None and not told:
+        secret = self.info.resume_secret if self.info is not None else ""
+        if not told:
             # When this is answered, the place is free for the next device.
-            await say_goodbye(http, self._handshake)
+            known = self._handshake is not None and await say_goodbye(http, self._handshake)
+            if secret and not known and (interrupted or self._handshake is not None):
+                # The server has lost this device, noticed here or not, and keeps the scene for nobody.
+                with contextlib.suppress(FarframeClientError):
+                    await give_up(http, self.session.properties, self._relayed, secret)
         await self._transport.close()
 
     def _end(self, error: RuntimeConnectionError) -> None:
