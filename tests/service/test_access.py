@@ -376,6 +376,8 @@ ROUTES = [
     (Permission.WATCH, "DELETE", "sessions/s/whep/r", None),
     (Permission.WATCH, "POST", "sessions/s/whep", None),
     (Permission.RENDER, "DELETE", "sessions/s/whep", None),
+    (Permission.WATCH, "GET", "sessions/s/ice", None),
+    (Permission.WATCH, "GET", "sessions/s/stream", None),
     (Permission.DIAGNOSE, "POST", "sessions/s/inspector-link", None),
     (Permission.SHARE, "POST", "sessions/s/token", None),
     (Permission.UPLOAD, "PUT", "uploads/u/a", None),

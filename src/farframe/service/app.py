@@ -27,10 +27,11 @@ from farframe.service.oidc import OidcExchange
 from farframe.service.operations import Health, Metrics, health_routes
 from farframe.service.quotas import Quotas
 from farframe.service.rates import RateLimits
+from farframe.service.relays import TurnCredentials
 from farframe.service.replicas import Supervision, ensure_replica_id
 from farframe.service.revocation import Revocations
 from farframe.service.routes_conversions import conversion_routes
-from farframe.service.routes_extensions import link_routes, relay_routes, stream_routes, upload_routes
+from farframe.service.routes_extensions import ice_routes, link_routes, relay_routes, stream_routes, upload_routes
 from farframe.service.routes_operator import OPERATOR_PREFIX, operator_routes
 from farframe.service.routes_quotas import quota_routes
 from farframe.service.routes_regions import region_routes
@@ -149,6 +150,12 @@ class Service:
             *relay_routes(self.access, self.sessions, self._relay_client),
             *stream_routes(
                 self.access, self.sessions, self.stream_relays, relay_tls(ca_file, relay_transport), config.cors_origins
+            ),
+            *ice_routes(
+                self.access,
+                self.sessions,
+                TurnCredentials(config.turn_servers, config.turn_secret, config.turn_minutes),
+                self.clock,
             ),
             *link_routes(self.access, self.sessions, self.links, self.issuer, self.addresses, self.clock),
             *usage_routes(self.access, self.metering),

@@ -18,6 +18,7 @@ import msgspec
 
 from farframe.paths import default_data_dir
 from farframe.service.rates import DEFAULT_RATES
+from farframe.service.relays import is_turn_server
 
 ENVIRONMENT_PREFIX = "FARFRAME_"
 CONFIG_VARIABLE = "FARFRAME_CONFIG"
@@ -117,6 +118,9 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     port_min: int = PORT_RANGE_MIN
     port_max: int = PORT_RANGE_MAX
     stun_servers: tuple[str, ...] = ()
+    turn_servers: tuple[str, ...] = ()
+    turn_secret: str = ""
+    turn_minutes: float = 60.0
     max_bitrate: int = 12_000_000
     allowed_folders: tuple[str, ...] = ()
     allowed_networks: tuple[str, ...] = ()
@@ -357,6 +361,14 @@ def _check(config: ServiceConfig) -> None:
         except ValueError:
             raise ConfigError(f"public_addresses must hold IP addresses, which {address!r} is not.") from None
     _require(bool(re.fullmatch(r"[A-Za-z0-9.:_-]+", config.public_name)), "public_name", "must be a host name")
+    for server in config.turn_servers:
+        is_server = is_turn_server(server)
+        _require(
+            is_server, "turn_servers", f"must hold URIs like turn:host:port?transport=udp, which {server!r} is not"
+        )
+    has_both = bool(config.turn_servers) == bool(config.turn_secret)
+    _require(has_both, "turn_secret", "must be set together with turn_servers: it is the secret that they share")
+    _require(1 <= config.turn_minutes <= 1440, "turn_minutes", "must be from 1 to 1440")
     for origin in config.cors_origins:
         is_origin = bool(re.fullmatch(r"https?://[A-Za-z0-9.:\[\]_-]+", origin))
         _require(is_origin, "cors_origins", f"must hold origins like https://host:port, which {origin!r} is not")

@@ -32,6 +32,7 @@ _SHAPES: tuple[Any, ...] = (
     extensions.CreateSessionToken,
     extensions.SessionToken,
     extensions.CreateViewerLink,
+    extensions.IceServers,
     extensions.Link,
     extensions.RedeemLink,
     extensions.RedeemedLink,
@@ -431,6 +432,14 @@ def describe() -> dict[str, Any]:
                     "101": "The stream begins.",
                     **_errors("401", "403", "404", "409", "426", "429", "502"),
                 },
+                tag=_OWN,
+            )
+        },
+        f"{session}/ice": {
+            "get": _operation(
+                "getIceServers",
+                "TURN servers for a device of this session, with credentials that run out.",
+                {"200": _json("IceServers"), **_errors("401", "403", "404", "409")},
                 tag=_OWN,
             )
         },

@@ -44,6 +44,7 @@ _FIXED_SEGMENTS = frozenset(
         ":stop",
         "whep",
         "stream",
+        "ice",
         "progress",
         "inspector-link",
         "uploads",
@@ -58,7 +59,7 @@ _FIXED_SEGMENTS = frozenset(
         "ready",
     }
 )
-_EXTENSIONS_OF_A_SESSION = frozenset({"whep", "stream", "inspector-link", "token", "progress"})
+_EXTENSIONS_OF_A_SESSION = frozenset({"whep", "stream", "ice", "inspector-link", "token", "progress"})
 _CORS_METHODS = b"GET, PUT, PATCH, POST, DELETE, OPTIONS"
 _CORS_REQUEST_HEADERS = b"Authorization, Content-Type, X-MRC-CV, x-ms-client-request-id"
 _CORS_EXPOSED = b"MS-CV, Location, Retry-After, api-supported-versions, WWW-Authenticate"

@@ -34,6 +34,7 @@ from farframe.service.exchange import (
 )
 from farframe.service.frontier import decode_segment
 from farframe.service.links import TOKEN_LIFETIME_SECONDS, Links
+from farframe.service.relays import TurnCredentials
 from farframe.service.sessions import SessionEngine
 from farframe.service.stream_relay import StreamRelays, upgrade_of
 from farframe.service.uploads import Uploads, check_path, listed
@@ -47,7 +48,15 @@ from farframe.wire.errors import (
     ResourceMissing,
     UpgradeRequired,
 )
-from farframe.wire.extensions import CreateSessionToken, CreateViewerLink, Link, RedeemLink, SessionToken, UploadList
+from farframe.wire.extensions import (
+    CreateSessionToken,
+    CreateViewerLink,
+    IceServers,
+    Link,
+    RedeemLink,
+    SessionToken,
+    UploadList,
+)
 from farframe.wire.ids import is_valid_id
 from farframe.wire.sessions import PAGE_SIZE, SessionStatus
 from farframe.wire.times import format_utc_time
@@ -206,6 +215,26 @@ def stream_routes(
         return empty_response(101)
 
     return [open_stream]
+
+
+def ice_routes(
+    access: Access, engine: SessionEngine, credentials: TurnCredentials, clock: Clock
+) -> list[HTTPRouteHandler]:
+    """TURN servers, and what opens them for a while, for whoever may open the session."""
+
+    @get("/accounts/{account:str}/sessions/{session_id:str}/ice")
+    async def show_ice_servers(request: AnyRequest) -> Response[bytes]:
+        account, session_segment = path_values(request, "account", "session_id")
+        caller = access.extension(request, account, session_segment, permission=Permission.WATCH)
+        row = await _find(engine, caller.account_id, session_segment)
+        if SessionStatus(row.status).final:
+            raise _not_ready(row)
+        now = int(seconds(clock))
+        servers, expires = credentials.issue(caller.account_id, row.id, now, int(caller.claims.expires_at) - now)
+        told = None if expires is None else format_utc_time(expires * 1_000_000)
+        return json_response(IceServers(ice_servers=servers, expires_at=told), headers=NO_STORE)
+
+    return [show_ice_servers]
 
 
 def _is_own(origin: str, host: str) -> bool:

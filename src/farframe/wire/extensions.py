@@ -33,6 +33,21 @@ class UploadList(msgspec.Struct, kw_only=True, omit_defaults=True):
     next_link: str | None = msgspec.field(default=None, name="@nextLink")
 
 
+class IceServer(msgspec.Struct, kw_only=True):
+    """A TURN server, as browsers' ``RTCIceServer``."""
+
+    urls: list[str]
+    username: str
+    credential: str
+
+
+class IceServers(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """The TURN servers that a device may use for a session; none where none are configured."""
+
+    ice_servers: list[IceServer] = msgspec.field(name="iceServers")
+    expires_at: str | None = None
+
+
 class CreateViewerLink(msgspec.Struct, kw_only=True, rename="camel"):
     """What a viewer link is for: the whole account, or one session; to drive (Client) or to watch (Viewer)."""
 
