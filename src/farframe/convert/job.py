@@ -101,7 +101,7 @@ class _Ended(Exception):  # noqa: N818 - an outcome
 
 
 def main(worker_command: Sequence[str] = WORKER_COMMAND, thumbnail_command: Sequence[str] = THUMBNAIL_COMMAND) -> None:
-    """Do the one order on standard input; exit status 0 if it ended one way or the other."""
+    """Do the one order on standard input and end the process, with exit status 0 if that came to an end of any kind."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Storage clients look for credentials and proxies in the environment; only the order names them.
@@ -116,6 +116,8 @@ def main(worker_command: Sequence[str] = WORKER_COMMAND, thumbnail_command: Sequ
     threading.Thread(target=_end_with_input, daemon=True).start()
     probing = order.action == "probe"
     _send(asyncio.run(_probe(order)) if probing else Job(order, worker_command, thumbnail_command).run())
+    # Not by the interpreter's end: a thread of the storage client that wants to tell it something just then aborts.
+    os._exit(0)
 
 
 def _end_with_input() -> None:
