@@ -19,7 +19,7 @@ from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, Pose
 from farframe.render import FULL_QUALITY, FrameInput
 from farframe.render.frame import VisibleCounts
 from farframe.server import frame_loop
-from farframe.server.frame_loop import FrameLoop, VideoSettings, microseconds
+from farframe.server.frame_loop import FrameLoop, PoseSpacing, VideoSettings, microseconds
 from farframe.stream.encoder import EncodedFrame
 from farframe.stream.hardware import EncoderChoice
 
@@ -369,6 +369,43 @@ async def test_a_head_is_drawn_where_it_will_be_and_rests_where_it_is(device: De
 async def test_a_mouse_is_drawn_where_it_is(device: Device) -> None:
     ahead = await move_a_head(device, flags=PoseFlags.NONE)
     assert ahead == pytest.approx([0.0] * len(ahead), abs=1e-9)
+
+
+def spaced(*times: float) -> PoseSpacing:
+    spacing = PoseSpacing()
+    for at in times:
+        spacing.came(at)
+    return spacing
+
+
+STEADY = tuple(index / 60 for index in range(20))
+
+
+@pytest.mark.parametrize("age", [0.0, 0.3, 0.55])
+def test_a_young_pose_is_drawn_at_once(age: float) -> None:
+    now = STEADY[-1] + age / 60
+    assert spaced(*STEADY).worth_waiting_until(now) <= now
+
+
+@pytest.mark.parametrize("age", [0.65, 0.9])
+def test_an_old_pose_waits_for_the_next_but_not_for_long(age: float) -> None:
+    now = STEADY[-1] + age / 60
+    until = spaced(*STEADY).worth_waiting_until(now)
+    assert now < until <= STEADY[-1] + 1 / 60 + 0.0021
+
+
+def test_a_pose_that_does_not_come_is_not_awaited() -> None:
+    now = STEADY[-1] + 1.5 / 60
+    assert spaced(*STEADY).worth_waiting_until(now) <= now
+
+
+def test_poses_that_come_now_and_then_are_not_awaited() -> None:
+    seldom = tuple(index * 0.1 for index in range(20))
+    assert spaced(*seldom).worth_waiting_until(seldom[-1] + 0.09) <= seldom[-1] + 0.09
+    assert spaced(*STEADY[:4]).worth_waiting_until(STEADY[3] + 0.015) <= STEADY[3] + 0.015, "too few are known"
+    assert PoseSpacing().worth_waiting_until(1.0) <= 1.0
+    resumed = (*STEADY, 1.0)
+    assert spaced(*resumed).worth_waiting_until(1.015) <= 1.015, "a pause begins anew"
 
 
 async def test_the_scene_is_drawn_anew_when_it_changes(device: Device) -> None:
