@@ -1,4 +1,4 @@
-"""Take a model apart: colour a part, hide another, move all of them outwards, and ask what a ray meets.
+"""Take a model apart: ask what a ray meets and colour that, hide a part, move all groups outwards.
 
 python examples/explode.py builtin://Engine exploded.png
 """
@@ -38,13 +38,19 @@ async def main(model: str, out: str) -> None:
             print(f"in front: {hit.entity.name!r} of {len(scene)} entities, {hit.distance:.2f} m away")
             hit.entity.override(tint=(1.0, 0.35, 0.0, 0.8))
 
+        # The groups at the top: files often have one node around everything.
+        top = root
+        while len(top.children) == 1:
+            top = top.children[0]
+        boxes = [await group.bounds() for group in top.children]
+        away = [(np.array(box.min) + np.array(box.max)) / 2 - middle if box else np.zeros(3) for box in boxes]
+
         # Everything set in a batch is seen in one frame.
         parts = [entity for entity in root.descendants() if entity.has_mesh]
         async with scene.batch():
-            group = scene.group(root.children)
-            group.positions = group.positions + SPREAD * (group.positions - middle)
+            groups = scene.group(top.children)
+            groups.positions = groups.positions + SPREAD * np.array(away)
             parts[-1].override(hidden=True)
-            root.position = (0.0, 0.1, 0.0)
         frame = await connection.wait_for_still()
         Image.fromarray(frame.image).save(out)
         print(f"{out}: {len(parts)} parts")
