@@ -235,6 +235,7 @@ class RuntimeConnection:
         self._handshake: Handshake | None = None
         self._way: Way | None = None
         self._line: Line | None = None
+        self._former: list[Transport] = []
         self._wanted = OpenParams(protocol=messages.PROTOCOL_VERSION)
         self._watch = watch
         self._reconnect = reconnect
@@ -446,7 +447,7 @@ class RuntimeConnection:
         wish = Wish(watch=self._watch, resume=self.info.resume_secret)
         await self.session.client._http.begin_anew()
         for pause in pauses():
-            await self._drop_line()
+            self._drop_line()
             await asyncio.sleep(pause)
             left = deadline - loop.time()
             if left <= 0:
@@ -475,6 +476,7 @@ class RuntimeConnection:
         self._reporter.take()  # of frames whose time stamps are used again
         self._last_heard = loop.time()
         self._settled.set()
+        self._spawn(self._close_former(), "farframe former")
         if self._pose is not None:
             # Its records may have been lost with the line.
             self._pose_seen.clear()
@@ -485,12 +487,18 @@ class RuntimeConnection:
         for callback in self._on_resumed:
             callback()
 
-    async def _drop_line(self) -> None:
-        """End the transport without a word to the server: what it keeps is wanted."""
+    def _drop_line(self) -> None:
+        """Let go of the transport. It is closed once there is another: closing says goodbye, and should that get
+        through, the scene would be gone."""
         self._line = None
         self._handshake = None
-        transport, self._transport = self._transport, Unconnected()
-        await transport.close()
+        self._former.append(self._transport)
+        self._transport = Unconnected()
+
+    async def _close_former(self) -> None:
+        former, self._former = self._former, []
+        for transport in former:
+            await transport.close()
 
     async def _session_over(self) -> RuntimeConnectionError | None:
         """Why there is nothing to come back to, if the service says so."""
@@ -521,7 +529,6 @@ class RuntimeConnection:
     async def _close(self) -> None:
         await self.scene.close()
         told = isinstance(self._error, SessionEndedError)
-        interrupted = self.interrupted
         self._end(ConnectionLostError(Result.DISCONNECT_REQUEST, "The connection was closed by this device."))
         for task in self._tasks:
             task.cancel()
@@ -533,11 +540,12 @@ class RuntimeConnection:
         if not told:
             # When this is answered, the place is free for the next device.
             known = self._handshake is not None and await say_goodbye(http, self._handshake)
-            if secret and not known and (interrupted or self._handshake is not None):
+            if secret and not known:
                 # The server has lost this device, noticed here or not, and keeps the scene for nobody.
                 with contextlib.suppress(FarframeClientError):
                     await give_up(http, self.session.properties, self._relayed, secret)
         await self._transport.close()
+        await self._close_former()
 
     def _end(self, error: RuntimeConnectionError) -> None:
         """Let everybody who waits know that it is over. The first reason stays."""

@@ -4,7 +4,9 @@
  *     connecting ──► connected ◄──► interrupted
  *          └──────────────┴──────────────┴──► closed (with the error that says why)
  *
- * A closed connection stays closed; to reconnect, connect again.
+ * A connection that is lost, or whose network changes, is made anew with the server's resume secret, and finds its scene
+ * again: `resumed`. What was asked before and not answered has failed then; what is asked meanwhile waits. A closed
+ * connection stays closed; to reconnect, connect again.
  */
 
 import { ClockAlignment, nowMicroseconds } from "./clock.ts";
@@ -25,6 +27,7 @@ import { PoseSender } from "./pose_sender.ts";
 import { decodeFrame, type FrameRecord, type View } from "./records.ts";
 import { FrameReporter } from "./reports.ts";
 import { type RequestOptions, RpcPeer } from "./rpc.ts";
+import { Scene } from "./scene.ts";
 import type { Transport, TransportEvents, Way, WayChoice } from "./transport.ts";
 import { findWay } from "./ways.ts";
 import type { Fetch } from "./whep.ts";
@@ -46,6 +49,10 @@ export interface ConnectOptions {
   maxFramesPerSecond?: number;
   /** Names this client in the server's log. */
   client?: string;
+  /** Only watch what the driving device sees: a token of the role Viewer is enough. */
+  watch?: boolean;
+  /** Whether a connection that is lost is made anew; true by default. */
+  reconnect?: boolean;
   /** STUN or TURN servers, see {@link ManagementClient.iceServers}; none by default. */
   iceServers?: RTCIceServer[];
   /** Aborting ends the attempt. */
@@ -75,6 +82,12 @@ export interface ConnectionEvents {
   record: FrameRecord;
   /** Once a second while connected. */
   statistics: ConnectionStatistics;
+  /** The connection is back, with the scene that it had; `info.scene` says what is in it. */
+  resumed: ConnectionInfo;
+  /** (Watching) A device drives, or none does any more. */
+  driver: boolean;
+  /** (Watching) The driving device's picture has another size or rate now. */
+  video: VideoSettings;
   /** The server is about to end the connection; `closed` follows. */
   ending: SessionEnding;
   /** The connection has ended, and why: `DisconnectRequest` after {@link Connection.close}. */
@@ -84,7 +97,23 @@ export interface ConnectionEvents {
 const DEFAULT_TIMEOUT_MILLISECONDS = 20_000;
 const PING_INTERVAL_MILLISECONDS = 1000;
 const INTERRUPTED_AFTER_MILLISECONDS = 2500;
-const LOST_AFTER_MILLISECONDS = 8000;
+const LOST_AFTER_MILLISECONDS = 5000;
+/** How soon a ping must be answered after the network has changed. */
+const PROOF_MILLISECONDS = 600;
+/** Pauses before the attempts to come back; the last one again and again. */
+const PAUSES_MILLISECONDS = [0, 150, 300, 600, 1200, 2000];
+const ATTEMPT_MILLISECONDS = 8000;
+const WATCHER_PATIENCE_MILLISECONDS = 30_000;
+/** What no further attempt would change. */
+const REFUSED: ReadonlySet<string> = new Set([
+  "AuthenticationFailed",
+  "NothingToResume",
+  "OtherSessionConnected",
+  "ProtocolVersionMismatch",
+  "SessionStopped",
+  "SessionExpired",
+  "WatchingOnly",
+]);
 const REQUEST_TIMEOUT_MILLISECONDS = 10_000;
 /** How long a clean close waits for the server's answer. */
 const CLOSE_GRACE_MILLISECONDS = 300;
@@ -97,8 +126,19 @@ export function evenSize(pixels: number): number {
 export class Connection extends Emitter<ConnectionEvents> {
   readonly ledger: Ledger;
   readonly clock = new ClockAlignment();
+  /** The entities: what is loaded and made, and where and how it is drawn. */
+  readonly scene: Scene;
 
   #transport: Transport | undefined;
+  /** Names the present line: what a former one still says is not listened to. */
+  #line = 0;
+  /** Closed once there is another: closing says goodbye, and should that get through, the scene would be gone. */
+  #former: Transport[] = [];
+  #options: ConnectOptions | undefined;
+  readonly #attached = new Set<{ video: HTMLVideoElement; detach: (() => void) | undefined }>();
+  /** Resolves when an interruption is over. */
+  #back: Promise<void> | undefined;
+  #driver = true;
   #reason = "";
   readonly #rpc: RpcPeer;
   readonly #poses: PoseSender;
@@ -135,6 +175,11 @@ export class Connection extends Emitter<ConnectionEvents> {
       },
       this.clock,
     );
+    this.scene = new Scene({
+      request: (method, params) => this.#rpc.request(method, params),
+      sendRecord: (bytes) => this.#transport?.sendPose(bytes),
+      load: (uri, parent, { parent: _, ...options }) => this.loadModel(uri, { ...options, parent }),
+    });
     this.#listen();
   }
 
@@ -173,6 +218,16 @@ export class Connection extends Emitter<ConnectionEvents> {
     return this.#error;
   }
 
+  /** Whether a device drives; for one that watches, without it nothing moves. */
+  get driven(): boolean {
+    return this.#driver;
+  }
+
+  /** Whether this device only watches. */
+  get watching(): boolean {
+    return this.#info?.role === "viewer";
+  }
+
   /** The newest record of a frame. */
   get lastRecord(): FrameRecord | undefined {
     return this.#record;
@@ -208,14 +263,23 @@ export class Connection extends Emitter<ConnectionEvents> {
     video.muted = true;
     video.playsInline = true;
     video.autoplay = true;
-    const detach = this.#transport?.attach(video, (shown) => {
-      this.#reports.add(shown);
+    const place: { video: HTMLVideoElement; detach: (() => void) | undefined } = { video, detach: undefined };
+    this.#attached.add(place);
+    this.#show(place);
+    return () => {
+      this.#attached.delete(place);
+      place.detach?.();
+    };
+  }
+
+  #show(place: { video: HTMLVideoElement; detach: (() => void) | undefined }): void {
+    place.detach = this.#transport?.attach(place.video, (shown) => {
+      if (!this.watching) this.#reports.add(shown);
       const entry = this.ledger.addShown(shown);
       if (entry) this.emit("frame", entry);
     });
     // Interrupted by a later attach, or refused until a gesture: autoplay of muted video starts it then.
-    video.play().catch(() => undefined);
-    return () => detach?.();
+    place.video.play().catch(() => undefined);
   }
 
   /**
@@ -232,20 +296,25 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   /** Where the device is now: one view, or two for stereo. Sent at the next animation frame if it changed. */
   setPose(...views: View[]): void {
+    if (this.#options?.watch) return;
     this.#poses.set(views);
   }
 
-  /** Loads a model by URI. Aborting the signal cancels the load at the server. */
+  /**
+   * Loads a model by URI, below the entity `parent` if any. Aborting the signal cancels the load at the server. To move,
+   * hide or colour its parts, load it by {@link Scene.loadModel} of {@link scene}.
+   */
   async loadModel(
     uri: string,
-    options: { signal?: AbortSignal; onProgress?: (progress: LoadProgress) => void } = {},
+    options: { signal?: AbortSignal; onProgress?: (progress: LoadProgress) => void; parent?: number } = {},
   ): Promise<LoadedModel> {
+    await this.#back;
     const progressToken = `load-${++this.#progressCount}`;
     if (options.onProgress) this.#progress.set(progressToken, options.onProgress);
     try {
       const result = await this.#rpc.request(
         "scene.loadModel",
-        { uri, progressToken },
+        { uri, progressToken, ...(options.parent && { parent: options.parent }) },
         options.signal ? { signal: options.signal } : {},
       );
       return { warnings: [], ...(result as object) } as unknown as LoadedModel;
@@ -256,11 +325,15 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   /** Removes a model from the scene. */
   async unloadModel(modelId: number): Promise<void> {
+    await this.scene.sent();
     await this.#call("scene.unloadModel", { modelId });
+    this.scene.forget(modelId);
   }
 
-  /** Removes all models from the scene. */
+  /** Removes all models and entities from the scene. */
   async clearScene(): Promise<void> {
+    await this.scene.sent();
+    this.scene.forget();
     await this.#call("scene.clear");
   }
 
@@ -292,16 +365,47 @@ export class Connection extends Emitter<ConnectionEvents> {
         .request("connection.close", {}, { timeoutMilliseconds: CLOSE_GRACE_MILLISECONDS })
         .catch(() => undefined);
     }
+    const away = this.#back !== undefined;
     this.#finish(new FarframeError("DisconnectRequest", "The connection was closed."));
     await transport?.end();
+    if (away) await this.#giveUp();
   }
 
-  #call(method: string, params: object = {}, options: RequestOptions = {}): Promise<unknown> {
+  /** The server keeps the scene for a device that will not come back: say so. */
+  async #giveUp(keepalive = false): Promise<void> {
+    const options = this.#options;
+    const secret = this.#info?.resumeSecret;
+    if (!options || !secret) return;
+    const headers = { Authorization: `Bearer ${options.token}`, "Farframe-Resume": secret };
+    await (options.fetch ?? fetch)(options.url, { method: "DELETE", headers, keepalive }).catch(() => undefined);
+  }
+
+  async #call(method: string, params: object = {}, options: RequestOptions = {}): Promise<unknown> {
+    await this.#back;
     return this.#rpc.request(method, params, { timeoutMilliseconds: REQUEST_TIMEOUT_MILLISECONDS, ...options });
   }
 
   async #open(options: ConnectOptions): Promise<void> {
-    const limit = options.timeoutMilliseconds ?? DEFAULT_TIMEOUT_MILLISECONDS;
+    this.#options = options;
+    await this.#makeLine(options, options.timeoutMilliseconds ?? DEFAULT_TIMEOUT_MILLISECONDS, undefined);
+    this.#heardAt = performance.now();
+    this.#setState("connected");
+    void this.#ping();
+    const timer = setInterval(() => {
+      void this.#ping();
+      void this.#sample();
+    }, PING_INTERVAL_MILLISECONDS);
+    this.#disposal.signal.addEventListener("abort", () => clearInterval(timer), { once: true });
+    const signal = this.#disposal.signal;
+    const changed = (): void => void this.#prove();
+    globalThis.addEventListener?.("online", changed, { signal });
+    const network = (globalThis.navigator as (Navigator & { connection?: EventTarget }) | undefined)?.connection;
+    network?.addEventListener?.("change", changed, { signal });
+  }
+
+  /** Connects and opens the connection. */
+  async #makeLine(options: ConnectOptions, limit: number, resumeSecret: string | undefined): Promise<void> {
+    const line = ++this.#line;
     const deadline = AbortSignal.timeout(limit);
     const signal = AbortSignal.any([deadline, this.#disposal.signal, ...(options.signal ? [options.signal] : [])]);
     try {
@@ -313,10 +417,12 @@ export class Connection extends Emitter<ConnectionEvents> {
           token: options.token,
           iceServers: options.iceServers,
           way: options.way ?? "auto",
+          watch: options.watch ?? false,
+          resumeSecret,
           fetch: fetcher,
           signal,
         },
-        this.#events(),
+        this.#events(line),
       );
       this.#transport = found.transport;
       this.#reason = found.reason;
@@ -325,9 +431,9 @@ export class Connection extends Emitter<ConnectionEvents> {
         {
           protocol: PROTOCOL_VERSION,
           client: options.client ?? "@farframe/client",
-          width: evenSize(options.width),
-          height: evenSize(options.height),
-          maxFramesPerSecond: options.maxFramesPerSecond ?? 60,
+          width: this.#video?.width ?? evenSize(options.width),
+          height: this.#video?.height ?? evenSize(options.height),
+          maxFramesPerSecond: this.#video?.maxFramesPerSecond ?? options.maxFramesPerSecond ?? 60,
         },
         { timeoutMilliseconds: REQUEST_TIMEOUT_MILLISECONDS, signal },
       )) as ConnectionInfo;
@@ -339,6 +445,7 @@ export class Connection extends Emitter<ConnectionEvents> {
         );
       }
       this.#info = info;
+      this.#driver = info.driver ?? true;
     } catch (error) {
       if (this.#error) throw this.#error;
       if (options.signal?.aborted) throw cancelled("Connecting");
@@ -351,20 +458,106 @@ export class Connection extends Emitter<ConnectionEvents> {
       }
       throw error;
     }
-    this.#heardAt = performance.now();
-    this.#setState("connected");
-    void this.#ping();
-    const timer = setInterval(() => {
-      void this.#ping();
-      void this.#sample();
-    }, PING_INTERVAL_MILLISECONDS);
-    this.#disposal.signal.addEventListener("abort", () => clearInterval(timer), { once: true });
   }
 
-  /** What the transport tells. */
-  #events(): TransportEvents {
+  /** The network may have changed: unless the server answers right away, the connection is made anew. */
+  async #prove(): Promise<void> {
+    if (this.#back || !this.#info) return;
+    const line = this.#line;
+    try {
+      const timeoutMilliseconds = PROOF_MILLISECONDS;
+      const params = { clientTimeMicroseconds: nowMicroseconds() };
+      await this.#rpc.request("connection.ping", params, { timeoutMilliseconds });
+    } catch {
+      if (line === this.#line && !this.#error) {
+        this.#lose(
+          new FarframeError(
+            "ConnectionLost",
+            "The network has changed, and the render server is not reached any more.",
+            {
+              nextStep: nextStepOf("ConnectionLost"),
+            },
+          ),
+        );
+      }
+    }
+  }
+
+  /** The line is lost: make another, if the server keeps what there was. */
+  #lose(error: FarframeError): void {
+    if (this.#error) return;
+    if (this.#back) {
+      // That attempt fails, and another follows, or none.
+      this.#rpc.interrupt(error);
+      return;
+    }
+    const returns = this.#options?.reconnect !== false && (this.watching || this.#info?.resumeSecret);
+    if (!returns || !this.#info) {
+      this.#finish(error);
+      return;
+    }
+    this.#back = this.#comeBack(error).finally(() => {
+      this.#back = undefined;
+    });
+    this.#rpc.interrupt(error);
+    this.#setState("interrupted");
+  }
+
+  /** Makes lines until one holds, for as long as the server keeps what there was. Never rejects. */
+  async #comeBack(error: FarframeError): Promise<void> {
+    const options = this.#options;
+    const info = this.#info;
+    if (!options || !info) return;
+    const patience = this.watching
+      ? WATCHER_PATIENCE_MILLISECONDS
+      : (info.resumeGraceSeconds ?? 0) * 1000 + LOST_AFTER_MILLISECONDS;
+    const deadline = performance.now() + patience;
+    this.#video = this.video;
+    for (let attempt = 0; ; attempt++) {
+      this.#line++;
+      if (this.#transport) this.#former.push(this.#transport);
+      this.#transport = undefined;
+      const pause = PAUSES_MILLISECONDS[Math.min(attempt, PAUSES_MILLISECONDS.length - 1)];
+      await new Promise((resolve) => setTimeout(resolve, pause));
+      if (this.#error) return;
+      const left = deadline - performance.now();
+      if (left <= 0) {
+        this.#finish(error);
+        return;
+      }
+      try {
+        await this.#makeLine(options, Math.min(left, ATTEMPT_MILLISECONDS), info.resumeSecret);
+        break;
+      } catch (thrown) {
+        if (this.#error) return;
+        const failure = toFarframeError(thrown, "Coming back");
+        if (REFUSED.has(failure.result)) {
+          this.#finish(failure);
+          return;
+        }
+      }
+    }
+    this.ledger.forgetUnmatched();
+    for (const place of this.#attached) {
+      place.detach?.();
+      this.#show(place);
+    }
+    for (const former of this.#former.splice(0)) former.close();
+    this.#heardAt = performance.now();
+    this.#disturbed = false;
+    this.#lastBytes = undefined;
+    this.#poses.repeat();
+    this.#back = undefined;
+    this.scene.resumed();
+    this.#setState("connected");
+    this.emit("resumed", this.info);
+  }
+
+  /** What the transport of a line tells. */
+  #events(line: number): TransportEvents {
     return {
       control: (text) => {
+        if (line !== this.#line) return;
         this.#heard();
         try {
           this.#rpc.receive(text);
@@ -374,17 +567,20 @@ export class Connection extends Emitter<ConnectionEvents> {
         }
       },
       record: (bytes) => {
+        if (line !== this.#line) return;
         this.#heard();
         this.#recordReceived(bytes);
       },
       disturbed: (disturbed) => {
+        if (line !== this.#line) return;
         this.#disturbed = disturbed;
         if (disturbed && this.#state === "connected") this.#setState("interrupted");
+        if (disturbed) void this.#prove();
       },
       lost: () => {
         // Before there is a transport, whoever looks for a way hears it himself.
-        if (!this.#transport) return;
-        this.#finish(
+        if (line !== this.#line || !this.#transport) return;
+        this.#lose(
           new FarframeError("ConnectionLost", "The connection to the render server was lost.", {
             nextStep: nextStepOf("ConnectionLost"),
           }),
@@ -423,6 +619,20 @@ export class Connection extends Emitter<ConnectionEvents> {
         fraction: Math.min(1, Math.max(0, fraction ?? 0)),
       });
     });
+    const driver = (drives: boolean): void => {
+      this.#driver = drives;
+      this.emit("driver", drives);
+    };
+    const show = (settings: VideoSettings): void => {
+      this.#video = settings;
+      this.emit("video", settings);
+    };
+    this.#rpc.onNotification("driver.joined", (params) => {
+      show((params as { video: VideoSettings }).video);
+      driver(true);
+    });
+    this.#rpc.onNotification("driver.left", () => driver(false));
+    this.#rpc.onNotification("video.changed", (params) => show(params as VideoSettings));
     this.#rpc.onNotification("session.ending", (params) => {
       const { reason, message } = params as { reason?: unknown; message?: unknown };
       const result = isResult(reason) ? reason : "Fail";
@@ -436,6 +646,7 @@ export class Connection extends Emitter<ConnectionEvents> {
         const transport = this.#transport;
         this.#finish(new FarframeError("DisconnectRequest", "The page was left."));
         void transport?.end(true);
+        if (!transport) void this.#giveUp(true);
       },
       { signal },
     );
@@ -443,13 +654,14 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   #heard(): void {
     this.#heardAt = performance.now();
-    if (this.#state === "interrupted" && !this.#disturbed) this.#setState("connected");
+    if (this.#state === "interrupted" && !this.#disturbed && !this.#back) this.#setState("connected");
   }
 
   async #ping(): Promise<void> {
+    if (this.#back) return;
     const silence = performance.now() - this.#heardAt;
     if (silence > LOST_AFTER_MILLISECONDS) {
-      this.#finish(
+      this.#lose(
         new FarframeError("ConnectionLost", "The render server has not been heard for too long.", {
           nextStep: nextStepOf("ConnectionLost"),
         }),
@@ -504,7 +716,9 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.#poses.stop();
     this.#reports.stop();
     this.#rpc.fail(error);
+    this.scene.close(error);
     this.#transport?.close();
+    for (const former of this.#former.splice(0)) former.close();
     this.#setState("closed");
     this.emit("closed", error);
   }

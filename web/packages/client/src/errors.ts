@@ -31,6 +31,9 @@ export const RESULTS = [
   "ConnectionLost",
   "DisconnectRequest",
   "DeviceLost",
+  "NothingToResume",
+  "WatchingOnly",
+  "TooManySpectators",
   "SessionStopped",
   "SessionExpired",
   "SessionNotReady",
@@ -44,6 +47,7 @@ const RETRYABLE: ReadonlySet<Result> = new Set<Result>([
   "OtherSessionConnected",
   "ConnectionLost",
   "SessionNotReady",
+  "TooManySpectators",
 ]);
 
 const NAMES: ReadonlySet<string> = new Set(RESULTS);
@@ -177,6 +181,12 @@ export function nextStepOf(result: Result): string {
       return "Open a new link with `farframe view`.";
     case "OtherSessionConnected":
       return "Close the other device's connection, then try again.";
+    case "NothingToResume":
+      return "Connect again and load the models anew.";
+    case "WatchingOnly":
+      return "Ask for a link to drive.";
+    case "TooManySpectators":
+      return "Wait until one of those who watch leaves.";
     case "VideoCodecNotAvailable":
       return "Use a browser that can play H.264 over WebRTC.";
     case "ConnectionLost":

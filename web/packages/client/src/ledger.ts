@@ -85,6 +85,12 @@ export class Ledger {
     return this.#entries;
   }
 
+  /** Forgets what waits for its other half: a stream that begins anew uses the same time stamps. */
+  forgetUnmatched(): void {
+    this.#records.clear();
+    this.#shown.clear();
+  }
+
   /** The server's record of a frame. Returns the entry when the frame was shown already. */
   addRecord(record: FrameRecord): LedgerEntry | undefined {
     const shown = this.#shown.get(record.rtpTimestamp);

@@ -31,6 +31,25 @@ export interface ConnectionInfo {
   readonly video: VideoSettings;
   readonly maxWidth: number;
   readonly maxHeight: number;
+  /** `driver` (also if absent), or `viewer` for a device that watches. */
+  readonly role?: "driver" | "viewer";
+  /** For who watches: whether a device drives at present; absent: true. */
+  readonly driver?: boolean;
+  /** Gives the scene back after a loss; absent where nothing is kept. A secret. */
+  readonly resumeSecret?: string;
+  readonly resumeGraceSeconds?: number;
+  /** Whether this device came back to its scene. */
+  readonly resumed?: boolean;
+  /** What a device that came back, or that watches, finds. */
+  readonly scene?: SceneDescription;
+}
+
+/** What is in the scene. */
+export interface SceneDescription {
+  readonly models: readonly LoadedModel[];
+  readonly settings: SceneSettings;
+  /** Whether further models did not fit into the message. */
+  readonly more?: boolean;
 }
 
 /** An axis-aligned box in world space, metres. */
@@ -52,6 +71,11 @@ export interface LoadedModel {
   readonly textureCount: number;
   /** What was left out of the model. */
   readonly warnings: readonly string[];
+  /** The entity at its root; its others have the ids that follow, `entityCount` in all. */
+  readonly rootEntity: number;
+  readonly entityCount: number;
+  /** Whether parts are entities (`dynamic`), such that cannot be moved (`static`), or there is only the root (`none`). */
+  readonly sceneGraphMode: "none" | "static" | "dynamic";
 }
 
 /** How far a load is: `stage` is download, read, simplify or upload; `fraction` of the whole, 0 to 1. */

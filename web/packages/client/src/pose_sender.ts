@@ -73,6 +73,13 @@ export class PoseSender {
     if (!isNewer(this.#poseId, poseId)) this.#clearTimer();
   }
 
+  /** Sends the last pose again: the line that carried it is another one now. */
+  repeat(): void {
+    if (this.#stopped || !this.#sentBytes) return;
+    this.#environment.send(this.#sentBytes);
+    this.#resendLater(0);
+  }
+
   /** Ends all sending. */
   stop(): void {
     this.#stopped = true;

@@ -143,6 +143,11 @@ export class RpcPeer {
     for (const id of [...this.#pending.keys()]) this.#reject(id, error);
   }
 
+  /** Rejects all that is pending with `error`; what comes later goes over another line. */
+  interrupt(error: FarframeError): void {
+    for (const id of [...this.#pending.keys()]) this.#reject(id, error);
+  }
+
   #reject(id: number, error: FarframeError): void {
     const pending = this.#pending.get(id);
     pending?.settle();

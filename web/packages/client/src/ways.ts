@@ -22,6 +22,10 @@ export interface WayOptions {
   token: string;
   iceServers?: RTCIceServer[] | undefined;
   way: WayChoice;
+  /** Only watch what the driving device sees. */
+  watch?: boolean;
+  /** Gives the scene back that this device had; never part of an address. */
+  resumeSecret?: string | undefined;
   fetch: Fetch;
   signal: AbortSignal;
 }
@@ -43,8 +47,17 @@ const OPENERS: WayOpeners = {
       { ...options, iceServers: options.iceServers ?? [], relayOnly: options.way === "turn" },
       events,
     ),
-  websocket: (url, options, events) => WebSocketTransport.open({ ...options, url }, events),
+  websocket: (url, options, events) =>
+    WebSocketTransport.open({ ...options, url, names: subprotocolsFor(options) }, events),
 };
+
+/** What a handshake over a WebSocket asks for beside a connection. */
+function subprotocolsFor(options: WayOptions): string[] {
+  const names: string[] = [];
+  if (options.watch) names.push("farframe.watch");
+  if (options.resumeSecret) names.push(`farframe.resume.${options.resumeSecret}`);
+  return names;
+}
 
 const remembered = new Map<string, { kind: "webrtc" | "websocket"; at: number }>();
 

@@ -16,6 +16,8 @@ export interface WebRtcOptions {
   iceServers: RTCIceServer[];
   /** Use TURN servers only. */
   relayOnly: boolean;
+  watch?: boolean;
+  resumeSecret?: string | undefined;
   fetch: Fetch;
   signal: AbortSignal;
 }
@@ -60,7 +62,10 @@ export class WebRtcTransport implements Transport {
   static async open(options: WebRtcOptions, events: TransportEvents): Promise<WebRtcTransport> {
     const transport = new WebRtcTransport(options, events);
     try {
-      transport.#whep = await handshake(transport.#peer, options.url, options.token, options.fetch, options.signal);
+      transport.#whep = await handshake(transport.#peer, options.url, options.token, options.fetch, options.signal, {
+        watch: options.watch ?? false,
+        resumeSecret: options.resumeSecret,
+      });
       await transport.#pathFound(options.signal);
       await transport.#channelsOpen(options.signal);
       await transport.#learnKind();

@@ -16,7 +16,8 @@ const STATUS_RESULTS: Readonly<Record<number, Result>> = {
   404: "InvalidId",
   406: "VideoCodecNotAvailable",
   409: "OtherSessionConnected",
-  410: "SessionNotReady",
+  403: "WatchingOnly",
+  410: "NothingToResume",
   415: "HandshakeFailed",
   422: "VideoCodecNotAvailable",
 };
@@ -79,6 +80,18 @@ function gathered(peer: RTCPeerConnection, signal: AbortSignal | undefined): Pro
   });
 }
 
+/** What a handshake asks for beside a connection. */
+export interface HandshakeWish {
+  /** Only watch what the driving device sees. */
+  watch?: boolean;
+  /** Gives the scene back that this device had. */
+  resumeSecret?: string | undefined;
+}
+
+function watching(url: string): string {
+  return `${url}${url.includes("?") ? "&" : "?"}watch`;
+}
+
 /** Offers what `peer` has been set up for and applies the answer. */
 export async function handshake(
   peer: RTCPeerConnection,
@@ -86,6 +99,7 @@ export async function handshake(
   token: string,
   fetcher: Fetch,
   signal?: AbortSignal,
+  wish: HandshakeWish = {},
 ): Promise<WhepSession> {
   await peer.setLocalDescription();
   await gathered(peer, signal);
@@ -94,9 +108,15 @@ export async function handshake(
   const authorization = { Authorization: `Bearer ${token}` };
   let answer: Response;
   try {
-    answer = await fetcher(url, {
+    answer = await fetcher(wish.watch ? watching(url) : url, {
       method: "POST",
-      headers: { ...authorization, "Content-Type": "application/sdp", Accept: "application/sdp, application/json" },
+      headers: {
+        ...authorization,
+        "Content-Type": "application/sdp",
+        Accept: "application/sdp, application/json",
+        // In a header: addresses are written down by everybody on the way.
+        ...(wish.resumeSecret ? { "Farframe-Resume": wish.resumeSecret } : {}),
+      },
       body: offer,
       cache: "no-store",
       ...(signal ? { signal } : {}),
