@@ -98,6 +98,21 @@ export {
 } from "./regions.ts";
 export { FrameReporter, type FrameReporterEnvironment } from "./reports.ts";
 export { MAX_CONTROL_MESSAGE_BYTES, type RequestOptions, RpcPeer } from "./rpc.ts";
+export {
+  type CreateOptions,
+  Entity,
+  type Overrides,
+  type RayHit,
+  type RayHits,
+  type RayOptions,
+  Scene,
+  type SceneEvents,
+  type SceneFailure,
+  type SceneLink,
+  type SceneLoadOptions,
+  type Tint,
+  type Transforms,
+} from "./scene.ts";
 export type { Transport, TransportEvents, TransportSample, Way, WayChoice, WayKind } from "./transport.ts";
 export { type FoundWay, findWay, forgetWays, type WayOpeners, type WayOptions } from "./ways.ts";
 export { streamUrl } from "./websocket.ts";
