@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from farframe.asset import geometry
+from farframe.asset.model import VERTEX_DTYPE
+from farframe.asset.rows import gathered, stacked
 
 
 def test_compact_keeps_the_triangles():
@@ -89,3 +91,38 @@ def test_instance_bounds_hold_every_vertex(monkeypatch, limit):
     if limit == 1_000:
         np.testing.assert_allclose(found_low, moved.min(axis=0), atol=1e-6)
         np.testing.assert_allclose(found_high, moved.max(axis=0), atol=1e-6)
+
+
+def test_bounds_of_parts_that_are_turned_by_right_angles():
+    """Their boxes are exact, so they need no look at vertices; negative scales turn boxes over."""
+    corners = np.array([[0, 0, 0], [1, 2, 3]], np.float32)
+    turn = np.array([[0, 0, -2.0, 10], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+    mirror = np.diag([-1.0, 1, 1, 1])
+    low, high = np.zeros((1, 3)), np.array([[1.0, 2.0, 3.0]])
+    for matrices in (turn[None], np.stack([turn, mirror])):
+        found = geometry.instance_bounds([corners], low, high, np.zeros(len(matrices), np.int32), matrices)
+        moved = np.concatenate([corners @ matrix[:3, :3].T + matrix[:3, 3] for matrix in matrices])
+        assert found == (tuple(moved.min(axis=0)), tuple(moved.max(axis=0)))
+        # No vertices are looked at: what is not there is not missed.
+        assert geometry.instance_bounds([], low, high, np.zeros(len(matrices), np.int32), matrices) == found
+
+
+def test_numbers_are_sorted_as_they_come():
+    random = np.random.default_rng(3)
+    for count in (1, 7, 70_000):
+        numbers = random.integers(0, count, 5_000).astype(np.uint32)
+        order, starts = geometry.by_number(numbers, count)
+        assert (order == np.argsort(numbers, kind="stable")).all()
+        assert all((numbers[order[starts[n] : starts[n + 1]]] == n).all() for n in random.integers(0, count, 50))
+        assert starts[0] == 0 and starts[-1] == len(numbers)
+
+
+def test_rows_are_moved_as_bytes():
+    random = np.random.default_rng(4)
+    rows = np.zeros(100, VERTEX_DTYPE)
+    rows.view(np.uint8)[:] = random.integers(0, 255, rows.nbytes, dtype=np.uint8)
+    which = random.integers(0, 100, 1_000).astype(np.uint32)
+    assert gathered(rows, which).tobytes() == rows[which].tobytes()
+    joined = stacked([rows[:10], rows[40:], rows[:0]], VERTEX_DTYPE)
+    assert joined.tobytes() == rows[:10].tobytes() + rows[40:].tobytes() and joined.flags.writeable
+    assert len(stacked([], VERTEX_DTYPE)) == 0 and stacked([rows], VERTEX_DTYPE) is rows
