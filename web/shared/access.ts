@@ -14,6 +14,8 @@ export interface Access {
   readonly expiresAt: number | undefined;
   /** The only session that the token is for; undefined when it is for the whole account. */
   readonly sessionId: string | undefined;
+  /** `Viewer` may only watch. */
+  readonly role?: "Client" | "Viewer" | undefined;
 }
 
 /** Takes the fragment's parameters and removes them from the address bar. Call first of all. */
@@ -48,6 +50,7 @@ export async function signIn(code: string | null): Promise<Access> {
       accountId: link.accountId,
       expiresAt: Number.isFinite(at) ? at : undefined,
       sessionId: link.sessionId ?? undefined,
+      role: link.role,
     };
     sessionStorage.setItem(STORAGE_KEY, JSON.stringify(access));
     return access;

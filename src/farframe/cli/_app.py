@@ -385,6 +385,9 @@ def view(
     open_: Annotated[
         bool, Parameter(name="--open", negative="", show_default=False, help="Open it in the browser.")
     ] = False,
+    watch: Annotated[
+        bool, Parameter(negative="", show_default=False, help="A link to watch what the driving device sees.")
+    ] = False,
     size: Annotated[SizeOption, Parameter(help="Size of a created session: standard or premium.")] = "Standard",
     lease_minutes: Annotated[LeaseOption, Parameter(help="Lease of a created session.")] = 30,
 ) -> None:
@@ -394,10 +397,11 @@ def view(
 
         farframe view --open
         farframe view demo
+        farframe view demo --watch
     """
     from farframe.cli import _view
 
-    _view.view(session, open_browser=open_, size=size, lease_minutes=lease_minutes)
+    _view.view(session, open_browser=open_, watch=watch, size=size, lease_minutes=lease_minutes)
 
 
 @app.command

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from farframe.cli._context import context, emit, error_console, note, run_async
+from farframe.cli._context import CommandError, context, emit, error_console, note, run_async
 from farframe.client.management import ViewerLink
 
 
-def view(session_id: str | None, *, open_browser: bool, size: str, lease_minutes: int) -> None:
+def view(session_id: str | None, *, open_browser: bool, watch: bool, size: str, lease_minutes: int) -> None:
     """Print a link to the viewer of a session, created if none is named, and open it if wanted."""
+    if watch and session_id is None:
+        raise CommandError("There is nothing to watch without a session. Name the session that shall be watched.")
 
     async def work() -> tuple[str, ViewerLink]:
         async with context.client() as client:
             if session_id is not None:
                 session = await client.get_session(session_id)
                 await session.wait_until_ready()
-                return session.id, await client.create_viewer_link(session.id)
+                return session.id, await client.create_viewer_link(session.id, "Viewer" if watch else "Client")
             with error_console().status("Leasing a render server"):
                 session = await client.create_session(size, lease_minutes)
                 try:
@@ -28,7 +30,9 @@ def view(session_id: str | None, *, open_browser: bool, size: str, lease_minutes
 
     used, link = run_async(work())
     emit({"session": used, "url": link.url, "expiresAt": link.expires_at.isoformat()}, link.url)
-    if not context.as_json:
+    if not context.as_json and watch:
+        note("The link opens the viewer once, to watch what the driving device sees.")
+    elif not context.as_json:
         note(f"The link opens the viewer once. When you are done: farframe session stop {used}")
     if open_browser:
         import webbrowser

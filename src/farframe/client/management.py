@@ -277,13 +277,16 @@ class RemoteRenderingClient:
         model = await asyncio.to_thread(_uploads.collect, Path(path).expanduser())
         return await _uploads.send(self._http, model, progress)
 
-    async def create_viewer_link(self, session_id: str | None = None) -> ViewerLink:
-        """A link that opens the browser viewer once, on ``session_id`` or on a choice of sessions."""
+    async def create_viewer_link(
+        self, session_id: str | None = None, role: Literal["Client", "Viewer"] = "Client"
+    ) -> ViewerLink:
+        """A link that opens the browser viewer once, on ``session_id`` or on a choice of sessions; with the ``role``
+        Viewer to watch only."""
         response = await self._http.request(
             "POST",
             self._http.account_url("viewer-links"),
             what=f"The session {session_id}" if session_id else "The viewer",
-            json=CreateViewerLink(session_id=session_id),
+            json=CreateViewerLink(session_id=session_id, role=role),
         )
         link = decode(response, Link)
         return ViewerLink(link.url, datetime.fromisoformat(link.expires_at))

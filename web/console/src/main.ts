@@ -126,6 +126,18 @@ class Console {
         "Open viewer",
       ),
       status === "Ready" &&
+        h(
+          "a",
+          {
+            class: "button small",
+            "data-testid": "watch",
+            "data-key": `watch ${id}`,
+            title: "See what the driving device sees, and change nothing",
+            href: `viewer/?watch#session=${encodeURIComponent(id)}`,
+          },
+          "Watch",
+        ),
+      status === "Ready" &&
         session.arrInspectorPort !== undefined &&
         button("inspect", "Inspector", "", () => void this.#inspect(session)),
       newTotal > session.maxLeaseTimeMinutes &&

@@ -38,6 +38,10 @@ const asked = new URLSearchParams(location.search).get("way") ?? "";
 /** `?way=` asks for one way of the stream. */
 const wantedWay: WayChoice = WAYS.includes(asked) ? (asked as WayChoice) : "auto";
 
+/** `?watch` watches what the driving device sees; so does a link that is good for nothing else. */
+const askedToWatch = new URLSearchParams(location.search).has("watch");
+let watching = askedToWatch;
+
 type PageState = "link" | "sessions" | "starting" | "connecting" | "connected" | "interrupted" | "failed";
 
 /** What tests and curious people find as `window.farframeViewer`; described in `web/README.md`. */
@@ -117,12 +121,15 @@ function setState(next: PageState): void {
   document.body.dataset.state = next;
   const live = next === "connected" || next === "interrupted";
   byId("toolbar").hidden = !live;
-  byId("panel-toggle").hidden = !live;
+  byId("fit").hidden = watching;
+  byId("panel-toggle").hidden = !live || watching;
   byId("leave").hidden = !live;
-  byId("panel").hidden = !live || !panelOpen;
+  byId("panel").hidden = !live || !panelOpen || watching;
+  byId("watching").hidden = !live || !watching;
+  byId("undriven").hidden = next !== "connected" || !watching || (connection?.driven ?? true);
   byId("statistics").hidden = !live || !statisticsOpen;
   byId("interrupted").hidden = next !== "interrupted";
-  byId("empty").hidden = !live || !sceneEmpty;
+  byId("empty").hidden = !live || !sceneEmpty || watching;
   const chip = byId("session-chip");
   chip.hidden = sessionId === undefined;
   chip.dataset.tone = next === "connected" ? "good" : next === "failed" ? "bad" : "busy";
@@ -183,7 +190,7 @@ function resized(): void {
   clearTimeout(resizeTimer);
   resizeTimer = setTimeout(() => {
     const size = wantedSize();
-    if (!connection || connection.state === "closed") return;
+    if (!connection || connection.state === "closed" || watching) return;
     if (size.width === connection.video.width && size.height === connection.video.height) return;
     // The old size stays on the screen when this fails; the end of a connection is told elsewhere.
     connection.configureVideo(size).catch(() => undefined);
@@ -194,11 +201,16 @@ function resized(): void {
 async function connected(management: ManagementClient, id: string, reload: readonly string[]): Promise<FarframeError> {
   setState("connecting");
   showProgress("connect");
+  const wantsTurn = wantedWay === "auto" || wantedWay === "turn";
+  // What is wrong with the session the handshake says better.
+  const iceServers = wantsTurn ? await management.iceServers(id).catch(() => []) : [];
   const live = await Connection.connect({
     url: management.whepUrl(id),
     token: tokenOf,
     client: "farframe-viewer",
     way: wantedWay,
+    iceServers,
+    watch: watching,
     ...pictureSize(stage.clientWidth, stage.clientHeight, devicePixelRatio, CAUTIOUS_LIMITS),
   });
   connection = live;
@@ -206,7 +218,7 @@ async function connected(management: ManagementClient, id: string, reload: reado
   scene = new Scene(live, management, {
     onEmpty: (empty) => {
       sceneEmpty = empty;
-      byId("empty").hidden = !empty;
+      byId("empty").hidden = !empty || watching;
     },
     onChange: (models, loaded) => {
       if (loaded && openForLoad) togglePanel(false);
@@ -223,6 +235,12 @@ async function connected(management: ManagementClient, id: string, reload: reado
   const ended = new Promise<FarframeError>((resolve) => live.on("closed", resolve));
   live.on("state", (next) => {
     if (next === "connected" || next === "interrupted") setState(next);
+  });
+  live.on("driver", () => setState(state));
+  live.on("resumed", () => {
+    // Its view may have changed meanwhile, and so may the size of this window.
+    resized();
+    statisticsPanel.update(live);
   });
   live.on("frame", (entry) => {
     lastShown = entry;
@@ -251,7 +269,7 @@ function watchLease(management: ManagementClient, id: string): AbortController {
     const left = Math.max(0, session.maxLeaseTimeMinutes - session.elapsedTimeMinutes);
     byId("lease").textContent = `${left} min left`;
     byId("lease").hidden = false;
-    extend.hidden = session.maxLeaseTimeMinutes >= MAX_LEASE_MINUTES;
+    extend.hidden = watching || session.maxLeaseTimeMinutes >= MAX_LEASE_MINUTES;
   };
   const poll = async (): Promise<void> => {
     try {
@@ -287,7 +305,7 @@ async function pickSession(management: ManagementClient): Promise<string> {
   showProgress("session");
   const sessions = await management.listSessions();
   setState("sessions");
-  const choice = await chooseSession(sessions);
+  const choice = await chooseSession(sessions, watching);
   if ("open" in choice) return choice.open;
   showProgress("session");
   return (await management.createSession(choice.create)).id;
@@ -325,6 +343,7 @@ async function run(): Promise<void> {
         code = null;
         tokenOf = access.accessToken;
         management = managementFor(access);
+        watching = askedToWatch || access.role === "Viewer";
         // A link for one session opens that session and no other.
         bound = access.sessionId !== undefined;
         sessionId = access.sessionId ?? sessionId;
@@ -435,7 +454,7 @@ function listen(): void {
   let dragDepth = 0;
   const dragging = (by: number): void => {
     dragDepth = Math.max(0, dragDepth + by);
-    byId("drop").hidden = dragDepth === 0 || (state !== "connected" && state !== "interrupted");
+    byId("drop").hidden = watching || dragDepth === 0 || (state !== "connected" && state !== "interrupted");
   };
   const carriesFiles = (event: DragEvent): boolean => event.dataTransfer?.types.includes("Files") ?? false;
   addEventListener("dragenter", (event) => carriesFiles(event) && dragging(1));
@@ -444,7 +463,7 @@ function listen(): void {
   addEventListener("drop", (event) => {
     event.preventDefault();
     dragging(-dragDepth);
-    if (!event.dataTransfer || !scene) return;
+    if (!event.dataTransfer || !scene || watching) return;
     showLoads();
     filesOfDrop(event.dataTransfer).then(
       (files) => scene?.loadFiles(files),

@@ -60,7 +60,7 @@ export function showProgress(step: Step, onCancel?: () => void): void {
 export type Choice = { open: string } | { create: { size: SessionSize; leaseMinutes: number } };
 
 /** Lets a person pick a session or ask for a new one. */
-export function chooseSession(sessions: readonly Session[]): Promise<Choice> {
+export function chooseSession(sessions: readonly Session[], watching = false): Promise<Choice> {
   return new Promise((resolve) => {
     const size = h(
       "select",
@@ -117,19 +117,27 @@ export function chooseSession(sessions: readonly Session[]): Promise<Choice> {
       h(
         "section",
         { class: "card", "data-testid": "sessions" },
-        h("h1", {}, sessions.length > 0 ? "Choose a session" : "Start a session"),
+        h(
+          "h1",
+          {},
+          watching ? "Choose a session to watch" : sessions.length > 0 ? "Choose a session" : "Start a session",
+        ),
         h(
           "p",
           { class: "soft" },
-          sessions.length > 0
-            ? "A session is a render server that is yours until its lease ends."
-            : "A session leases a render server. It is yours until the lease ends or you stop it.",
+          watching
+            ? sessions.length > 0
+              ? "You see what the driving device sees, and change nothing."
+              : "There is no session at present. Reload this page when there is one."
+            : sessions.length > 0
+              ? "A session is a render server that is yours until its lease ends."
+              : "A session leases a render server. It is yours until the lease ends or you stop it.",
         ),
         list,
-        list && h("hr"),
-        form,
+        !watching && list && h("hr"),
+        !watching && form,
       ),
-      list ? list.querySelector("button") : create,
+      list ? list.querySelector("button") : watching ? null : create,
     );
   });
 }

@@ -32,6 +32,8 @@ export interface RedeemedLink {
   readonly expiresAt: string | number;
   readonly sessionId?: string;
   readonly endpoint?: string;
+  /** `Viewer` may only watch. */
+  readonly role?: "Client" | "Viewer";
 }
 
 /** A file below an upload. */
@@ -271,8 +273,14 @@ export class ManagementClient {
   }
 
   /** A link that opens the viewer once: on one session, or on a choice of the account's. */
-  async createViewerLink(sessionId?: string, options: CallOptions = {}): Promise<ViewerLink> {
-    const body = sessionId === undefined ? {} : { sessionId };
+  async createViewerLink(
+    sessionId?: string,
+    options: CallOptions & { role?: "Client" | "Viewer" } = {},
+  ): Promise<ViewerLink> {
+    const body = {
+      ...(sessionId === undefined ? {} : { sessionId }),
+      ...(options.role === undefined ? {} : { role: options.role }),
+    };
     return (await this.#json("POST", this.#url("/viewer-links", sessionId), body, options)) as ViewerLink;
   }
 
@@ -339,6 +347,13 @@ export class ManagementClient {
       if (TERMINAL.has(session.status)) throw endedError(session);
       await pause(interval, options.signal);
     }
+  }
+
+  /** TURN servers for a device of this session, with credentials that run out; none where the service has none. */
+  async iceServers(sessionId: string, options: CallOptions = {}): Promise<RTCIceServer[]> {
+    const url = this.#url(`/sessions/${encodeURIComponent(sessionId)}/ice`, sessionId);
+    const { iceServers } = (await this.#json("GET", url, undefined, options)) as { iceServers?: RTCIceServer[] };
+    return iceServers ?? [];
   }
 
   /** The handshake address of a session, relayed by the service. */
