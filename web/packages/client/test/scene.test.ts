@@ -1,6 +1,16 @@
 import { describe, expect, it } from "vitest";
 import { type Entity, FarframeError, type LoadedModel, Scene, type SceneLink } from "../src/index.ts";
-import { encodeTransforms, fromBase64, HAS_POSITION, HAS_ROTATION, toBase64 } from "../src/scene_codec.ts";
+import {
+  decodeEntities,
+  type EntityRow,
+  encodeTransforms,
+  fromBase64,
+  HAS_POSITION,
+  HAS_ROTATION,
+  HAS_SCALE,
+  toBase64,
+} from "../src/scene_codec.ts";
+import fixtures from "./fixtures/scene.json" with { type: "json" };
 
 interface Row {
   id: number;
@@ -399,6 +409,30 @@ describe("Scene", () => {
     scene.create("a");
     scene.close(new FarframeError("SessionStopped", "Stopped."));
     await expect(scene.flush()).rejects.toEqual(refusal("SessionStopped"));
+  });
+});
+
+describe("what Python makes of the same", () => {
+  const entities = fixtures.entities as unknown as EntityRow[];
+
+  it("is the same record", () => {
+    const bytes = encodeTransforms(fixtures.sequence, entities, HAS_POSITION | HAS_ROTATION | HAS_SCALE);
+    expect(toBase64(new Uint8Array(bytes))).toBe(fixtures.record);
+  });
+
+  it("is the same page of entities", async () => {
+    expect(await decodeEntities(2, fixtures.page)).toEqual(entities);
+  });
+
+  it.each([
+    [2, "", "not compressed"],
+    [2, "garbage!", "not base64"],
+    [3, fixtures.page, "cut off"],
+    [9000, fixtures.page, "too many"],
+    [2, toBase64(fromBase64(fixtures.page).slice(0, -20)), "not compressed"],
+  ])("is refused when it is not (%i, %s)", async (count, page, why) => {
+    const refused = expect.objectContaining({ result: "ProtocolError", message: expect.stringContaining(why) });
+    await expect(decodeEntities(count, page)).rejects.toEqual(refused);
   });
 });
 
