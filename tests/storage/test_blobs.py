@@ -108,13 +108,14 @@ async def test_a_second_attempt_fetches_only_the_rest(
     assert (tmp_path / "in/large.bin").read_bytes() == large.read_bytes()
 
 
-async def test_a_blob_that_changes_is_an_error(storage: Opened, tmp_path: Path) -> None:
+@pytest.mark.parametrize("later", [b"afterwards", b"after!"], ids=["another size", "the same size"])
+async def test_a_blob_that_changes_is_an_error(storage: Opened, tmp_path: Path, later: bytes) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"before")
     async with storage(write=True) as container:
         await container.upload(file, "file.bin")
         listed = await container.list(**LIMITS)
-        file.write_bytes(b"afterwards")
+        file.write_bytes(later)
         await container.upload(file, "file.bin")
         with pytest.raises(StorageError) as caught:
             await container.download(listed, tmp_path / "in", tmp_path / "journal")

@@ -286,7 +286,7 @@ class Container:
         if start == end:
             return
         options: Any = {"range": (start, end)}
-        if blob.tag and self._place.kind != "file":
+        if blob.tag:
             options["if_match"] = blob.tag
         answer = await obstore.get_async(self._store, blob.name, options=options)
         if int(answer.meta["size"]) != blob.size:
