@@ -67,6 +67,7 @@ class FakeServer:
     fail: dict[str, FarframeError] = field(default_factory=dict)
     closed: bool = False
     path_found: bool = True
+    path_relayed: bool = False
     video: VideoResult = field(
         default_factory=lambda: VideoResult(width=64, height=48, max_frames_per_second=60, max_bitrate=1)
     )

@@ -11,6 +11,7 @@ from farframe.client._transport import TransportHandler
 from farframe.client.errors import ConnectionLostError, HandshakeError, RequestError
 from farframe.client.frame import Picture
 from farframe.protocol.errors import FarframeError, Result
+from farframe.stream.aiortc_hooks import TurnServer
 from farframe.stream.receiver import DecodedFrame, ReceiverTransport
 
 US_PER_SECOND = 1e6
@@ -29,6 +30,15 @@ class MediaTransport:
             clock=time.perf_counter,
         )
         self._receiver.on_access_unit = handler.on_access_unit
+
+    def use_turn(self, servers: tuple[TurnServer, ...], *, relay_only: bool) -> None:
+        """Use these TURN servers, besides other paths or instead of them. Before :meth:`create_offer`."""
+        self._receiver.use_turn(servers, relay_only=relay_only)
+
+    @property
+    def path_relayed(self) -> bool:
+        """Whether the path goes by way of a TURN server."""
+        return self._receiver.path_relayed
 
     async def create_offer(self) -> str:
         """The SDP offer, with all candidates. Raises HandshakeError when no socket can be opened."""

@@ -13,6 +13,7 @@ from farframe.client.frame import Picture
 from farframe.protocol.errors import Result
 
 if TYPE_CHECKING:
+    from farframe.stream.aiortc_hooks import TurnServer
     from farframe.stream.jitter import AssembledFrame
 
 
@@ -60,6 +61,13 @@ class OfferingTransport(Transport, Protocol):
     @property
     def path_found(self) -> bool:
         """Whether there is a path to the server; the connection is then being made, or is."""
+
+    @property
+    def path_relayed(self) -> bool:
+        """Whether that path goes by way of a TURN server."""
+
+    def use_turn(self, servers: tuple[TurnServer, ...], *, relay_only: bool) -> None:
+        """Use these TURN servers, besides other paths or instead of them. Before :meth:`create_offer`."""
 
     async def create_offer(self) -> str:
         """The SDP offer, with all candidates."""

@@ -15,11 +15,13 @@ minutes, so that a device which comes back does not wait for what failed before.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 import httpx
+import msgspec
 
 from farframe.client._handshake import NO_WISH, Handshake, Wish, host_of, say_goodbye, shake_hands
 from farframe.client._transport import Transport, TransportFactory, TransportHandler
@@ -27,10 +29,12 @@ from farframe.client.errors import FarframeClientError, HandshakeError, ServiceU
 from farframe.client.frame import Picture
 from farframe.client.ways import Way, WayChoice
 from farframe.protocol.errors import Result
+from farframe.wire.extensions import IceServers
 
 if TYPE_CHECKING:
     from farframe.client._http import ServiceHttp
     from farframe.client.session import Relayed, SessionProperties
+    from farframe.stream.aiortc_hooks import TurnServer
     from farframe.stream.jitter import AssembledFrame
 
 PATH_SECONDS = 2.2
@@ -45,6 +49,9 @@ CONNECT_SECONDS = 10.0
 PATH_POLL_SECONDS = 0.02
 DIRECT_SOCKET_SECONDS = 1.2
 RELAYED_SOCKET_SECONDS = 8.0
+
+ICE_TIMEOUT = httpx.Timeout(2.0)
+MAX_TURN_SERVERS = 4
 
 _ANOTHER_WAY_HELPS = frozenset({Result.HANDSHAKE_FAILED, Result.VIDEO_CODEC_NOT_AVAILABLE, Result.NOT_SUPPORTED})
 
@@ -123,7 +130,7 @@ async def find_way(
         reason = _reason(kind, way, remembered, failure)
         try:
             if kind == "webrtc":
-                found = await _by_webrtc(http, session, handler, relayed, reason, make_transport, wish)
+                found = await _by_webrtc(http, session, handler, relayed, reason, make_transport, wish, way)
             else:
                 # What could not be reached a second ago is not asked again.
                 skip = relayed == "auto" and isinstance(failure, PathNotFoundError) and failure.unreachable
@@ -170,11 +177,21 @@ async def _by_webrtc(
     reason: str,
     make_transport: TransportFactory,
     wish: Wish,
+    way: WayChoice,
 ) -> Found:
+    servers = () if way == "webrtc" else await turn_servers(http, session)
+    if way == "turn" and not servers:
+        raise HandshakeError(
+            Result.HANDSHAKE_FAILED,
+            "The service names no TURN server.",
+            next_step="Ask its operator for one, or take another way.",
+        )
     gate = _Gate(handler)
     transport = make_transport(gate)
     handshake: Handshake | None = None
     try:
+        if servers:
+            transport.use_turn(servers, relay_only=way == "turn")
         offer = await transport.create_offer()
         handshake = await shake_hands(http, session, offer, relayed, wish)
         limit = UNLIKELY_PATH_SECONDS if handshake.unreachable else PATH_SECONDS
@@ -202,7 +219,32 @@ async def _by_webrtc(
         await transport.close()
         raise
     gate.let_through()
+    if transport.path_relayed:
+        direct = "It was asked for." if way == "turn" else "UDP gets through to the TURN server only."
+        return Found(transport, handshake, Way("turn", handshake.relayed, direct))
     return Found(transport, handshake, Way("webrtc", handshake.relayed, reason))
+
+
+async def turn_servers(http: ServiceHttp, session: SessionProperties) -> tuple[TurnServer, ...]:
+    """The service's TURN servers with credentials for this session; none from services that know of none."""
+    from farframe.stream.aiortc_hooks import parse_turn_server
+
+    if http.ways.no_turn:
+        return ()
+    url = http.account_url(f"sessions/{quote(session.id, safe='')}/ice")
+    try:
+        response = await http.request("GET", url, timeout=ICE_TIMEOUT, attempts=1)
+        told = msgspec.json.decode(response.content, type=IceServers).ice_servers
+    except (FarframeClientError, msgspec.DecodeError):
+        return ()  # whatever is wrong, the handshake says it better
+    http.ways.no_turn = not told
+    found = []
+    for server in told:
+        for uri in server.urls[:MAX_TURN_SERVERS]:
+            tls = http.connection.ssl_context() if uri.startswith("turns:") else None
+            with contextlib.suppress(ValueError):  # of a kind that only newer clients know
+                found.append(parse_turn_server(uri, server.username, server.credential, tls))
+    return tuple(found[:MAX_TURN_SERVERS])
 
 
 def stream_urls(http: ServiceHttp, session: SessionProperties, relayed: Relayed) -> list[tuple[str, bool]]:

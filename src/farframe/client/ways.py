@@ -31,6 +31,9 @@ class Memory:
     """What worked where, for a while. Kept by the client, so that its connections learn from each other."""
 
     clock: Callable[[], float] = time.monotonic
+    no_turn: bool = False
+    """Whether the service has said that it names no TURN servers."""
+
     _worked: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     def of(self, place: str) -> str | None:

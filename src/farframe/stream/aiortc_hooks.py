@@ -17,7 +17,8 @@ aiortc's ``RTCPeerConnection`` is not used: negotiation, the sending and the rec
     aioice Connection     data_received                     as is what waits to be read
     aioice Connection     check_incoming                    a lost check is sent again as soon as the other side is
                                                             heard, not after aioice's 500 ms (RFC 8445, 7.3.1.4)
-    aioice Connection     gather_candidates                 own sockets: given host, port range and STUN servers
+    aioice Connection     gather_candidates                 own sockets: given host, port range, STUN and TURN servers
+    aioice TurnTransport  is_closing (added)                as of other datagram transports
     aioice Connection     query_consent                     every second instead of every five, so that a device that is
                                                             alive but has nothing to say is heard; ends after 30 s
     aioice Connection     _nominated                        send in one call per packet, without a coroutine
@@ -40,11 +41,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import ipaddress
 import logging
 import random
 import re
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Coroutine
@@ -57,6 +60,7 @@ import ifaddr
 from aioice import stun
 from aioice.candidate import Candidate, candidate_foundation, candidate_priority
 from aioice.ice import CandidatePair, Connection, StunProtocol, server_reflexive_candidate
+from aioice.turn import TurnTransport, create_turn_endpoint
 from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
 from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsFingerprint, RTCDtlsParameters, RTCDtlsTransport
 from aiortc.rtcsctptransport import RTCSctpCapabilities, RTCSctpTransport
@@ -74,6 +78,8 @@ SOCKET_BUFFER_BYTES = 2 * 1024 * 1024
 MAX_LOCAL_ADDRESSES = 8
 PORT_ATTEMPTS = 400
 STUN_TIMEOUT_SECONDS = 1.0
+TURN_TIMEOUT_SECONDS = 1.5
+CLOSE_TIMEOUT_SECONDS = 1.0
 CONSENT_INTERVAL_SECONDS = 1.0
 CONSENT_TIMEOUT_SECONDS = 30.0
 """A side that has not been heard for so long must not be sent to any more (RFC 7675)."""
@@ -157,13 +163,38 @@ _check_hooks()
 
 
 @dataclass(frozen=True)
+class TurnServer:
+    """A TURN server and what opens it. ``transport`` is ``udp`` or ``tcp``; ``tls`` is a context for TLS over TCP."""
+
+    host: str
+    port: int
+    transport: str
+    username: str = ""
+    password: str = dataclasses.field(default="", repr=False)
+    tls: ssl.SSLContext | None = dataclasses.field(default=None, repr=False)
+
+
+def parse_turn_server(uri: str, username: str, password: str, tls: ssl.SSLContext | None) -> TurnServer:
+    """``turn:host:port?transport=udp`` and the like (RFC 7065); ``tls`` is for ``turns:``. Raises ``ValueError``."""
+    match = re.fullmatch(
+        r"(turns?):(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253})(?::(\d{1,5}))?(?:\?transport=(udp|tcp))?", uri
+    )
+    if match is None or (match[1] == "turns" and match[4] == "udp"):
+        raise ValueError(f"not a TURN server that can be used: {uri!r}")
+    secure = match[1] == "turns"
+    port = int(match[3] or (5349 if secure else 3478))
+    transport = match[4] or ("tcp" if secure else "udp")
+    return TurnServer(match[2].strip("[]"), port, transport, username, password, tls if secure else None)
+
+
+@dataclass(frozen=True)
 class TransportConfig:
     """Where a transport binds its UDP sockets and what it announces.
 
     ``bind_host`` is an IP address; the unspecified address (``0.0.0.0`` or ``::``) stands for all interfaces.
     ``public_addresses`` replace the addresses in announced candidates. Ports are drawn from ``port_min`` to
     ``port_max``; both 0 leave the choice to the system. ``stun_servers`` look like ``stun:host:port``; none is asked
-    unless it is named here.
+    unless it is named here. ``turn_servers`` relay where nothing else gets through, or, with ``relay_only``, always.
     """
 
     bind_host: str = "127.0.0.1"
@@ -171,6 +202,8 @@ class TransportConfig:
     port_min: int = 0
     port_max: int = 0
     stun_servers: tuple[str, ...] = ()
+    turn_servers: tuple[TurnServer, ...] = ()
+    relay_only: bool = False
 
     def __post_init__(self) -> None:
         for address in (self.bind_host, *self.public_addresses):
@@ -237,12 +270,42 @@ def bind_udp(host: str, port_min: int, port_max: int, *, chooser: random.Random 
     raise OSError(f"no UDP port from {port_min} to {port_max} on {host} can be bound: {failure}")
 
 
+class _Relayed:
+    """A TURN allocation as a datagram transport, with the one method that aioice's lacks."""
+
+    def __init__(self, transport: TurnTransport) -> None:
+        self._transport = transport
+        self._closing = False
+
+    def sendto(self, data: bytes, addr: tuple[str, int]) -> None:
+        self._transport.sendto(data, addr)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._transport.get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        self._closing = True
+        self._transport.close()
+
+
 class _Protocol(StunProtocol):  # type: ignore[misc]
-    """One UDP socket."""
+    """One UDP socket, or an allocation at a TURN server."""
 
     def __init__(self, receiver: _Connection) -> None:
         super().__init__(receiver)
         self.checks: dict[tuple[str, int], stun.Message] = {}
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(_Relayed(transport) if isinstance(transport, TurnTransport) else transport)
+
+    async def close(self) -> None:
+        # Giving an allocation back takes an answer, which a network that is gone does not bring.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+                await super().close()
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         if not data:
@@ -373,7 +436,7 @@ class _Connection(Connection):  # type: ignore[misc]
         self._local_candidates_start = True
         loop = asyncio.get_running_loop()
         failure: OSError | None = None
-        for address in local_addresses(self._config.bind_host):
+        for address in [] if self._config.relay_only else local_addresses(self._config.bind_host):
             try:
                 udp = bind_udp(address, self._config.port_min, self._config.port_max)
             except OSError as error:
@@ -396,9 +459,11 @@ class _Connection(Connection):  # type: ignore[misc]
                 type="host",
             )
             self._local_candidates.append(protocol.local_candidate)
-        if not self._protocols:
+        if not self._protocols and failure is not None:
             raise OSError(str(failure))
-        await self._ask_stun_servers()
+        await asyncio.gather(self._ask_stun_servers(), self._ask_turn_servers())
+        if not self._protocols:
+            raise OSError("no TURN server could be used")
         self._local_candidates_end = True
 
     async def _ask_stun_servers(self) -> None:
@@ -418,6 +483,46 @@ class _Connection(Connection):  # type: ignore[misc]
         for task in done:
             if not task.cancelled() and task.exception() is None:
                 self._local_candidates.append(task.result()[0])
+
+    async def _ask_turn_servers(self) -> None:
+        """Get an allocation at each TURN server; those that do not answer in time, or refuse, are left out."""
+        tasks = [asyncio.ensure_future(self._allocate(server)) for server in self._config.turn_servers]
+        if not tasks:
+            return
+        try:
+            await asyncio.wait(tasks, timeout=TURN_TIMEOUT_SECONDS)
+        finally:
+            for task in tasks:
+                task.cancel()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        for server, outcome in zip(self._config.turn_servers, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                logger.info("the TURN server %s:%d cannot be used: %r", server.host, server.port, outcome)
+
+    async def _allocate(self, server: TurnServer) -> None:
+        transport, protocol = await create_turn_endpoint(
+            lambda: _Protocol(self),
+            (server.host, server.port),
+            server.username,
+            server.password,
+            ssl=server.tls,
+            transport=server.transport,
+        )
+        self._protocols.append(protocol)
+        host, port = transport.get_extra_info("sockname")[:2]
+        related = transport.get_extra_info("related_address")
+        protocol.local_candidate = Candidate(
+            foundation=candidate_foundation("relay", "udp", host),
+            component=1,
+            transport="udp",
+            priority=candidate_priority(1, "relay", 65535 - len(self._protocols)),
+            host=host,
+            port=port,
+            type="relay",
+            related_address=related[0],
+            related_port=related[1],
+        )
+        self._local_candidates.append(protocol.local_candidate)
 
     def check_incoming(self, message: stun.Message, addr: tuple[str, int], protocol: _Protocol) -> None:
         known = any((c._network_host, c.port) == addr for c in self._remote_candidates)
@@ -536,6 +641,11 @@ class MediaTransport:
         return bool(self._connection._nominated)
 
     @property
+    def path_relayed(self) -> bool:
+        """Whether that path goes by way of a TURN server of ours."""
+        return any(pair.local_candidate.type == "relay" for pair in self._connection._nominated.values())
+
+    @property
     def round_trip_seconds(self) -> float:
         """Time from a consent check to its answer, the newest; 0 before the first."""
         return self._connection.round_trip_seconds
@@ -548,6 +658,11 @@ class MediaTransport:
         return TransportParameters(
             self._connection.local_username, self._connection.local_password, fingerprints, setup
         )
+
+    def use_turn(self, servers: tuple[TurnServer, ...], *, relay_only: bool) -> None:
+        """Use these TURN servers, besides other paths or instead of them. Before :meth:`gather`."""
+        self._config = dataclasses.replace(self._config, turn_servers=servers, relay_only=relay_only)
+        self._connection._config = self._config
 
     async def gather(self) -> tuple[LocalCandidate, ...]:
         """Bind the sockets and return what to announce. Raises :class:`FarframeError` when no port can be bound."""

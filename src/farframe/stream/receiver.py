@@ -37,7 +37,7 @@ from aiortc.rtp import (
 )
 
 from farframe.protocol.errors import FarframeError, Result
-from farframe.stream.aiortc_hooks import MAX_MESSAGE_BYTES, MediaTransport, TransportConfig
+from farframe.stream.aiortc_hooks import MAX_MESSAGE_BYTES, MediaTransport, TransportConfig, TurnServer
 from farframe.stream.feedback import FeedbackBuilder
 from farframe.stream.jitter import AssembledFrame, Assembly, FrameAssembler
 from farframe.stream.negotiation import (
@@ -144,6 +144,10 @@ class ReceiverTransport:
         self._closed = False
         self._decoder = Decoder(self._loop, clock, self._decoded, self._decoder_failed)
 
+    def use_turn(self, servers: tuple[TurnServer, ...], *, relay_only: bool = False) -> None:
+        """Use these TURN servers, besides other paths or instead of them. Before :meth:`create_offer`."""
+        self._transport.use_turn(servers, relay_only=relay_only)
+
     async def create_offer(self) -> str:
         """Bind sockets, create the three data channels, and return the offer."""
         candidates = await self._transport.gather()
@@ -185,6 +189,11 @@ class ReceiverTransport:
                 f"No connection to the render server came about: {error or 'no answer in time'}.",
                 next_step="Check that its UDP ports can be reached from here.",
             ) from error
+
+    @property
+    def path_relayed(self) -> bool:
+        """Whether the path goes by way of a TURN server."""
+        return self._transport.path_relayed
 
     @property
     def path_found(self) -> bool:
