@@ -277,16 +277,17 @@ class Graph:
                 Result.EXCEEDS_MEMORY_LIMIT, "All ids of this connection are used.", next_step="Connect anew."
             )
         rows = np.asarray(parents, np.int64)
-        level = np.zeros(count, np.int64)
-        tall = np.zeros(count, np.int64)
-        for row, up in enumerate(rows.tolist()):
+        # Lists, since single numbers in arrays cost several times as much.
+        ups: list[int] = rows.tolist()
+        level, tall = [0] * count, [0] * count
+        for row, up in enumerate(ups):
             if up >= row:
                 raise ValueError("a parent comes before its children")
             if up >= 0:
                 level[row] = level[up] + 1
-        self._check_depth((0 if above < 0 else self.depth(above) + 1) + int(level.max()))
+        self._check_depth((0 if above < 0 else self.depth(above) + 1) + max(level))
         for row in range(count - 1, 0, -1):
-            up = rows[row]
+            up = ups[row]
             tall[up] = max(tall[up], tall[row] + 1)
         first = self._next_model_id
         self._next_model_id += count
@@ -300,9 +301,9 @@ class Graph:
         for slot, name in zip(listed, names, strict=True):
             self._names[slot] = name[:MAX_NAME_CHARACTERS]
         self._slot_of.update(zip(range(first, first + count), listed, strict=True))
-        for slot, up in zip(listed[1:], rows[1:].tolist(), strict=True):
+        for slot, up in zip(listed[1:], ups[1:], strict=True):
             self._children.setdefault(listed[up], {})[slot] = None
-        self._attach(listed[0], above, int(tall[0]))
+        self._attach(listed[0], above, tall[0])
         self._structure_changed()
         return first
 
