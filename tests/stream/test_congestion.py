@@ -62,6 +62,7 @@ def test_a_line_that_vanishes_for_three_seconds_is_back_within_half_a_second() -
     assert stream.mean_target(begin + 9, begin + 13) > 9_000_000
 
 
+@pytest.mark.slow
 def test_jitter_is_no_congestion() -> None:
     stream = SimulatedStream()
     chance = random.Random(3)
@@ -90,6 +91,7 @@ def test_a_still_scene_neither_lowers_the_rate_nor_keeps_one_that_the_line_lost(
     assert 1_300_000 < stream.mean_target(begin + 97, begin + 100) < 2_000_000
 
 
+@pytest.mark.slow
 def test_five_percent_of_loss_at_fifty_milliseconds_freezes_nothing_and_lowers_nothing() -> None:
     stream = SimulatedStream()
     chance = random.Random(3)
@@ -106,6 +108,7 @@ def test_five_percent_of_loss_at_fifty_milliseconds_freezes_nothing_and_lowers_n
     assert statistics.packets_retransmitted < 0.15 * statistics.packets_sent
 
 
+@pytest.mark.slow
 def test_bursts_of_loss_are_repaired() -> None:
     stream = SimulatedStream()
     stream.down.delay_seconds = stream.back.delay_seconds = 0.02
@@ -127,6 +130,7 @@ def test_a_collapse_by_loss_alone_is_answered_without_a_queue_to_see() -> None:
     assert stream.longest_gap(begin + 3, begin + 10) < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts_per_million", [-300, 300])
 def test_a_receiver_whose_clock_runs_wrong_is_no_congestion(parts_per_million: int) -> None:
     stream = SimulatedStream(receiver_clock=lambda now: 5000.0 + now * (1 + parts_per_million / 1e6))
@@ -136,6 +140,7 @@ def test_a_receiver_whose_clock_runs_wrong_is_no_congestion(parts_per_million: i
     assert stream.congestion.decreases == 0
 
 
+@pytest.mark.slow
 def test_a_delay_that_drifts_slowly_does_not_starve_the_stream() -> None:
     """A competing stream fills the queue by 2 ms a second, and lets go."""
     stream = SimulatedStream()
@@ -182,6 +187,7 @@ def test_a_keyframe_request_is_answered_without_a_burst() -> None:
     assert stream.longest_queue(begin + 5, begin + 7) < 0.2
 
 
+@pytest.mark.slow
 def test_a_busy_machine_that_delivers_in_lumps_at_ten_frames_a_second_is_no_narrow_line() -> None:
     """Both ends share two cores with others: whatever arrives waits for the next time the receiver gets to run."""
     stream = SimulatedStream()

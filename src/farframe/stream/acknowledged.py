@@ -7,7 +7,7 @@ from collections import deque
 SHORT_SECONDS = 0.15
 LONG_SECONDS = 0.5
 MIN_PACKETS = 8
-PAUSE_SECONDS = 0.03
+PAUSE_SECONDS = 0.04
 """A busy line makes no such pauses between two packets."""
 
 

@@ -10,7 +10,7 @@ loss-based rate; the smaller one counts. What differs, and why:
   a second is taken back to the rate before it.
 * A scene that hardly moves sends little. Then the rate neither grows (the draft's cap of 1.5 times what arrives) nor is
   it lowered to what arrives, for that says nothing about the line; every ten seconds a cluster checks that the line
-  still carries it, and two that say otherwise in a row lower it.
+  still carries it, and three that say otherwise in a row lower it.
 * What is on its way is limited (as in RFC 8298): no more than the rate times the loop's least delay, the spacing of
   reports and 150 ms more (40 ms while a queue stands). A line that narrows or vanishes therefore stops the stream by
   itself within a fraction of a second, instead of filling a queue that must drain before anything new arrives.
@@ -34,6 +34,9 @@ from farframe.stream.rate import MIN_TARGET_BITRATE
 from farframe.stream.transmissions import PacketResult, TransmissionLog
 
 BACK_OFF = 0.85
+MILD_BACK_OFF = 0.7
+"""The most that one step takes away on a line that makes pauses, and so is not full."""
+
 CLIMB_PER_SECOND = 0.08
 ACKNOWLEDGED_FACTOR = 1.5
 ACKNOWLEDGED_EXTRA = 10_000
@@ -79,6 +82,8 @@ SILENT_SECONDS = 0.6
 TAIL_SECONDS = 0.05
 RESUME_SHARE = 0.7
 STALE_SHARE = 0.8
+DOUBTS = 3
+"""So many clusters in a row must say that a line, of which little is asked, carries less than was thought."""
 
 
 class CongestionController:
@@ -104,7 +109,7 @@ class CongestionController:
         self._capacity: float | None = None
         self._capacity_deviation = 0.1
         self._promise: tuple[float, float] | None = None
-        self._doubt: float | None = None
+        self._doubts: list[float] = []
         self._losses: deque[tuple[float, bool]] = deque()
         self._loss_checked = float("-inf")
         self._loss_counts_from = float("-inf")
@@ -181,11 +186,12 @@ class CongestionController:
     ) -> None:
         """A packet of ``size`` bytes left with the log's next number.
 
-        ``repair``: it was sent before, and lost. ``media`` comes back with what became of it.
+        ``repair``: it was sent before, and lost. ``media`` comes back with what became of it; ``None`` for filling.
         """
         self.log.add(size, now, cluster, media)
-        self._sent.append((now, size))
-        self._sent_bytes += size
+        if media is not None:  # what fills a probe tells nothing of how much there is to send
+            self._sent.append((now, size))
+            self._sent_bytes += size
         if repair:
             self._repaired.append((now, size))
             self._repaired_bytes += size
@@ -242,7 +248,8 @@ class CongestionController:
         self._follow_loop(now - max(sent for sent, _, _ in arrivals), now)
         for _, arrived_at, size in sorted(arrivals, key=lambda arrival: arrival[1]):
             self._acknowledged.add(arrived_at, size)
-        usage = self._trend.update([(sent, arrived) for sent, arrived, _ in arrivals], now)
+        times = [(sent, arrived) for sent, arrived, _ in arrivals]
+        usage = self._trend.update(times, now, busy=self._acknowledged.continuous)
         collapsed = self._follow_trains(results) and (self.limited(now) or self._train_rate < 0.8 * self._sent_rate)
         if collapsed:
             usage = Usage.OVERUSED
@@ -352,6 +359,8 @@ class CongestionController:
             target = max(before, BACK_OFF * recent) if recent is not None else before
         elif recent is not None:
             target = BACK_OFF * recent
+            if not collapsed and not self._acknowledged.continuous:
+                target = max(target, MILD_BACK_OFF * self._target)
             self._learn_capacity(recent)
         else:
             target = BACK_OFF * self._target
@@ -369,7 +378,7 @@ class CongestionController:
         self._losses.clear()
         self._hold_until = max(self._hold_until, now + HOLD_SECONDS)
         self._prober.congested(now)
-        self._doubt = None
+        self._doubts.clear()
         self.decreases += 1
 
     def _learn_capacity(self, recent: float) -> None:
@@ -393,16 +402,16 @@ class CongestionController:
             self._target = self._bounded(shown)
             self._loss_target = max(self._loss_target, self._target)
             self._capacity = None
-            self._doubt = None
-        elif shown < STALE_SHARE * rate and not self.limited(now):
-            if self._doubt is not None:
-                self._target = self._bounded(max(shown, self._doubt))
-                self._doubt = None
+            self._doubts.clear()
+        elif shown < STALE_SHARE * rate and self._sent_rate < QUIET_SHARE * rate:
+            self._doubts.append(shown)
+            if len(self._doubts) == DOUBTS:
+                self._target = self._bounded(max(self._doubts))
+                self._doubts.clear()
             else:
-                self._doubt = shown
                 self._prober.again(now)
         else:
-            self._doubt = None
+            self._doubts.clear()
 
     def _climb(self, now: float) -> None:
         if self._last_update is None or now < self._hold_until:

@@ -95,14 +95,15 @@ class DelayTrend:
         """The least difference of arrival and sending of late, seconds from an arbitrary origin."""
         return self._base[0][1] if self._base else None
 
-    def update(self, arrivals: Sequence[tuple[float, float]], now: float) -> Usage:
-        """Take the packets of one report, ``(sent_at, arrived_at)`` in the order of sending."""
+    def update(self, arrivals: Sequence[tuple[float, float]], now: float, *, busy: bool = True) -> Usage:
+        """Take the packets of one report, ``(sent_at, arrived_at)`` in the order of sending. ``busy``: whether packets
+        have lately come without a pause, as they do from a queue; without that none stands, however late they are."""
         if not arrivals:
             return self.usage
         self._slope_usage = Usage.NORMAL
         for sent_at, arrived_at in arrivals:
             self._add(sent_at, arrived_at)
-        grows = self._update_queue(min(arrived - sent for sent, arrived in arrivals), now)
+        grows = self._update_queue(min(arrived - sent for sent, arrived in arrivals), now, busy=busy)
         stands = self.queue_seconds > STANDING_QUEUE_SECONDS and grows and self._slope_usage is not Usage.UNDERUSED
         if self._slope_usage is Usage.OVERUSED or stands:
             self.usage = Usage.OVERUSED
@@ -110,7 +111,7 @@ class DelayTrend:
             self.usage = self._slope_usage
         return self.usage
 
-    def _update_queue(self, delay: float, now: float) -> bool:
+    def _update_queue(self, delay: float, now: float, *, busy: bool) -> bool:
         """Follow the least delay; whether the queue has not shrunk since the report before."""
         if self._base and abs(delay - self._base[-1][1]) > JUMP_SECONDS:
             self._base.clear()
@@ -123,7 +124,7 @@ class DelayTrend:
         # A receiver that did not get to run delays one report; a queue stands in the next one, too.
         before, self._newest_delay = self._newest_delay, delay
         queue = min(delay, before if before is not None else delay) - self._base[0][1]
-        queue = max(queue, 0.0)
+        queue = max(queue, 0.0) if busy else 0.0
         grows = queue > self.queue_seconds - SHRINKING_SECONDS
         self.queue_seconds = queue
         if queue <= STANDING_QUEUE_SECONDS:

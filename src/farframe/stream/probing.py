@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from farframe.stream.transmissions import PacketResult
 
@@ -42,6 +43,8 @@ CALM_SECONDS = 0.6
 """No cluster so soon after congestion."""
 
 HARDLY_SECONDS = 0.015
+PAUSE_SECONDS = 0.01
+PAUSE_FACTOR = 4.0
 TIMEOUT_SECONDS = 1.5
 
 
@@ -170,5 +173,10 @@ def measure_cluster(arrived: list[PacketResult], base_delay: float | None = None
         waited = times[-1][0] - last_sent.sent_at - base_delay if base_delay is not None else float("inf")
         return sent_rate if waited < HARDLY_SECONDS else None
     if arrival_rate < SATURATED_SHARE * sent_rate:
+        gaps = sorted(later[0] - earlier[0] for earlier, later in pairwise(times))
+        if gaps[-1] > PAUSE_SECONDS and gaps[-1] > PAUSE_FACTOR * gaps[len(gaps) // 2] and len(gaps) > 2:
+            # A receiver that did not get to run for a moment: the line's own spacing is in the other gaps.
+            rest = max(arrival_seconds - gaps[-1], 1e-4)
+            arrival_rate = min((total - times[0][1]) * 8 * (len(gaps) - 1) / len(gaps) / rest, sent_rate)
         return UTILISATION * arrival_rate
     return min(sent_rate, arrival_rate)
