@@ -19,6 +19,7 @@ from cyclopts import App
 from farframe.cli._app import app
 from farframe.protocol import messages, records, scene
 from farframe.protocol.errors import Result
+from farframe.server.ledger import WIRE_STAGES
 from farframe.service.description import describe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -222,7 +223,7 @@ def test_tables_of_messages_have_exactly_their_members(title: str, heading: str,
     ("title", "kinds", "others"),
     [
         ("`connection.ping`", (messages.PingParams, messages.PingResult), set()),
-        ("`statistics.get`", (messages.StatisticsResult,), set()),
+        ("`statistics.get`", (messages.StatisticsResult, messages.StageStatistics), set(WIRE_STAGES.values())),
         (
             "`scene.describe`",
             (messages.DescribeParams, messages.SceneDescription),

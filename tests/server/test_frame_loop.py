@@ -292,7 +292,7 @@ def kinds(records: list[FrameRecord]) -> str:
 
 
 async def test_the_still_picture_is_refined_until_it_is_sharp_and_no_longer(device: Device) -> None:
-    FakeEncoder.quantizers = [30.0, 36.0, 30.0, 24.0, 20.0, 18.0]
+    FakeEncoder.quantizers = [30.0, 36.0, 30.0, 24.0, 20.0, 16.0]
     device.open()
     await device.until_flag(FrameFlags.KEEP_ALIVE)
     assert kinds(device.records) == "Ksssssa"

@@ -61,9 +61,9 @@ STILL_BANDS = 6
 MAX_REFINEMENTS = 24
 BLIND_REFINEMENTS = 4
 REFINEMENT_SECONDS = 0.1
-SHARP_QUANTIZER = 19.0
+SHARP_QUANTIZER = 17.0
 """The full-quality picture gets one frame's share of the rate, which on a slow line leaves it coarse: it is encoded
-again, so far apart, and each time only what is still missing is sent, until its quantizer is so low (above 43 dB: the
+again, so far apart, and each time only what is still missing is sent, until its quantizer is so low (above 42 dB: the
 eye sees no difference) or it was encoded so often. Encoders that do not tell their quantizer get a few times only."""
 
 PAGES_SECONDS = 0.4
