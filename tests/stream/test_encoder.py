@@ -166,7 +166,13 @@ def test_pictures_of_another_kind_and_time_going_back_are_refused(encoder: H264E
         encoder.encode(np.zeros((360, 640, 3), np.uint8), 6000)
 
 
-def test_a_picture_with_padded_rows_is_read_right(encoder: H264Encoder) -> None:
+def test_a_picture_with_padded_rows_is_read_right_and_in_place(
+    encoder: H264Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copied(*arguments: object) -> None:
+        raise AssertionError("the mapped buffer was copied before it was converted")
+
+    monkeypatch.setattr(np, "ascontiguousarray", copied)
     padded = np.zeros((360, 704, 4), np.uint8)
     padded[:, :640] = patches(640, 360)
     decoded = Decoder().decode(encoder.encode(padded[:, :640], 0, keyframe=True)).to_ndarray(format="rgb24")
