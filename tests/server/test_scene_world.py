@@ -129,8 +129,6 @@ def test_one_refused_command_does_not_keep_the_others_from_being_done() -> None:
         b'{"op":"setStates","id":1,"on":1,"off":1}',
         b'{"op":"setStates","id":1,"tint":[2,0,0,0]}',
         b'{"op":"setStates","id":1,"mask":256}',
-        b'{"op":"setOutline","color":[9,0,0]}',
-        b'{"op":"setOutline","pulseRate":1e9}',
         b'{"op":"create","id":2147483648}',
         b'{"op":"create","id":-1}',
         b"[" * 100,

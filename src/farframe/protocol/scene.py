@@ -120,16 +120,7 @@ class SetStates(Message, tag_field="op", tag="setStates"):
     mask: int | None = None
 
 
-class SetOutline(Message, tag_field="op", tag="setOutline"):
-    """How what is selected is outlined, all of it: ``color`` display-referred linear RGB, 0 to 1; ``pulse_rate`` in
-    hertz, 0 for none; ``pulse_intensity`` 0 to 1, what the outline loses when it is faintest."""
-
-    color: Vector3 | None = None
-    pulse_rate: float | None = None
-    pulse_intensity: float | None = None
-
-
-Command = Create | Destroy | SetParent | SetName | SetEnabled | SetTransform | SetTransforms | SetStates | SetOutline
+Command = Create | Destroy | SetParent | SetName | SetEnabled | SetTransform | SetTransforms | SetStates
 
 
 class ApplyParams(Message):

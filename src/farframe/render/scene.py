@@ -59,16 +59,6 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
-class Outline:
-    """How what is selected is outlined: ``color`` display-referred linear RGB; ``pulse_rate`` hertz, 0: none;
-    ``pulse_intensity`` 0 to 1, what it loses when it is faintest."""
-
-    color: Color = (1.0, 0.8, 0.0)
-    pulse_rate: float = 0.0
-    pulse_intensity: float = 0.5
-
-
-@dataclass(frozen=True, slots=True)
 class InstanceChange:
     """Instances ``rows`` of the model ``handle`` are drawn differently; ``moved``: their ``world`` changed as well."""
 
@@ -101,7 +91,6 @@ class RenderScene:
         self._background: Color | None = None
         self._primitive_limit: int | None = None
         self._point_size = 1.0
-        self._outline = Outline()
 
     def _changed(self, *, placement: bool = False) -> None:
         self.version += 1
@@ -265,37 +254,6 @@ class RenderScene:
             raise ValueError("the size of points must be a finite number that is not negative")
         self._point_size = value
         self._changed()
-
-    @property
-    def outline(self) -> Outline:
-        """How what is selected is outlined."""
-        return self._outline
-
-    def set_outline(
-        self,
-        *,
-        color: Color | None = None,
-        pulse_rate: float | None = None,
-        pulse_intensity: float | None = None,
-        keep: bool = False,
-    ) -> None:
-        """Change the outline; what is not given becomes as it was in the beginning, or stays with ``keep``.
-
-        Raises ``ValueError`` with a sentence; then nothing is changed.
-        """
-        old = self._outline if keep else Outline()
-        new = Outline(
-            old.color if color is None else color,
-            old.pulse_rate if pulse_rate is None else pulse_rate,
-            old.pulse_intensity if pulse_intensity is None else pulse_intensity,
-        )
-        if not all(0.0 <= number <= 1.0 for number in (*new.color, new.pulse_intensity)):
-            raise ValueError("An outline's colour and pulse intensity lie between 0 and 1.")
-        if not 0.0 <= new.pulse_rate <= 60.0:
-            raise ValueError("An outline's pulse rate lies between 0 and 60 hertz.")
-        if new != self._outline:
-            self._outline = new
-            self._changed()
 
     @property
     def background(self) -> Color | None:

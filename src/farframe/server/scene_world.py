@@ -110,7 +110,6 @@ class SceneWorld:
             wire.SetTransform: self._set_transform,
             wire.SetTransforms: self._set_transforms,
             wire.SetStates: self._set_states,
-            wire.SetOutline: self._set_outline,
         }
 
     # Models -----------------------------------------------------------------------------------------------------
@@ -171,7 +170,6 @@ class SceneWorld:
         self.meshes = Meshes()
         self._models.clear()
         self._roots.clear()
-        self._scene.set_outline()
 
     # Commands ---------------------------------------------------------------------------------------------------
 
@@ -268,14 +266,6 @@ class SceneWorld:
             tint=command.tint,
             mask=command.mask,
         )
-
-    def _set_outline(self, command: wire.SetOutline, sequence: int | None, outcome: Applied) -> None:
-        try:
-            self._scene.set_outline(
-                color=command.color, pulse_rate=command.pulse_rate, pulse_intensity=command.pulse_intensity, keep=True
-            )
-        except ValueError as error:
-            raise FarframeError(Result.INVALID_PARAM, f"{error}") from None
 
     # What is drawn ----------------------------------------------------------------------------------------------
 
