@@ -369,13 +369,20 @@ async def test_the_inspector_shows_frames_and_filters_the_log(page: Page, servic
         {"frameId": 41 + index, "poseId": 7, "encodedBytes": 9000, "samples": 4, "triangles": 12, **times}
         for index in range(2)
     ]
+    came = {
+        f"{name}Microseconds": 6_000 + at for name, at in (("received", 5_000), ("decoded", 8_250), ("shown", 9_000))
+    }
+    service.ledger += [{"frameId": 41, "missing": True}, {"frameId": 42, "missing": False, **came}]
     service.log = [
         {"timestamp": "2024-05-01T08:00:00Z", "level": "info", "event": "device.connected"},
         {"timestamp": "2024-05-01T08:00:01Z", "level": "error", "event": "model.failed", "uri": "<img src=x>"},
     ]
     await page.goto(f"{service.url}/inspector/#token={TOKEN}")
     await page.locator("[data-testid=frame]").nth(1).wait_for()
-    assert "42" in await page.locator("[data-testid=frame]").first.inner_text()
+    newest, before = page.locator("[data-testid=frame]").first, page.locator("[data-testid=frame]").nth(1)
+    await before.get_by_text("never arrived").wait_for()
+    assert "42" in await newest.inner_text()
+    assert "3.3" in await newest.inner_text(), "how long the device took to decode it"
     lines = page.locator("[data-testid=log-line]")
     await lines.nth(1).wait_for()
     assert "uri=<img src=x>" in await lines.nth(1).inner_text()
