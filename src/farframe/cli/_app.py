@@ -99,6 +99,10 @@ RegionOption = Annotated[
     str | None,
     Parameter(help="Region whose service to use; best measures all from here and takes the nearest.", metavar="REGION"),
 ]
+WayOption = Annotated[
+    Literal["auto", "webrtc", "turn", "websocket"],
+    Parameter(help="Way of the stream; by default the best that gets through."),
+]
 LeaseOption = Annotated[int, Parameter(converter=values.parse_lease, metavar="MINUTES")]
 PortOption = Annotated[int | None, Parameter(converter=values.parse_port, metavar="PORT")]
 VectorOption = Annotated[
@@ -298,6 +302,7 @@ def render(
         SizeOption, Parameter(help="Size of the render server to lease: standard or premium.")
     ] = "Standard",
     timeout: Annotated[float, Parameter(help="Seconds to wait for the full-quality picture.")] = 120.0,
+    way: WayOption = "auto",
 ) -> None:
     """Render one picture of a model: upload it, lease a server, load, save the first full-quality frame, stop.
 
@@ -322,6 +327,7 @@ def render(
         session_id=session,
         server=server,
         timeout=timeout,
+        way=way,
     )
 
 
@@ -390,6 +396,7 @@ def view(
     ] = False,
     size: Annotated[SizeOption, Parameter(help="Size of a created session: standard or premium.")] = "Standard",
     lease_minutes: Annotated[LeaseOption, Parameter(help="Lease of a created session.")] = 30,
+    way: WayOption = "auto",
 ) -> None:
     """Print a link that opens the browser viewer, once.
 
@@ -401,7 +408,7 @@ def view(
     """
     from farframe.cli import _view
 
-    _view.view(session, open_browser=open_, watch=watch, size=size, lease_minutes=lease_minutes)
+    _view.view(session, open_browser=open_, watch=watch, size=size, lease_minutes=lease_minutes, way=way)
 
 
 @app.command

@@ -10,15 +10,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from farframe.cli._context import CommandError, context, emit, error_console, run_async
+from farframe.cli._context import CommandError, context, emit, error_console, note, run_async
 from farframe.cli._values import Size, Vector
 
 if TYPE_CHECKING:
-    from farframe.client import Frame, LoadedModel, RemoteRenderingClient, RuntimeConnection, Session
+    from farframe.client import Frame, LoadedModel, RemoteRenderingClient, RuntimeConnection, Session, Way
+    from farframe.client.ways import WayChoice
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 LEASE_MINUTES = 15
 """Longer than a render may take; the session is stopped as soon as the picture is there."""
+
+NAMES_OF_WAYS = {"webrtc": "WebRTC", "turn": "WebRTC by way of a TURN server", "websocket": "a WebSocket"}
 
 SHARPEN_SECONDS = 2.0
 """How long the picture may get sharper before it is taken as it is; the next keep-alive frame comes within a second."""
@@ -35,6 +38,7 @@ def render(
     session_id: str | None,
     server: str,
     timeout: float,
+    way: WayChoice,
 ) -> None:
     """Render ``model`` into the file ``out``. What can be refused early is refused before a server is leased."""
     if out.suffix.lower() not in FORMATS:
@@ -47,7 +51,7 @@ def render(
         raise CommandError(f"A field of view of {fov:g} degrees cannot be drawn. Choose --fov from 1 to 170.")
     if eye is not None and eye == target:
         raise CommandError("--eye and --target are the same point. Move one of them.")
-    frame, loaded = run_async(_frame(model, size, eye, target, fov, session_id, server, timeout))
+    frame, loaded, taken = run_async(_frame(model, size, eye, target, fov, session_id, server, timeout, way))
     _save(frame, out)
     facts: dict[str, Any] = {
         "out": str(out),
@@ -57,9 +61,18 @@ def render(
         "parts": loaded.part_count,
         "triangles": loaded.triangle_count,
         "bounds": {"min": loaded.bounds.min, "max": loaded.bounds.max},
+        "way": {
+            "kind": taken.kind,
+            "relayed": taken.relayed,
+            "reason": taken.reason,
+            "roundTripMs": taken.round_trip_ms,
+        },
         "warnings": list(loaded.warnings),
     }
     text = f"{out}: {frame.width}x{frame.height}, {loaded.part_count:,} parts, {loaded.triangle_count:,} triangles"
+    if taken.kind != "webrtc":
+        through = ", through the service" if taken.relayed else ""
+        note(f"The stream came by {NAMES_OF_WAYS[taken.kind]}{through}. {taken.reason}")
     emit(facts, "\n".join([text, *(f"warning: {warning}" for warning in loaded.warnings)]))
 
 
@@ -84,7 +97,8 @@ async def _frame(
     session_id: str | None,
     server: str,
     timeout: float,
-) -> tuple[Frame, LoadedModel]:
+    way: WayChoice,
+) -> tuple[Frame, LoadedModel, Way]:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     from farframe.client._uploads import is_uri
@@ -103,7 +117,7 @@ async def _frame(
             async with _session(client, session_id, server) as session:
                 progress.update(leasing, total=1.0, completed=1.0)
                 connecting = progress.add_task("Connecting", total=None)
-                async with session.connect(*size) as connection:
+                async with session.connect(*size, way=way) as connection:
                     progress.update(connecting, total=1.0, completed=1.0)
                     loading = progress.add_task("Loading", total=1.0)
                     loaded = await connection.load_model(
@@ -118,7 +132,7 @@ async def _frame(
                     drawing = progress.add_task("Drawing", total=None)
                     frame = await _sharpest(connection, await connection.wait_for_still(timeout))
                     progress.update(drawing, total=1.0, completed=1.0)
-                    return frame, loaded
+                    return frame, loaded, connection.way
 
 
 async def _sharpest(connection: RuntimeConnection, still: Frame) -> Frame:

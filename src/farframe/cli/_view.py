@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from farframe.cli._context import CommandError, context, emit, error_console, note, run_async
 from farframe.client.management import ViewerLink
 
 
-def view(session_id: str | None, *, open_browser: bool, watch: bool, size: str, lease_minutes: int) -> None:
+def view(session_id: str | None, *, open_browser: bool, watch: bool, size: str, lease_minutes: int, way: str) -> None:
     """Print a link to the viewer of a session, created if none is named, and open it if wanted."""
     if watch and session_id is None:
         raise CommandError("There is nothing to watch without a session. Name the session that shall be watched.")
@@ -29,6 +31,9 @@ def view(session_id: str | None, *, open_browser: bool, watch: bool, size: str, 
             return session.id, link
 
     used, link = run_async(work())
+    if way != "auto":
+        # The page reads it; the secret stays behind the #, where no server sees it.
+        link = replace(link, url=link.url.replace("#", f"?way={way}#", 1))
     emit({"session": used, "url": link.url, "expiresAt": link.expires_at.isoformat()}, link.url)
     if not context.as_json and watch:
         note("The link opens the viewer once, to watch what the driving device sees.")
