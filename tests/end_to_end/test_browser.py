@@ -119,6 +119,18 @@ async def test_the_viewer_shows_the_engine_and_follows_a_drag(service: RunningSe
         assert difference(before, after) > 5
         assert last - first >= 5, "frames kept coming while dragging"
         await until(page, "(last) => window.farframeViewer.lastFrame.frameId > last", last)
+        wanted, stages, statistics = {"input", "draw", "encode", "network", "show", "total"}, {}, {}
+        async with asyncio.timeout(60):
+            while not wanted <= set(stages):  # they are those of the last seconds, and reports come a little later
+                await page.mouse.down()
+                await page.mouse.move(x, y + len(stages), steps=10)
+                await page.mouse.up()
+                await asyncio.sleep(0.3)
+                statistics = await page.evaluate("() => window.farframeViewer.connection.serverStatistics()")
+                stages = statistics.get("stages", {})
+        assert stages["total"]["p50"] >= stages["draw"]["p50"] > 0
+        assert statistics["framesArrived"] > 5
+        assert "h264_nvenc" in statistics["encoderReason"] or statistics["encoder"].startswith("h264_")
         await page.click("[data-testid=statistics-toggle]")
         await page.wait_for_selector("[data-testid=statistics]:not([hidden]) [data-testid=fps]")
         assert "x264" in await page.inner_text("[data-testid=statistics]")
