@@ -37,6 +37,12 @@ MAX_DECODED = 48
 """Pages that wait decoded at a time; each has at most MAX_PAGE_BYTES, most an eighth of that."""
 MAX_REQUESTS = 64
 """Pages asked for per picture: what is missed most comes first, and the next picture asks anew."""
+READ_THREADS = 8
+"""Reads at a time: over a network each waits for most of its time."""
+DECODERS = 2
+"""Pages decoded at a time, so that the processor is left to drawing."""
+RUN_BYTES = 1 << 20
+"""Pages that lie behind each other in a file are read at once, up to this size."""
 MAX_FAILURES = 3
 """A page that could not be had so often is left alone: its coarser surface stays."""
 
@@ -54,10 +60,12 @@ Ready = tuple["AssetResource", tuple[int, int], "Page | bytes | None"]
 
 
 class Streamer:
-    """Fetches and decodes on ``threads`` threads. All methods but ``close`` belong to one thread."""
+    """Fetches on ``threads`` threads, of which ``decoders`` decode at a time. All methods but ``close`` belong to one
+    thread."""
 
-    def __init__(self, threads: int = 2) -> None:
+    def __init__(self, threads: int = READ_THREADS, decoders: int = DECODERS) -> None:
         self._count = threads
+        self._decoders = threading.BoundedSemaphore(decoders)
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
@@ -79,11 +87,10 @@ class Streamer:
                 if (id(resource), key) not in here
             ]
             heapq.heapify(self._wanted)
-            if self._wanted and not self._threads:
-                for number in range(self._count):
-                    thread = threading.Thread(target=self._main, name=f"stream-{number}", daemon=True)
-                    self._threads.append(thread)
-                    thread.start()
+            while len(self._threads) < min(self._count, len(self._wanted)):
+                thread = threading.Thread(target=self._main, name=f"stream-{len(self._threads)}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
             self._work.notify_all()
 
     @property
@@ -111,29 +118,62 @@ class Streamer:
                     self._work.wait()
                 if self._stopping:
                     return
-                request = heapq.heappop(self._wanted)
-                mark = (id(request.resource), request.key)
-                self._busy.add(mark)
-            found: Page | bytes | None = None
-            texture, number = request.key
+                run = self._take_run(heapq.heappop(self._wanted))
+                resource = run[0].resource
+                self._busy.update((id(resource), request.key) for request in run)
+            found: list[Page | bytes | None] = [None] * len(run)
             try:
-                if not request.resource.released:
-                    asset = request.resource.asset
-                    if texture < 0:
-                        found = asset.decode_page(number, asset.read_page(number))
-                    else:
-                        found = request.resource.level_data(texture, number)
+                if not resource.released:
+                    self._fetch(resource, [request.key for request in run], found)
             except FarframeError as error:
-                log.warning("page.failed", asset=request.resource.name, page=number, error=error.message)
+                log.warning("page.failed", asset=resource.name, page=run[0].key[1], error=error.message)
             except Exception as error:  # a thread that dies silently would leave the picture coarse for ever
-                if not request.resource.released:
-                    log.error("page.failed", asset=request.resource.name, page=number, error=str(error))
+                if not resource.released:
+                    log.error("page.failed", asset=resource.name, page=run[0].key[1], error=str(error))
             with self._lock:
-                self._busy.discard(mark)
-                self._ready.append((request.resource, request.key, found))
+                self._busy.difference_update((id(resource), request.key) for request in run)
+                self._ready += [(resource, request.key, each) for request, each in zip(run, found, strict=True)]
                 notify = None if self._stopping else self.on_ready
             if notify is not None:
                 notify()
+
+    def _take_run(self, first: _Request) -> list[_Request]:
+        """The request, and those for pages that lie right behind it in the same file, taken from what is wanted."""
+        run = [first]
+        texture, page = first.key
+        if texture >= 0:
+            return run
+        rows = first.resource.asset.pages
+        by_page = {
+            request.key[1]: request
+            for request in self._wanted
+            if request.resource is first.resource and request.key[0] < 0
+        }
+        size = int(rows["size"][page])
+        end = int(rows["offset"][page]) + size
+        while (request := by_page.get(page + 1)) is not None:
+            page += 1
+            size += int(rows["size"][page])
+            if size > RUN_BYTES or int(rows["offset"][page]) != end:
+                break
+            end += int(rows["size"][page])
+            run.append(request)
+        if len(run) > 1:
+            taken = {request.number for request in run}
+            self._wanted = [request for request in self._wanted if request.number not in taken]
+            heapq.heapify(self._wanted)
+        return run
+
+    def _fetch(self, resource: AssetResource, keys: list[tuple[int, int]], found: list[Page | bytes | None]) -> None:
+        """Fill ``found`` as far as it goes; raises what reading and decoding raise."""
+        texture, number = keys[0]
+        if texture >= 0:
+            found[0] = resource.level_data(texture, number)
+            return
+        pages = [page for _, page in keys]
+        for place, data in enumerate(resource.asset.read_pages(pages[0], len(pages))):
+            with self._decoders:
+                found[place] = resource.asset.decode_page(pages[place], data)
 
     def forget(self, resource: AssetResource) -> None:
         """Drop everything that is wanted or ready for an asset, and wait for what is under way."""
@@ -230,7 +270,9 @@ class Residency:
                 todo = [page]
                 while todo:
                     number = todo.pop()
-                    if resource.pages.resident[number] or wanted.get(number, 0.0) >= priority:
+                    if resource.pages.resident[number]:
+                        continue
+                    if wanted.get(number, 0.0) >= priority:
                         continue
                     # A page can only be used when those it depends on are there: they come just before it.
                     wanted[number] = priority
