@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
+
+import pytest
+from aiortc.rtp import RTCP_PSFB_APP, RtcpPsfbPacket, pack_remb_fci
+
+from farframe.stream.encoder import EncodedFrame
+from farframe.stream.negotiation import OFFERED_CODEC
+from farframe.stream.packets import RtpPacket, parse_packet
 from farframe.stream.rate import MIN_TARGET_BITRATE, RateController, RetransmissionBudget
+from farframe.stream.sender import VideoSender
+from tests.stream.simulated_line import SimulatedClock
 
 
 def send_for(rate: RateController, bits_per_second: int, start: float, seconds: float = 1.0) -> float:
@@ -99,3 +110,35 @@ def test_retransmissions_stay_below_their_share() -> None:
     )  # 10 s of requests for 19 Mbit/s
     assert sent * 8 / 10 < 0.34 * 1_000_000
     assert sent * 8 / 10 > 0.25 * 1_000_000
+
+
+def test_without_transport_wide_feedback_the_sender_follows_remb() -> None:
+    clock = SimulatedClock()
+    sent: list[RtpPacket] = []
+    rates: list[int] = []
+    codec = replace(OFFERED_CODEC, transport_sequence_id=0)
+    sender = VideoSender(
+        codec,
+        max_bitrate=8_000_000,
+        start_bitrate=4_000_000,
+        send_rtp=lambda data: sent.append(parse_packet(data, codec.abs_send_time_id, 5)),
+        send_rtcp=lambda data: None,
+        on_keyframe_request=lambda: None,
+        on_bitrate=rates.append,
+        clock=clock,
+        wall_clock=clock,
+        chooser=random.Random(1),
+    )
+    sender.start(clock)
+    for index in range(30):
+        data = b"\0\0\0\1\x67abcd\0\0\0\1\x65" + b"\1" * 16_000
+        sender.send(EncodedFrame(data, index * 3000, index == 0, 0.0, 0.0))
+        clock.run(1 / 30)
+    assert all(packet.abs_send_time is not None and packet.transport_sequence is None for packet in sent)
+    assert sender.congestion is None
+    remb = RtcpPsfbPacket(fmt=RTCP_PSFB_APP, ssrc=1, media_ssrc=0, fci=pack_remb_fci(1_000_000, [sender.ssrc]))
+    sender.handle_rtcp(bytes(remb))
+    assert sender.target_bitrate == 850_000
+    assert rates == [850_000]
+    assert sender.statistics.estimated_bitrate == pytest.approx(1_000_000, rel=0.01)
+    sender.stop()

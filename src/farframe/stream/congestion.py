@@ -429,7 +429,8 @@ class CongestionController:
         if recent is not None:
             target = min(target, max(self._target, ACKNOWLEDGED_FACTOR * recent + ACKNOWLEDGED_EXTRA))
         self._target = self._bounded(target)
-        if len(self._trains) == TRAINS and sorted(self._trains)[TRAINS // 3] > HINT_FACTOR * self._target:
+        room = self._target < self._ceiling / 1.1
+        if room and len(self._trains) == TRAINS and sorted(self._trains)[TRAINS // 3] > HINT_FACTOR * self._target:
             self._trains.clear()
             self._prober.hint(now)
 

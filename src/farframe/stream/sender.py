@@ -74,6 +74,10 @@ than a second copy of the few packets that need it."""
 
 DOUBLED_AFTER_SECONDS = 0.012
 
+TAIL_SECONDS = 0.025
+"""There, too, a frame's last packet goes once more so long after it, if nothing else has: what else the frame lost is
+then reported, instead of being noticed with the next frame."""
+
 MIN_FILLING_BYTES = 500
 REMB_PACE_FACTOR = 2.5
 REMB_MIN_PACE = 8_000_000
@@ -169,6 +173,7 @@ class VideoSender:
         self._lost: deque[tuple[float, int]] = deque()
         self._restarted_at = float("-inf")
         self._heartbeat_at = float("-inf")
+        self._tail_sent = -1
         self._tick_timer: asyncio.TimerHandle | None = None
         self._pace_timer: asyncio.TimerHandle | None = None
         self._report_timer: asyncio.TimerHandle | None = None
@@ -270,6 +275,24 @@ class VideoSender:
                 window -= size
         if self._pacer.waits:
             self._pace_timer = self._loop.call_later(STEP_SECONDS, self._drain)
+        elif congestion is not None and congestion.loss > DOUBLED_ABOVE_LOSS:
+            self._loop.call_later(TAIL_SECONDS, self._send_tail, self._sequence_number)
+
+    def _send_tail(self, next_number: int) -> None:
+        """Send the newest packet once more, unless another has followed."""
+        if self._loop is None or next_number != self._sequence_number or self._tail_sent == next_number:
+            return
+        self._tail_sent = next_number
+        self._resend_newest(self._clock())
+
+    def _resend_newest(self, now: float) -> None:
+        number = (self._sequence_number - 1) & 0xFFFF
+        entry = self._history[number % HISTORY_PACKETS]
+        if entry is not None and entry[0] == number:
+            newest = entry[1]
+            self._transmit(
+                QueuedPacket(newest.payload, newest.timestamp, newest.marker, again=number, filling=True), now
+            )
 
     def _filling(self) -> QueuedPacket | None:
         """A packet of the newest frame for a probe that wants more; going back in time as it takes more of them."""
@@ -356,13 +379,7 @@ class VideoSender:
         silent = self.congestion.check_silence(now)
         if (silent or self.congestion.tail_is_due(now)) and now - self._heartbeat_at >= HEARTBEAT_SECONDS:
             self._heartbeat_at = now
-            number = (self._sequence_number - 1) & 0xFFFF
-            entry = self._history[number % HISTORY_PACKETS]
-            if entry is not None and entry[0] == number:
-                newest = entry[1]
-                self._transmit(
-                    QueuedPacket(newest.payload, newest.timestamp, newest.marker, again=number, filling=True), now
-                )
+            self._resend_newest(now)
         if not silent:
             if self._waiting_since and now - self._waiting_since[0] > MAX_QUEUE_SECONDS:
                 self._restart(now)
