@@ -7,6 +7,7 @@
     scale         frame time, memory and first picture of generated assets, beside full detail
     peers         beside trame-rca, rendercanvas and Open3D: frames, latency, bits and CPU (installs them apart)
     network       the stream in bad weather: latency, freezes, quality and rate in Chromium behind a seeded UDP proxy
+    relay         WebRTC, a WebSocket, and one through the service: latency, rate, processor time of each
     encoders      x264's settings on rendered pictures: milliseconds, dB and keyframes; what hardware would do
     stream        encoder and transport alone: milliseconds and dB by preset, encoded -> decodable
 
@@ -24,7 +25,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-NAMES = ("first_light", "render", "stream", "encoders", "network", "control_plane", "conversion", "scale", "peers")
+NAMES = ("first_light", "render", "stream", "encoders", "network", "relay", "control_plane", "conversion", "scale", "peers")
 OUTPUT = Path("out/bench")
 
 
