@@ -25,7 +25,18 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-NAMES = ("first_light", "render", "stream", "encoders", "network", "relay", "control_plane", "conversion", "scale", "peers")
+NAMES = (
+    "first_light",
+    "render",
+    "stream",
+    "encoders",
+    "network",
+    "relay",
+    "control_plane",
+    "conversion",
+    "scale",
+    "peers",
+)
 OUTPUT = Path("out/bench")
 
 
