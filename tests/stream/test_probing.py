@@ -55,6 +55,15 @@ def test_a_cluster_most_of_which_is_lost_shows_nothing_and_is_given_up() -> None
     assert prober.next(4.0, 2e6) is not None
 
 
+def test_at_the_ceiling_there_is_nothing_more_to_look_for() -> None:
+    prober = Prober(12e6)
+    probe = prober.check(1.0, 12e6)
+    assert probe is not None
+    assert prober.take(cluster(probe, 50e6), 1.2) == pytest.approx(12e6, rel=0.05)
+    assert prober.check(10.9, 12e6) is None
+    assert prober.check(11.1, 12e6) is not None
+
+
 def test_broken_promises_and_quiet_scenes_make_probes_rarer() -> None:
     prober = Prober(12e6)
     prober.congested(1.0)

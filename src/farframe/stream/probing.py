@@ -149,7 +149,8 @@ class Prober:
         self.last_result = shown
         if shown is not None and shown >= SATURATED_SHARE * flying.probe.bitrate:
             self._interval = INTERVAL_SECONDS
-            self._next_at = now
+            if flying.probe.bitrate < self._ceiling:
+                self._next_at = now
         return shown
 
 
