@@ -54,6 +54,7 @@ async def kill_and_restart(source: Path | str, tmp_path: Path, seed: int, kills:
         await until(settled, 30, "every session has its server, one waits, and there is no other")
         pids = {process.pid for process in replica.servers()}
         assert {row.pid for row in await rows_of(source) if row.status == "Ready"} <= pids
+        await load.check_answers(replica, everything=True)
         await replica.terminate()
         assert replica.servers() == []
         await check_books(source)
