@@ -31,6 +31,9 @@ ROUNDING = 1e-4
 
 FIRST_GUESS = 1e-7
 """Seconds that a triangle costs, before any picture was timed."""
+HIDDEN_PRICE = 0.3
+"""What a hidden triangle costs in parts of what a picture costs per triangle: it is found to be behind others before
+any pixel of it is shaded."""
 SMOOTHING = 0.2
 """Weight of the newest picture in what was measured."""
 PLAIN_PICTURES = 40
@@ -158,10 +161,10 @@ class OcclusionGovernor:
         return False
 
     def observe_plain(self, triangles: int, seconds: float) -> None:
-        """A picture was drawn without culling. No more than half of its time counts as what its triangles cost before
-        their depth is looked at, which is all that a hidden one does."""
+        """A picture was drawn without culling, in so many seconds."""
         if triangles >= LEAST_TRIANGLES:
-            self._seconds_per_triangle += SMOOTHING * (0.5 * seconds / triangles - self._seconds_per_triangle)
+            price = HIDDEN_PRICE * seconds / triangles
+            self._seconds_per_triangle += SMOOTHING * (price - self._seconds_per_triangle)
 
     def observe_culled(self, triangles: int, hidden: int, overhead: float) -> None:
         """A picture was drawn with culling: how many triangles were in view, how many of these it left out, and the
