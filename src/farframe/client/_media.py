@@ -41,9 +41,11 @@ class MediaTransport:
         return self._receiver.path_relayed
 
     async def create_offer(self) -> str:
-        """The SDP offer, with all candidates. Raises HandshakeError when no socket can be opened."""
+        """The SDP offer, with all candidates. Raises HandshakeError when no socket or no TURN server can be used."""
         try:
             return await self._receiver.create_offer()
+        except FarframeError as error:
+            raise HandshakeError(error.result, error.message, next_step=error.next_step) from error
         except OSError as error:
             raise HandshakeError(
                 Result.HANDSHAKE_FAILED,

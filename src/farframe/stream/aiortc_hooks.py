@@ -463,7 +463,11 @@ class _Connection(Connection):  # type: ignore[misc]
             raise OSError(str(failure))
         await asyncio.gather(self._ask_stun_servers(), self._ask_turn_servers())
         if not self._protocols:
-            raise OSError("no TURN server could be used")
+            raise FarframeError(
+                Result.HANDSHAKE_FAILED,
+                "None of the TURN servers could be used: they did not answer or refused the credentials.",
+                next_step="Check turn_servers and turn_secret of the service, or connect another way.",
+            )
         self._local_candidates_end = True
 
     async def _ask_stun_servers(self) -> None:
