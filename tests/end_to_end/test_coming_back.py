@@ -59,7 +59,7 @@ async def test_a_change_of_network_costs_a_moment(
             cut(connection)
             began = time.monotonic()
             connection.network_changed()
-            await until(lambda: connection.interrupted)
+            await until(lambda count=count: len(events) > count)
             pending = asyncio.create_task(connection.statistics())
             seen = connection._frame_count
             await until(lambda seen=seen: connection._frame_count > seen)
@@ -200,9 +200,11 @@ async def test_a_device_that_left_while_interrupted_leaves_nothing_kept(service:
         client.leased() as session,
     ):
         async with session.connect(width=320, height=180) as connection:
+            interrupted = asyncio.Event()
+            connection.on_interrupted(lambda error: interrupted.set())
             cut(connection)
             connection.network_changed()
-            await until(lambda: connection.interrupted)
+            await interrupted.wait()
         async with session.connect(width=320, height=180) as fresh:
             with pytest.raises(RequestError):
                 await fresh.unload_model(1)
