@@ -114,7 +114,9 @@ async def test_only_the_secret_opens_what_is_kept(service: RunningService) -> No
             await connection.load_model("builtin://Engine")
             assert connection.info is not None
             secret = connection.info.resume_secret
-            offer = await connection._make_transport(connection).create_offer()
+            offering = connection._make_transport(connection)
+            offer = await offering.create_offer()
+            await offering.close()  # only its words are needed
             url = f"https://{session.properties.hostname}:{session.properties.handshake_port}/whep"
             headers = {
                 "Authorization": f"Bearer {await client._http.token()}",
