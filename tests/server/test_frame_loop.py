@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +18,7 @@ from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, PoseFlags, PoseRecord, View
 from farframe.render import FULL_QUALITY, FrameInput
 from farframe.render.frame import VisibleCounts
-from farframe.server import frame_loop
+from farframe.server import checkerboard, frame_loop
 from farframe.server.frame_loop import FrameLoop, PoseSpacing, VideoSettings, microseconds
 from farframe.stream.encoder import EncodedFrame
 from farframe.stream.hardware import EncoderChoice
@@ -40,7 +40,8 @@ class FakeFrame:
     triangles: int = 1
     draws: int = 1
     depth: Any = None
-    released: bool = False
+    over_limit: bool = False
+    released: bool = field(default=False, init=False)
 
     def release(self) -> None:
         assert not self.released, "released twice"
@@ -70,6 +71,7 @@ class FakeEngine:
     adapter_name = "fake"
     adapter_kind = "cpu"
     on_render: Callable[[FrameInput], None] | None = None
+    over_limit = False
 
     def __init__(self) -> None:
         self.inputs: list[FrameInput] = []
@@ -89,11 +91,12 @@ class FakeEngine:
         now = time.perf_counter()
         pixels = np.zeros((frame.height, frame.width, 4), np.uint8)
         drawn = FakeFrame(pixels, frame.width, frame.height, frame.quality.samples, now, now, now)
+        drawn.over_limit = self.over_limit
         self.frames.append(drawn)
         return drawn
 
     def count_visible(self, frame: FrameInput) -> VisibleCounts:
-        return VisibleCounts(triangles=1, draws=1, reduced_parts=0)
+        return VisibleCounts(triangles=1, draws=1, reduced_parts=0, over_limit=self.over_limit)
 
     def close(self) -> None:
         self.closed = True
@@ -110,6 +113,7 @@ class FakeEncoder:
         self.keyframes: list[bool] = []
         self.stills: list[bool] = []
         self.rates: list[int] = []
+        self.brightest: list[int] = []
         self.closed = False
         FakeEncoder.made.append(self)
 
@@ -120,6 +124,7 @@ class FakeEncoder:
         assert not self.closed
         self.keyframes.append(keyframe)
         self.stills.append(still)
+        self.brightest.append(int(pixels[..., :3].max()))
         now = time.perf_counter()
         quantizers = FakeEncoder.quantizers
         return EncodedFrame(b"\0", pts, keyframe, now, now, quantizers.pop(0) if quantizers else None)
@@ -235,6 +240,47 @@ async def test_the_full_quality_picture_is_given_up_when_the_device_moves(device
     assert first.views[0].position != others[0].views[0].position, "the second band of the first picture was drawn"
     assert sum(frame.height for frame in others) == 256
     assert next(record for record in device.records if FrameFlags.STILL in record.flags).pose_id == 9
+
+
+async def test_pictures_beyond_the_limit_are_flagged_until_they_are_within_it(device: Device) -> None:
+    device.engine.over_limit = True
+    device.open()
+    await device.until_flag(FrameFlags.KEEP_ALIVE)
+    assert all(FrameFlags.OVER_LIMIT in record.flags for record in device.records)
+    device.engine.over_limit = False
+    count = len(device.records)
+    device.pose(1, 0.5)
+    await device.until_flag(FrameFlags.STILL, count)
+    assert FrameFlags.OVER_LIMIT not in device.records[-1].flags
+
+
+async def test_the_checkerboard_comes_without_any_change_and_is_drawn_to_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    FakeEncoder.made, FakeEncoder.quantizers = [], []
+    monkeypatch.setattr(checkerboard, "DELAY_SECONDS", 0.1)
+    monkeypatch.setattr(checkerboard, "FADE_SECONDS", 0.2)
+    engine = FakeEngine()
+    engine.over_limit = True
+    loop = FrameLoop(lambda: engine, encoders=fakes(), still_delay=0.05, keep_alive=0.2, checkerboard=True)  # type: ignore[arg-type,return-value]
+    try:
+        await loop.engine()
+        device = Device(loop, engine)
+        device.open()
+
+        def covered() -> bool:
+            return any(encoder.brightest[-1:] == [checkerboard.LIGHT] for encoder in FakeEncoder.made)
+
+        await device.until(covered)
+        await device.until_flag(FrameFlags.STILL, len(device.records))
+        (encoder,) = FakeEncoder.made
+        assert encoder.brightest[0] == 0
+        assert encoder.brightest == sorted(encoder.brightest), "it only gains, and nothing is drawn without it again"
+        drawn = len(engine.inputs)
+        await device.until_flag(FrameFlags.KEEP_ALIVE, len(device.records))
+        assert len(engine.inputs) == drawn, "once it is there, nothing more is drawn"
+    finally:
+        await loop.stop()
 
 
 async def test_pose_ids_wrap_around(device: Device) -> None:

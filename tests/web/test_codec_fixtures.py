@@ -56,7 +56,7 @@ FRAMES = {
         triangles=212_345,
         draws=318,
         views=(LEFT_EYE,),
-        flags=records.FrameFlags.KEYFRAME | records.FrameFlags.STILL,
+        flags=records.FrameFlags.KEYFRAME | records.FrameFlags.STILL | records.FrameFlags.OVER_LIMIT,
     ),
     "keep-alive in stereo": records.FrameRecord(
         frame_id=4,
@@ -110,6 +110,7 @@ def _frame(data: bytes, record: records.FrameRecord) -> dict[str, Any]:
     members["keyframe"] = records.FrameFlags.KEYFRAME in record.flags
     members["still"] = records.FrameFlags.STILL in record.flags
     members["keepAlive"] = records.FrameFlags.KEEP_ALIVE in record.flags
+    members["overLimit"] = records.FrameFlags.OVER_LIMIT in record.flags
     return members
 
 

@@ -110,6 +110,7 @@ class LocalFleetConfig:
     fetch: FetchPolicy = field(default_factory=FetchPolicy)
     load: LoadLimits = field(default_factory=LoadLimits)
     background_conversion: bool = True
+    checkerboard: bool = False
     resume_grace_seconds: float = 30.0
     max_spectators: int = 8
     max_bitrate: int = 12_000_000
@@ -481,6 +482,7 @@ class LocalFleet:
             fetch=config.fetch,
             load=config.load,
             background_conversion=config.background_conversion,
+            checkerboard=config.checkerboard,
             resume_grace_seconds=config.resume_grace_seconds,
             max_spectators=config.max_spectators,
             log_level=config.log_level,

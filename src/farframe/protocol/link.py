@@ -85,6 +85,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     load: LoadLimits = LoadLimits()
     background_conversion: bool = True
     """Whether plain models are converted while they are drawn."""
+    checkerboard: bool = False
+    """Whether a checkerboard takes the place of pictures with more primitives than the size may draw."""
     log_level: str = "info"
     orphan_timeout_seconds: float = ORPHAN_TIMEOUT_SECONDS
     """How long it lives on without a supervisor, waiting for one that takes it over."""

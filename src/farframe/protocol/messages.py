@@ -254,7 +254,8 @@ class StatisticsResult(Message):
 
     ``encoder_reason`` says why that encoder is used. ``stages`` has ``input``, ``wait``, ``draw``, ``readBack``,
     ``queue``, ``encode``, ``send``, ``network``, ``decode``, ``show`` and ``total``, as far as they are known.
-    ``frames_arrived`` and ``frames_missing`` count by the device's reports, since it connected.
+    ``frames_arrived`` and ``frames_missing`` count by the device's reports, since it connected. ``primitives_rating``:
+    ``Bad`` when triangles and points are more than the session's size may draw, drawn as coarsely as may be.
     """
 
     frames_per_second: float
@@ -275,6 +276,7 @@ class StatisticsResult(Message):
     stages: dict[str, StageStatistics] = msgspec.field(default_factory=dict)
     frames_arrived: int = 0
     frames_missing: int = 0
+    primitives_rating: str = "Good"
 
 
 class CancelParams(Message):

@@ -126,6 +126,8 @@ class FrameFlags(IntFlag):
     """Drawn with full quality: nothing has moved for a while."""
     KEEP_ALIVE = 4
     """The last picture again; neither pose nor scene changed."""
+    OVER_LIMIT = 8
+    """More triangles and points than the session's size may draw, drawn as coarsely as may be: rated *Bad*."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,6 +252,7 @@ def server_statistics(ledger: Ledger, encoder: str, models: int, target_bitrate:
         },
         frames_arrived=ledger.frames_arrived,
         frames_missing=ledger.frames_missing,
+        primitives_rating="Bad" if last and last.over_limit else "Good",
     )
 
 

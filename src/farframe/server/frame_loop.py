@@ -43,6 +43,7 @@ from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, Pose
 from farframe.render import Engine, FrameInput, Quality, QualityGovernor, RenderedFrame, RenderScene
 from farframe.render.bands import render_in_bands
 from farframe.server.adaptation import PictureAdaptation
+from farframe.server.checkerboard import Checkerboard
 from farframe.server.prediction import PosePredictor
 from farframe.stream.encoder import EncodedFrame, VideoEncoder
 from farframe.stream.hardware import EncoderChoice
@@ -161,6 +162,7 @@ class _Stream:
     drawn_version: int = -1
     drawn_video: VideoSettings | None = None
     drawn_full: bool = False
+    limit_flag: FrameFlags = FrameFlags.NONE
     drawn_pages: int = -1
     still_sent: bool = False
     handed: RenderedFrame | None = None
@@ -215,8 +217,10 @@ class FrameLoop:
         still_delay: float = 0.3,
         keep_alive: float = 1.0,
         motion_frame_seconds: float = MOTION_FRAME_SECONDS,
+        checkerboard: bool = False,
     ) -> None:
         self._make_engine = make_engine
+        self._checkerboard = Checkerboard() if checkerboard else None
         self.encoders = encoders or EncoderChoice()
         """Which encoder is used, and why. May be set until the first device comes."""
         self._still_delay = still_delay
@@ -434,7 +438,10 @@ class FrameLoop:
                 if frame is None:
                     return True
             governor.observe(quality, frame.read_back - frame.draw_start, moving=moving)
+            if self._checkerboard is not None:
+                frame = self._checkerboard.cover(frame, now)
             flags = FrameFlags.NONE if moving else FrameFlags.STILL
+            stream.limit_flag = FrameFlags.OVER_LIMIT if frame.over_limit else FrameFlags.NONE
             stream.drawn_views, stream.drawn_video = pose.views, video
             stream.drawn_version = self.scene.version
             # What the picture itself took in may have come between two of its bands: it is looked at once more.
@@ -446,6 +453,7 @@ class FrameLoop:
             stream.handed, stream.refinements = frame, 0
         stream.still_sent = FrameFlags.STILL in flags or (stream.still_sent and action == "repeat")
         stream.last_handed = now
+        flags |= stream.limit_flag
         self._hand_off(_Drawn(stream, frame, pose, stream.shown_views, pose_received_us, flags, keyframe, quality))
         return True
 
@@ -468,6 +476,7 @@ class FrameLoop:
             pose.views != stream.drawn_views
             or self.scene.version != stream.drawn_version
             or video != stream.drawn_video
+            or (self._checkerboard is not None and self._checkerboard.changes(now))
         )
         if changed:
             stream.changed_at = now

@@ -91,6 +91,7 @@ class LedgerEntry(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
     keyframe: bool
     still: bool
     keep_alive: bool
+    over_limit: bool = False
 
 
 def entry_of(record: FrameRecord, server_time_us: int) -> LedgerEntry:
@@ -120,6 +121,7 @@ def entry_of(record: FrameRecord, server_time_us: int) -> LedgerEntry:
         keyframe=FrameFlags.KEYFRAME in record.flags,
         still=FrameFlags.STILL in record.flags,
         keep_alive=FrameFlags.KEEP_ALIVE in record.flags,
+        over_limit=FrameFlags.OVER_LIMIT in record.flags,
     )
 
 

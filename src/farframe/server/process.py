@@ -183,7 +183,12 @@ class RenderServer:
             engine.warm_up()
             return engine
 
-        frames = FrameLoop(make_engine, still_delay=config.still_delay_seconds, keep_alive=config.keep_alive_seconds)
+        frames = FrameLoop(
+            make_engine,
+            still_delay=config.still_delay_seconds,
+            keep_alive=config.keep_alive_seconds,
+            checkerboard=config.checkerboard,
+        )
         stack.push_async_callback(frames.stop)
         frames.on_failure = lambda error: self._fail("DeviceLost", f"The renderer failed: {error}")
         workspace = stack.enter_context(

@@ -249,6 +249,7 @@ def fleet_config(config: ServiceConfig, files: CertificateFiles, token_keys: str
         ),
         max_bitrate=config.max_bitrate,
         background_conversion=config.background_conversion,
+        checkerboard=config.checkerboard,
         resume_grace_seconds=config.resume_grace_seconds,
         max_spectators=config.max_spectators,
         orphan_timeout_seconds=config.orphan_timeout_seconds,

@@ -139,6 +139,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     conversion_seconds: float = 14_400.0
     conversion_key_file: str = ""
     background_conversion: bool = True
+    checkerboard: bool = False
     resume_grace_seconds: float = 30.0
     max_spectators: int = 8
     quota_sessions: dict[str, int] = msgspec.field(default_factory=dict)

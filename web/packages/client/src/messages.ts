@@ -120,6 +120,8 @@ export interface ServerStatistics {
   /** By this device's reports, since it connected. */
   readonly framesArrived?: number;
   readonly framesMissing?: number;
+  /** "Bad": more triangles and points than the session's size may draw. */
+  readonly primitivesRating?: string;
 }
 
 /** Why the server is about to end the connection. */

@@ -101,6 +101,8 @@ export interface FrameRecord {
   readonly still: boolean;
   /** The last picture again; neither pose nor scene changed. */
   readonly keepAlive: boolean;
+  /** More triangles and points than the session's size may draw, drawn as coarsely as may be: rated "Bad". */
+  readonly overLimit: boolean;
 }
 
 function setUint64(data: DataView, offset: number, value: number): void {
@@ -264,5 +266,6 @@ export function decodeFrame(buffer: ArrayBuffer): FrameRecord {
     keyframe: (flags & 1) !== 0,
     still: (flags & 2) !== 0,
     keepAlive: (flags & 4) !== 0,
+    overLimit: (flags & 8) !== 0,
   };
 }

@@ -27,6 +27,7 @@ function record(members: Partial<FrameRecord> = {}): FrameRecord {
     keyframe: false,
     still: false,
     keepAlive: false,
+    overLimit: false,
     ...members,
   };
 }
