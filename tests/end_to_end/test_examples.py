@@ -29,9 +29,10 @@ SHOWN = [
 
 
 @pytest.fixture(autouse=True)
-def default_connection(service: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Examples name no connection file: theirs is the default one."""
+def default_connection(service: RunningService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Examples name no connection file: theirs is the default one. What they write goes to a folder of their own."""
     monkeypatch.setenv("FARFRAME_CONNECTION", str(service.connection_path))
+    monkeypatch.chdir(tmp_path)
 
 
 async def live_sessions(service: RunningService) -> set[str]:

@@ -111,7 +111,7 @@ async def test_all_of_them_cause_one_keyframe_now_and_then() -> None:
             watcher.handler.on_keyframe_request()
         await world.frames.draw()
     assert world.frames.keyframes == 1
-    assert all(len(watcher.frames) == 1 for watcher in watchers), "what refers to a lost frame is not sent"
+    assert all(len(watcher.frames) == 51 for watcher in watchers), "who only asks is not cut off meanwhile"
     assert len(driver.frames) == 51
 
 
@@ -124,7 +124,8 @@ async def test_a_keyframe_of_the_driving_device_serves_all() -> None:
     await world.frames.draw()
     await world.frames.draw(keyframe=True)
     await world.frames.draw()
-    assert [frame.keyframe for frame in watcher.frames] == [True, True, False]
+    assert [frame.keyframe for frame in watcher.frames] == [True, False, True, False]
+    assert world.frames.keyframes == 1, "the one that was asked for on joining"
 
 
 async def test_a_line_that_is_full_gets_nothing_until_a_keyframe_and_slows_nobody() -> None:

@@ -39,6 +39,9 @@ FRAGMENT_MICROSECONDS = 1_000_000
 """A fragment is what a crash may cost."""
 
 DEFAULT_KEYFRAME_SECONDS = 10.0
+FIRST_FRAME_SECONDS = 10.0
+"""How long a recording of so many seconds waits for its first frame: who watches shares keyframes with others."""
+
 KEYFRAME_PATIENCE_SECONDS = 1.0
 """A keyframe that was asked for and did not come is asked for again after this long."""
 
@@ -229,6 +232,7 @@ class Recording:
         self._queue: queue.SimpleQueue[tuple[bytes, int] | float] = queue.SimpleQueue()
         self._error: LocalFileError | None = None
         self._ended = asyncio.Event()
+        self._begun = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="farframe-recording", daemon=True)
         self._thread.start()
@@ -253,6 +257,7 @@ class Recording:
         if self._started:
             self._ticks += self._since_last(frame.timestamp, now)
         self._started = True
+        self._begun.set()
         self._timestamp, self._received_at = frame.timestamp, now
         self._queue.put((frame.data, self._ticks))
         self.progress = RecordingProgress(
@@ -274,11 +279,15 @@ class Recording:
         self._request_keyframe()
 
     async def wait(self, seconds: float | None = None) -> None:
-        """Record for so long, by the clock, or until the connection ends, which also ends a shorter wait early.
+        """Record for so long from the first frame on, by the clock, or until the connection ends, which also ends a
+        shorter wait early. Without a first frame it is given up after some seconds.
 
         Raises LocalFileError as soon as writing fails.
         """
         with contextlib.suppress(TimeoutError):
+            if seconds is not None:
+                async with asyncio.timeout(FIRST_FRAME_SECONDS):
+                    await self._begun.wait()
             async with asyncio.timeout(seconds):
                 await self._ended.wait()
         if self._error is not None:
@@ -317,12 +326,16 @@ class Recording:
 
     def connection_ended(self) -> None:
         """No more frames will come; :meth:`wait` comes back."""
+        self._end()
+
+    def _end(self) -> None:
+        self._begun.set()
         self._ended.set()
 
     def _fail(self, error: LocalFileError) -> None:
         if self._error is None:
             self._error = error
-        self._ended.set()
+        self._end()
 
     # The writing thread
 

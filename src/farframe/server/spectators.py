@@ -230,6 +230,7 @@ class Spectator(DeviceLink):
         self._audience = audience
         self._clock = clock
         self._waiting = True
+        self._asked = False
         self._patience = 0.0
         """Seconds that it waits before it asks for a keyframe."""
         self._fell_behind_at = -STEADY_SECONDS
@@ -241,7 +242,7 @@ class Spectator(DeviceLink):
     @property
     def wants_keyframe(self) -> bool:
         """Whether it needs a keyframe and could take one now."""
-        if not self.open or self.ending or not self._waiting or self.transport is None:
+        if not self.open or self.ending or self.transport is None or not (self._waiting or self._asked):
             return False
         return self.transport.backlog == 0 and self._clock() >= self._fell_behind_at + self._patience
 
@@ -260,8 +261,9 @@ class Spectator(DeviceLink):
         self.requests.bad(refused)
 
     def on_keyframe_request(self) -> None:
-        """It lost frames that later ones refer to."""
-        self._waiting = True
+        """It lost frames that later ones refer to, or records and wants to begin. It goes on getting what comes: only
+        the device knows whether it can use that, and the keyframe may have to wait for others."""
+        self._asked = True
         self._audience.want_keyframe()
 
     def on_bitrate(self, bits_per_second: int) -> None:
@@ -306,6 +308,8 @@ class Spectator(DeviceLink):
             self.frames_skipped += 1
             return
         self.frames_sent += 1
+        if frame.keyframe:
+            self._asked = False
         if record is not None:
             transport.send_frame_record(record)
         transport.send_video(frame)
