@@ -119,6 +119,9 @@ class Device:
             channel.on("message", lambda text: asyncio.ensure_future(self._on_request(channel, text)))
 
     def _on_pose(self, data: bytes) -> None:
+        if data[:1] == bytes([records.REPORT_TYPE]):
+            records.decode_report(data)
+            return
         pose = records.decode_pose(data)
         if self.pose is None or pose.pose_id != self.pose.pose_id:
             self.pose, self.pose_at = pose, self.clock_us()
