@@ -145,9 +145,11 @@ async def test_after_the_service_was_killed_living_servers_are_adopted(tmp_path:
             await connection.wait_for_still()
             left = service.kill()
             victim.kill()
-            service = start_service(tmp_path / "data")
+            # In a thread, so that the device goes on living meanwhile.
+            service = await asyncio.to_thread(start_service, tmp_path / "data")
             try:
                 # The device has not noticed anything.
+                assert not connection.interrupted
                 await connection.wait_for_still()
                 assert (await how_they_stand(service, lives.id, gone.id)) == ("Ready", "Error")
             except BaseException:
