@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from farframe.scene.effects import Effects, PlacedCutPlane
+from farframe.scene.lights import PlacedLight
+
 if TYPE_CHECKING:
     from farframe.render.placement import Resource
 
@@ -91,6 +94,9 @@ class RenderScene:
         self._background: Color | None = None
         self._primitive_limit: int | None = None
         self._point_size = 1.0
+        self._effects = Effects()
+        self._lights: tuple[PlacedLight, ...] = ()
+        self._cut_planes: tuple[PlacedCutPlane, ...] = ()
 
     def _changed(self, *, placement: bool = False) -> None:
         self.version += 1
@@ -264,6 +270,39 @@ class RenderScene:
     def background(self, value: Color | None) -> None:
         self._background = value
         self._changed()
+
+    @property
+    def effects(self) -> Effects:
+        """Settings of the whole picture. ``point_size`` of them is not looked at: see :attr:`point_size`."""
+        return self._effects
+
+    @effects.setter
+    def effects(self, value: Effects) -> None:
+        if value != self._effects:
+            self._effects = value
+            self._changed()
+
+    @property
+    def lights(self) -> tuple[PlacedLight, ...]:
+        """Those that shine, beside the directional light of the scene itself."""
+        return self._lights
+
+    @lights.setter
+    def lights(self, value: tuple[PlacedLight, ...]) -> None:
+        if value != self._lights:
+            self._lights = value
+            self._changed()
+
+    @property
+    def cut_planes(self) -> tuple[PlacedCutPlane, ...]:
+        """Those that cut, at most :data:`~farframe.scene.effects.MAX_CUT_PLANES`."""
+        return self._cut_planes
+
+    @cut_planes.setter
+    def cut_planes(self, value: tuple[PlacedCutPlane, ...]) -> None:
+        if value != self._cut_planes:
+            self._cut_planes = value
+            self._changed()
 
     @property
     def primitive_limit(self) -> int | None:
