@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from farframe.scene.effects import Effects, PlacedCutPlane
 from farframe.scene.lights import PlacedLight
+from farframe.scene.states import State
 
 if TYPE_CHECKING:
     from farframe.render.placement import Resource
@@ -70,6 +71,19 @@ class InstanceChange:
     moved: bool
 
 
+class Clockwork(Protocol):
+    """Something in the scene that moves by itself; see :meth:`RenderScene.add_clockwork`."""
+
+    @property
+    def moving(self) -> bool:
+        """Whether it will have moved by the next frame."""
+        ...
+
+    def advance(self, seconds: float) -> None:
+        """Bring it to a time, seconds of the clock of :attr:`RenderScene.time`, which only grows."""
+        ...
+
+
 class RenderScene:
     """Models added with a world matrix, and how they are lit. Colours are linear RGB.
 
@@ -97,11 +111,57 @@ class RenderScene:
         self._effects = Effects()
         self._lights: tuple[PlacedLight, ...] = ()
         self._cut_planes: tuple[PlacedCutPlane, ...] = ()
+        self._time = 0.0
+        self._clockworks: list[Clockwork] = []
 
     def _changed(self, *, placement: bool = False) -> None:
         self.version += 1
         if placement:
             self.placement_version += 1
+
+    # Time -------------------------------------------------------------------------------------------------------
+
+    @property
+    def time(self) -> float:
+        """Seconds, of a clock that only grows: of what moves by itself, the next frame shows this moment."""
+        return self._time
+
+    @property
+    def moving(self) -> bool:
+        """Whether the picture changes with time although nobody changes the scene: a frame is due at every turn."""
+        return any(work.moving for work in self._clockworks) or self._pulsing or self._highlighting
+
+    def add_clockwork(self, work: Clockwork) -> None:
+        """Have something moved with time; it changes the scene by the usual ways."""
+        self._clockworks.append(work)
+
+    def advance(self, seconds: float) -> None:
+        """Bring all that moves by itself to a time, right before a frame is drawn. What rests costs nothing."""
+        if not self.moving:
+            self._time = max(self._time, seconds)
+            return
+        self._time = max(self._time, seconds)
+        for work in self._clockworks:
+            if work.moving:
+                work.advance(self._time)
+        self._changed()
+
+    @property
+    def _pulsing(self) -> bool:
+        """Whether an outline that pulses is drawn."""
+        outline = self._effects.outline
+        if outline.pulse_rate_hz <= 0.0 or outline.pulse_intensity <= 0.0:
+            return False
+        selected = np.uint32(int(State.SELECTED))
+        return any(bool((placed.states & selected).any()) for placed in self._entries.values())
+
+    @property
+    def _highlighting(self) -> bool:
+        """Whether a checkerboard moves over surfaces that lie in the same place."""
+        settings = self._effects.z_fighting
+        return settings.enabled and settings.highlighting
+
+    # Models -----------------------------------------------------------------------------------------------------
 
     @property
     def entries(self) -> dict[int, Placed]:

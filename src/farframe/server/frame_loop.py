@@ -430,6 +430,7 @@ class FrameLoop:
             pages = residency.version
             quality = governor.choose(moving=moving)
             views = self._predicted(stream, pose, pose_received_us) if moving else pose.views
+            self.scene.advance(now)
             wanted = FrameInput(views=views, width=video.width, height=video.height, quality=quality, scene=self.scene)
             if moving or engine.adapter_kind == "gpu":
                 frame = engine.render(wanted)
@@ -475,6 +476,7 @@ class FrameLoop:
         changed = (
             pose.views != stream.drawn_views
             or self.scene.version != stream.drawn_version
+            or self.scene.moving
             or video != stream.drawn_video
             or (self._checkerboard is not None and self._checkerboard.changes(now))
         )
