@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,15 +16,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from farframe.scene.effects import Effects, PlacedCutPlane
 from farframe.scene.lights import PlacedLight
+from farframe.scene.materials import OWN_MAP, MaterialState
 from farframe.scene.states import State
 
 if TYPE_CHECKING:
     from farframe.render.placement import Resource
+    from farframe.render.textures import TextureResource
 
 Color = tuple[float, float, float]
 
 JOURNAL_ENTRIES = 512
 """Changes of instances that are kept. Who has missed more starts anew."""
+MATERIAL_JOURNAL_ENTRIES = 8192
+"""The same of materials and textures."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,7 +37,9 @@ class Placed:
 
     ``matrix`` (4, 4) model to world, as it was given; ``world`` (i, 3, 4) part space to world, float64; ``visible``
     (i,); ``tint`` (i, 4) float32, display-referred linear RGB and how much of it is seen; ``states`` (i,) uint32, what
-    else the instance is, see :class:`~farframe.scene.states.State`; ``mask`` (i,) uint32, which cut planes cut it.
+    else the instance is, see :class:`~farframe.scene.states.State`; ``mask`` (i,) uint32, which cut planes cut it;
+    ``material`` (i,) uint32, id of the scene's material that it is drawn with, 0 for the model's own. ``own``: edited
+    materials of the model itself, by their index in it.
     """
 
     resource: Resource
@@ -43,6 +49,8 @@ class Placed:
     tint: NDArray[np.float32]
     states: NDArray[np.uint32]
     mask: NDArray[np.uint32]
+    material: NDArray[np.uint32]
+    own: dict[int, MaterialState] = field(default_factory=dict)
 
     @classmethod
     def of(cls, resource: Resource, matrix: NDArray[np.float64]) -> Placed:
@@ -59,16 +67,30 @@ class Placed:
             np.zeros((count, 4), np.float32),
             np.zeros(count, np.uint32),
             np.full(count, 0xFF, np.uint32),
+            np.zeros(count, np.uint32),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceChange:
-    """Instances ``rows`` of the model ``handle`` are drawn differently; ``moved``: their ``world`` changed as well."""
+    """Instances ``rows`` of the model ``handle`` are drawn differently; ``moved``: their ``world`` changed as well;
+    ``dressed``: their material or their states did."""
 
     handle: int
     rows: NDArray[np.int64]
     moved: bool
+    dressed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MaterialChange:
+    """A material is another now: that of the scene with this ``id``, or the material ``index`` of the model
+    ``handle``; or the texture ``texture`` is, and so all materials that name it."""
+
+    id: int = 0
+    handle: int = 0
+    index: int = 0
+    texture: int = 0
 
 
 class Clockwork(Protocol):
@@ -99,6 +121,10 @@ class RenderScene:
         self._entries: dict[int, Placed] = {}
         self._journal: deque[InstanceChange] = deque(maxlen=JOURNAL_ENTRIES)
         self._journal_end = 0
+        self._materials: dict[int, MaterialState] = {}
+        self._textures: dict[int, TextureResource] = {}
+        self._material_journal: deque[MaterialChange] = deque(maxlen=MATERIAL_JOURNAL_ENTRIES)
+        self._material_journal_end = 0
         self._light_direction: Color = (0.45, 0.85, 0.55)
         self._light_color: Color = (1.0, 0.985, 0.96)
         self._light_intensity = 1.2
@@ -209,6 +235,7 @@ class RenderScene:
         tint: NDArray[np.float32] | None = None,
         states: NDArray[np.unsignedinteger[Any]] | None = None,
         mask: NDArray[np.unsignedinteger[Any]] | None = None,
+        material: NDArray[np.unsignedinteger[Any]] | None = None,
     ) -> None:
         """Draw the instances ``rows`` (n,) of a model differently, each array with n rows as in :class:`Placed`.
 
@@ -227,9 +254,74 @@ class RenderScene:
             placed.states[rows] = states
         if mask is not None:
             placed.mask[rows] = mask
-        self._journal.append(InstanceChange(handle, rows, world is not None))
+        if material is not None:
+            placed.material[rows] = material
+        dressed = material is not None or states is not None
+        self._journal.append(InstanceChange(handle, rows, world is not None, dressed))
         self._journal_end += 1
         self._changed()
+
+    @property
+    def materials(self) -> dict[int, MaterialState]:
+        """Materials that instances may be drawn with, by id. Read only."""
+        return self._materials
+
+    @property
+    def textures(self) -> dict[int, TextureResource]:
+        """Textures that materials may name, by id. Read only."""
+        return self._textures
+
+    def set_material(self, material: int, state: MaterialState | None) -> None:
+        """Make, edit or, with ``None``, remove a material. Instances whose material does not exist are drawn with the
+        model's own. ``ValueError`` for the id 0, which stands for that."""
+        if material == 0:
+            raise ValueError("0 is no material's id: it stands for the model's own")
+        if state is None:
+            self._materials.pop(material, None)
+        else:
+            self._materials[material] = state
+        self._material_changed(MaterialChange(id=material))
+
+    def set_own_material(self, handle: int, index: int, state: MaterialState | None) -> None:
+        """Draw all instances of a placed model that have its material ``index`` as ``state`` says; ``None``: as in
+        its file. A map's id may be :data:`~farframe.scene.materials.OWN_MAP`. ``KeyError`` for a handle that is not
+        placed, ``IndexError`` for a material that the model has not."""
+        placed = self._entries[handle]
+        if not 0 <= index < len(placed.resource.materials):
+            raise IndexError(f"the model has {len(placed.resource.materials)} materials, and none with index {index}")
+        if state is None:
+            placed.own.pop(index, None)
+        else:
+            placed.own[index] = state
+        self._material_changed(MaterialChange(handle=handle, index=index))
+
+    def set_texture(self, texture: int, resource: TextureResource | None) -> None:
+        """Give materials a texture to name, or take it away: a map that does not exist is as none. ``ValueError`` for
+        the ids 0 and OWN_MAP, which have meanings of their own."""
+        if texture in (0, OWN_MAP):
+            raise ValueError(f"{texture} is no texture's id")
+        if resource is None:
+            self._textures.pop(texture, None)
+        else:
+            self._textures[texture] = resource
+        self._material_changed(MaterialChange(texture=texture))
+
+    def _material_changed(self, change: MaterialChange) -> None:
+        self._material_journal.append(change)
+        self._material_journal_end += 1
+        self._changed()
+
+    @property
+    def material_journal_end(self) -> int:
+        """How many changes of materials and textures there have been."""
+        return self._material_journal_end
+
+    def material_changes_since(self, position: int) -> list[MaterialChange] | None:
+        """The changes since the journal was at ``position``; ``None`` when some are kept no more."""
+        missed = self._material_journal_end - position
+        if missed > len(self._material_journal):
+            return None
+        return list(self._material_journal)[len(self._material_journal) - missed :]
 
     def replace(self, handle: int, resource: Resource) -> None:
         """Draw another resource in a model's place, its instances as they are in it. ``KeyError`` for a handle that is

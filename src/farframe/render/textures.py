@@ -1,13 +1,52 @@
-"""Textures on their way to the device: mip chains, filtered in linear light."""
+"""Textures on their way to the device, and on it: mip chains, filtered in linear light, and what materials name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(slots=True, eq=False)
+class TextureResource:
+    """A texture on the device. Made by :meth:`Engine.upload_texture`, freed by :meth:`Engine.release_texture`.
+
+    ``cube``: six faces; ``srgb``: whether its colours are encoded so, ``None`` where its file does not say and it
+    depends on what they are used for; ``grey``: only its red channel holds anything; ``size_bytes`` on the device.
+    """
+
+    name: str
+    texture: Any
+    width: int
+    height: int
+    cube: bool
+    srgb: bool | None
+    grey: bool
+    format: str
+    levels: int
+    size_bytes: int
+    released: bool = False
+
+    def view(self, *, color: bool) -> Any:
+        """What a shader binds, that reads colours or plain numbers."""
+        srgb = color if self.srgb is None else self.srgb
+        kind = self.format + "-srgb" if srgb and self.format in SRGB_FORMATS else self.format
+        return self.texture.create_view(format=kind, dimension="cube" if self.cube else "2d")
+
+    def destroy(self) -> None:
+        """Free it."""
+        self.texture.destroy()
+        self.released = True
+        self.size_bytes = 0
+
+
+SRGB_FORMATS = frozenset({"rgba8unorm", "bc1-rgba-unorm", "bc2-rgba-unorm", "bc3-rgba-unorm", "bc7-rgba-unorm"})
+"""Formats of which the device knows a form that decodes sRGB."""
 
 
 @cache

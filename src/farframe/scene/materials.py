@@ -42,6 +42,9 @@ class MaterialFlag(IntFlag):
     """A glow that grows towards the silhouette."""
     TRANSPARENCY_WRITES_DEPTH = 128
     """The nearest transparent layer counts for depth."""
+    FADES_REFLECTIONS = 256
+    """PBR only: where a transparent surface is fully transparent it does not even reflect, as glTF's alpha mode "blend"
+    has it. Azure Remote Rendering knows no such flag."""
 
 
 class VertexAlphaMode(IntEnum):
@@ -65,6 +68,8 @@ class ColorTransparency(IntEnum):
 
 DEFAULT_FLAGS = MaterialFlag.SPECULAR_HIGHLIGHTS
 MAX_NUMBER = 1e6
+OWN_MAP = 0xFFFF_FFFF
+"""In place of a texture's id, in a state that a model's own material is given: the map that the file has there."""
 
 
 @dataclass(frozen=True, slots=True)
