@@ -61,6 +61,8 @@ class Variant:
     points: bool = False
     tinted: bool = False
     """Reads the instances' tint. No trait of a material: set for a batch in which anything is tinted."""
+    silhouette: bool = False
+    """Only tells where a surface is; see :meth:`silhouettes`."""
 
     @staticmethod
     def of(material: Material, *, vertex_color: bool, mirrored: bool, normal_xy: bool = False) -> Variant:
@@ -83,6 +85,19 @@ class Variant:
             normal_xy=normal_xy and uv[2] >= 0,
         )
 
+    def silhouettes(self) -> Variant:
+        """What tells where surfaces of this variant are, and nothing of how they look."""
+        mask = self.alpha_mode == "mask"
+        return Variant(
+            uv_sets=(self.uv_sets[0] if mask else -1, -1, -1, -1, -1),
+            alpha_mode="mask" if mask else "opaque",
+            unlit=True,
+            vertex_color=self.vertex_color and mask,
+            double_sided=self.double_sided,
+            mirrored=self.mirrored,
+            silhouette=True,
+        )
+
     @property
     def textured(self) -> bool:
         """Whether any texture is read."""
@@ -96,6 +111,7 @@ class Variant:
             "MASK": self.alpha_mode == "mask",
             "BLEND": self.alpha_mode == "blend",
             "ALPHA_TO_COVERAGE": self.alpha_mode == "mask" and samples > 1,
+            "SILHOUETTE": self.silhouette,
             "CENTROID": samples > 1,
             "EMISSIVE": self.emissive,
             "EMISSIVE_OR_MASK": self.emissive or self.alpha_mode == "mask",
@@ -116,6 +132,37 @@ class Variant:
                 flags[f"{slot.upper()}_UV"] = f"uv{uv_set}"
         return flags
 
+
+OVER: dict[str, Any] = {
+    "color": {"src_factor": "src-alpha", "dst_factor": "one-minus-src-alpha", "operation": "add"},
+    "alpha": {"src_factor": "one", "dst_factor": "one-minus-src-alpha", "operation": "add"},
+}
+"""What is blended over what is there, by its alpha."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What surfaces are drawn for: into which format, blended how, compared with and written to depth how.
+
+    ``depth_compare`` ``None``: there is no depth. ``blend`` is told by its name, see :attr:`blend`."""
+
+    color_format: str = COLOR_FORMAT
+    write_mask: int = 0xF
+    blending: str = ""
+    depth_compare: str | None = "greater"
+    depth_write: bool = True
+
+    @property
+    def blend(self) -> dict[str, Any] | None:
+        """The blend state: ``over``, ``most`` (the greatest of each channel), or the material's own."""
+        if self.blending == "most":
+            most = {"src_factor": "one", "dst_factor": "one", "operation": "max"}
+            return {"color": most, "alpha": most}
+        return OVER if self.blending == "over" else None
+
+
+PICTURE = Use()
+"""The picture itself."""
 
 _WORD = re.compile(r"\b[A-Z][A-Z0-9_]+\b")
 
@@ -187,7 +234,7 @@ class Pipelines:
     def __init__(self, device: Any) -> None:
         self._device = device
         self.created = 0
-        self._surfaces: dict[tuple[Variant, int], Any] = {}
+        self._surfaces: dict[tuple[Variant, int, Use], Any] = {}
         self._backdrops: dict[tuple[int, bool], Any] = {}
         self._depths: dict[int, Any] = {}
         self._farthest: dict[int, Any] = {}
@@ -232,14 +279,14 @@ class Pipelines:
             self._modules[key] = self._device.create_shader_module(label=name, code=code)
         return self._modules[key]
 
-    def surface(self, variant: Variant, samples: int) -> Any:
-        """The pipeline that draws surfaces of ``variant``; made at the first call."""
-        key = (variant, samples)
+    def surface(self, variant: Variant, samples: int, use: Use = PICTURE) -> Any:
+        """The pipeline that draws surfaces of ``variant``, into the picture or otherwise; made at the first call."""
+        key = (variant, samples, use)
         if key not in self._surfaces:
-            self._surfaces[key] = self._make_surface(variant, samples)
+            self._surfaces[key] = self._make_surface(variant, samples, use)
         return self._surfaces[key]
 
-    def _make_surface(self, variant: Variant, samples: int) -> Any:
+    def _make_surface(self, variant: Variant, samples: int, use: Use) -> Any:
         flags = variant.flags(samples)
         flags |= {
             "ENVIRONMENT_LAYERS": str(environment.LAYERS),
@@ -249,12 +296,16 @@ class Pipelines:
         module = self._module("surface", flags)
         layouts = [self.view_layout, self.texture_layout] if variant.textured else [self.view_layout]
         blend = variant.alpha_mode == "blend"
-        target: dict[str, Any] = {"format": COLOR_FORMAT}
+        target: dict[str, Any] = {"format": use.color_format, "write_mask": use.write_mask}
         if blend:
-            target["blend"] = {
-                "color": {"src_factor": "src-alpha", "dst_factor": "one-minus-src-alpha", "operation": "add"},
-                "alpha": {"src_factor": "one", "dst_factor": "one-minus-src-alpha", "operation": "add"},
-            }
+            target["blend"] = OVER
+        if use.blend is not None:
+            target["blend"] = use.blend
+        depth = {
+            "format": DEPTH_FORMAT,
+            "depth_write_enabled": use.depth_write and not blend,
+            "depth_compare": use.depth_compare,
+        }
         self.created += 1
         return self._device.create_render_pipeline(
             label=str(variant),
@@ -266,11 +317,7 @@ class Pipelines:
                 "cull_mode": "none" if variant.double_sided else "back",
                 "front_face": "cw" if variant.mirrored else "ccw",
             },
-            depth_stencil={
-                "format": DEPTH_FORMAT,
-                "depth_write_enabled": not blend,
-                "depth_compare": "greater",
-            },
+            depth_stencil=depth if use.depth_compare else None,
             multisample={"count": samples, "alpha_to_coverage_enabled": "ALPHA_TO_COVERAGE" in flags},
         )
 

@@ -21,6 +21,7 @@ from farframe.render.points import point_rows
 from farframe.render.resources import ModelResource
 from farframe.render.scene import InstanceChange, Placed, RenderScene
 from farframe.render.visibility import Placement
+from farframe.scene.states import State
 from farframe.scene.transforms import boxes, invert, stretches
 
 REBASE_METERS = 256.0
@@ -91,6 +92,15 @@ class ScenePlacement:
         self._box: NDArray[np.float64] = np.zeros((0, 2, 3))
         self._starts: NDArray[np.int64] = np.zeros(0, np.int64)
         self._clouds: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._present = 0
+
+    def has(self, state: State) -> bool:
+        """Whether any instance has a state."""
+        return bool(self._present & state)
+
+    def rows_with(self, state: State) -> NDArray[np.bool_]:
+        """(n,) which instances have a state."""
+        return np.asarray(self._rows["flags"][:, 0] & np.uint32(int(state)) != 0, np.bool_)
 
     def update(self, scene: RenderScene, eye: NDArray[np.float64], release_count: int) -> None:
         """Bring this up to date for ``scene`` seen from ``eye`` (3,) float64 metres."""
@@ -145,6 +155,7 @@ class ScenePlacement:
                 moved.append(rows)
         if touched:
             self._mark_tinted()
+            self._mark_states()
             rows = np.unique(np.concatenate(touched))
             self._write_rows(rows)
             if self._clouds[rows].any():
@@ -176,6 +187,10 @@ class ScenePlacement:
             if batch.variant.tinted != tinted[number] and not batch.variant.points:
                 variant = replaced(batch.variant, tinted=bool(tinted[number]))
                 self.batches[number] = replaced(batch, variant=variant)
+
+    def _mark_states(self) -> None:
+        """Note which states there are at all, so that what nobody uses costs nothing."""
+        self._present = int(np.bitwise_or.reduce(self._rows["flags"][:, 0])) if len(self._rows) else 0
 
     def _write_rows(self, rows: NDArray[np.int64]) -> None:
         """Bring some rows, sorted, onto the device."""
@@ -272,6 +287,7 @@ class ScenePlacement:
         self.asset_rows = None
         self._place_rows(np.arange(count), world, np.concatenate(extents)[sort])
         self._mark_tinted()
+        self._mark_states()
         self._place_assets(order, key[sort], world, columns, sort)
         self._write(self._rows)
 
@@ -360,6 +376,7 @@ class ScenePlacement:
     def _clear(self) -> None:
         self.batches = []
         self.placement = None
+        self._present = 0
         self.assets = []
         self.asset_rows = None
         self.destroy()

@@ -265,6 +265,9 @@ fn tinted(in: VertexOut, color: vec3f) -> vec3f {
     base.a = 1.0;
 #endif
 #endif
+#ifdef SILHOUETTE
+    return vec4f(1.0, 1.0, 1.0, base.a);
+#else
 #ifdef UNLIT
     return vec4f(tinted(in, base.rgb), base.a);
 #else
@@ -310,5 +313,6 @@ fn tinted(in: VertexOut, color: vec3f) -> vec3f {
     radiance += emissive * view.light_color.w;
 #endif
     return vec4f(tinted(in, tone_map(radiance)), base.a);
+#endif
 #endif
 }
