@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import shlex
 import struct
@@ -17,7 +18,7 @@ import pytest
 from cyclopts import App
 
 from farframe.cli._app import app
-from farframe.protocol import messages, records, scene
+from farframe.protocol import appearance, messages, records, scene
 from farframe.protocol.errors import Result
 from farframe.server.ledger import WIRE_STAGES
 from farframe.service.description import describe
@@ -240,9 +241,46 @@ def test_messages_told_in_words_have_exactly_their_members(
 
 
 def test_commands_have_exactly_their_members() -> None:
-    told = {TICKED.findall(row[0])[0]: TICKED.findall(row[1]) for row in rows(section("`scene.apply`"), "`op`")}
+    tables = rows(section("`scene.apply`"), "`op`") + rows(section("Commands on what it looks like"), "`op`")
+    told = {TICKED.findall(row[0])[0]: TICKED.findall(row[1]) for row in tables}
     known = {kind.__struct_config__.tag: wire_names(kind) for kind in scene.Command.__args__}
     assert {op: sorted(names) for op, names in told.items()} == {op: sorted(names) for op, names in known.items()}
+
+
+@pytest.mark.parametrize(
+    ("title", "kind"),
+    [
+        ("Values of a material", appearance.MaterialValues),
+        ("Values of a light", appearance.LightValues),
+        ("Values of a cut plane", appearance.CutPlaneValues),
+        ("Values of effects", appearance.EffectsValues),
+    ],
+)
+def test_values_have_exactly_their_members_and_defaults(title: str, kind: type[msgspec.Struct]) -> None:
+    beginning = msgspec.to_builtins(kind())
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    told: list[str] = []
+    for row in rows(section(title), "member"):
+        names = TICKED.findall(row[0])
+        told += names
+        if row[1] == "object":
+            within = fields[names[0]].default_factory
+            assert set(TICKED.findall(row[3])) - {"builtin://Studio", '"builtin://Studio"'} == set(wire_names(within))
+            continue
+        for name, default in zip(names, row[2].split("; "), strict=True):
+            value = beginning.get(name, fields[name].default)
+            text = default.strip("`")
+            assert (json.loads(f"[{text}]") if isinstance(value, tuple) else json.loads(text)) == (
+                list(value) if isinstance(value, tuple) else value
+            ), name
+    assert sorted(told) == sorted(fields)
+
+
+def test_loading_a_texture_is_told_with_exactly_its_members() -> None:
+    text = section("`scene.loadTexture`")
+    assert first_names(text, "parameter") == wire_names(appearance.LoadTextureParams)
+    for name in wire_names(appearance.TextureInfo):
+        assert f"`{name}`" in text, name
 
 
 @pytest.mark.parametrize(
@@ -303,7 +341,9 @@ def test_defaults_are_the_codes(title: str, kind: type[msgspec.Struct]) -> None:
 
 
 def test_every_method_has_its_section_and_no_other() -> None:
-    named = set(re.findall(r"^    ([a-z]+\.[a-zA-Z]+|\$/\w+) ", f"{messages.__doc__}{scene.__doc__}", re.M))
+    named = set(
+        re.findall(r"^    ([a-z]+\.[a-zA-Z]+|\$/\w+) ", f"{messages.__doc__}{scene.__doc__}{appearance.__doc__}", re.M)
+    )
     assert len(named) >= 16
     assert (
         set(re.findall(r"`([a-z]+\.[a-z][a-zA-Z]+|\$/\w+)`", PROTOCOL))

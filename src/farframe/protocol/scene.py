@@ -6,9 +6,12 @@
     scene.getMetadata    MetadataParams        MetadataResult
     scene.castRay        CastRayParams         CastRayResult
 
+How a scene looks (materials, textures, lights, cut planes, effects) is said in :mod:`farframe.protocol.appearance`.
+
 A *batch* is a list of commands that take effect together: no frame shows one without the others. Each is done whole or
-not at all; one that is refused does not keep those after it from being done. Members of many numbers are packed: bytes,
-little-endian, as base64 in JSON. The device chooses the ids of what it creates, so nothing it does has to wait.
+not at all; one that is refused does not keep those after it from being done. A batch that is too long for one message
+goes in several, all but the last with ``more``: they are kept until it is whole. Members of many numbers are packed:
+bytes, little-endian, as base64 in JSON. The device chooses the ids of what it creates, so nothing it does has to wait.
 
 Transforms that change with every frame go as records over the ``pose`` channel (:func:`encode_transforms`), where they
 can be lost or overtaken. Their sequence number, which batches carry as well, lets the later one win in any order.
@@ -25,11 +28,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from farframe.protocol.appearance import AppearanceCommand
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.messages import Bounds, Message, Vector3
 
 MAX_COMMANDS = 4096
-"""In one batch."""
+"""In one message."""
+MAX_BATCH_COMMANDS = 65_536
+MAX_BATCH_BYTES = 48 << 20
+"""All messages of a batch."""
+MAX_FAILURES = 4096
+"""That are told of one batch."""
 MAX_RECORD_BYTES = 65_536
 MAX_HITS = 1024
 ENTITY_PAGE = 8192
@@ -120,18 +129,22 @@ class SetStates(Message, tag_field="op", tag="setStates"):
     mask: int | None = None
 
 
-Command = Create | Destroy | SetParent | SetName | SetEnabled | SetTransform | SetTransforms | SetStates
+Command = (
+    Create | Destroy | SetParent | SetName | SetEnabled | SetTransform | SetTransforms | SetStates | AppearanceCommand
+)
 
 
 class ApplyParams(Message):
-    """``scene.apply``. ``sequence``: orders its transforms among those of records; 0: they simply count."""
+    """``scene.apply``. ``sequence``: orders its transforms among those of records; 0: they simply count. ``more``: the
+    batch goes on in the next message; nothing of it is done before the last one has come."""
 
     commands: list[msgspec.Raw]
     sequence: int = 0
+    more: bool = False
 
 
 class CommandFailure(Message):
-    """A command, by its place in the batch, that was refused, why (a :class:`Result` name), and a sentence."""
+    """A command, by its place in the whole batch, that was refused, why (a :class:`Result` name), and a sentence."""
 
     index: int
     result: str
@@ -139,7 +152,8 @@ class CommandFailure(Message):
 
 
 class ApplyResult(Message):
-    """How many commands were done, and which were not."""
+    """How many commands were done, and which were not: of the whole batch, in the answer to its last message. The
+    answers to those before hold nothing. Of very many failures the first :data:`MAX_FAILURES` are told."""
 
     applied: int
     failures: list[CommandFailure] = msgspec.field(default_factory=list)
