@@ -4,7 +4,8 @@ All are little-endian, packed without padding. Poses and frames carry one or two
 layout; a report, which goes the way of the poses, says what became of frames.
 Conventions: metres, microseconds, radians; right-handed world, +Y up, a view looks along its own -Z with
 +X to its right. A field of view holds four signed half angles as in OpenXR: ``left`` and ``down`` are negative in
-a symmetric view. ``docs/protocol.md`` shows the same tables for people who write a client in another language.
+a symmetric view. In a record with the flag ``ORTHOGRAPHIC`` these four are metres instead: how far the picture reaches
+from the view's axis. ``docs/protocol.md`` shows the same tables for people who write a client in another language.
 
     pose record: 16 bytes + 64 per view          frame record: 80 bytes + 64 per view
     0  u8   type = 1                             0  u8   type = 2
@@ -69,11 +70,17 @@ _REPORTED = struct.Struct("<4I")
 MAX_POSITION_METERS = 1e9
 MAX_CLIP_METERS = 1e9
 MAX_HALF_ANGLE_RADIANS = math.radians(89.0)
+MAX_EXTENT_METERS = 1e7
+MIN_EXTENT_METERS = 1e-6
+"""The greatest reach of an orthographic view from its axis, and the least size of its picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldOfView:
-    """Signed half angles of a view in radians; ``left`` and ``down`` are negative in a symmetric view."""
+    """Signed half angles of a view in radians; ``left`` and ``down`` are negative in a symmetric view.
+
+    Of an orthographic view they are metres from its axis to the edges of the picture.
+    """
 
     left: float
     right: float
@@ -87,6 +94,12 @@ class FieldOfView:
         right = math.atan(math.tan(up) * aspect)
         return FieldOfView(-right, right, up, -up)
 
+    @staticmethod
+    def extent(height_meters: float, aspect: float) -> FieldOfView:
+        """What a symmetric orthographic view sees: ``height_meters`` in all, ``aspect`` is width / height."""
+        up = height_meters / 2
+        return FieldOfView(-up * aspect, up * aspect, up, -up)
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -97,6 +110,18 @@ class View:
     fov: FieldOfView
     near: float = 0.05
     far: float = 1000.0
+    orthographic: bool = False
+    """All rays are parallel; ``fov`` then holds metres. The views of a record agree in this."""
+
+    @property
+    def tangents(self) -> tuple[float, float, float, float]:
+        """Left, right, up and down edge of the picture in the plane at distance 1: tangents of the half angles; of an
+        orthographic view the metres themselves, whatever the distance."""
+        edges = (self.fov.left, self.fov.right, self.fov.up, self.fov.down)
+        if self.orthographic:
+            return edges
+        left, right, up, down = map(math.tan, edges)
+        return (left, right, up, down)
 
 
 class PoseFlags(IntFlag):
@@ -105,6 +130,8 @@ class PoseFlags(IntFlag):
     NONE = 0
     PREDICT = 1
     """The device moves by itself, as a head does: draw for where it will be when the frame is shown."""
+    ORTHOGRAPHIC = 2
+    """On the wire only: the views are orthographic, see :attr:`View.orthographic`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +155,8 @@ class FrameFlags(IntFlag):
     """The last picture again; neither pose nor scene changed."""
     OVER_LIMIT = 8
     """More triangles and points than the session's size may draw, drawn as coarsely as may be: rated *Bad*."""
+    ORTHOGRAPHIC = 16
+    """On the wire only: the views are orthographic, see :attr:`View.orthographic`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +216,8 @@ class FrameReport:
 def _pack_views(views: tuple[View, ...]) -> bytes:
     if not 1 <= len(views) <= MAX_VIEWS:
         raise ValueError(f"a record carries 1 or {MAX_VIEWS} views, not {len(views)}")
+    if any(view.orthographic != views[0].orthographic for view in views):
+        raise ValueError("the views of a record are all orthographic or none is")
     return b"".join(
         _VIEW.pack(
             *view.position,
@@ -206,7 +237,20 @@ def _protocol_error(message: str) -> FarframeError:
     return FarframeError(Result.PROTOCOL_ERROR, message, next_step="See the record layouts in docs/protocol.md.")
 
 
-def _unpack_view(data: bytes, offset: int) -> View:
+def _check_angles(fov: FieldOfView) -> None:
+    left, right, up, down = fov.left, fov.right, fov.up, fov.down
+    if not (left < right and down < up) or max(map(abs, (left, right, up, down))) > MAX_HALF_ANGLE_RADIANS:
+        raise _protocol_error("A view's field of view is empty, turned over or wider than 89 degrees to a side.")
+
+
+def _check_extents(fov: FieldOfView) -> None:
+    if min(fov.right - fov.left, fov.up - fov.down) < MIN_EXTENT_METERS:
+        raise _protocol_error("An orthographic view is empty, turned over or less than a micrometre in size.")
+    if max(map(abs, (fov.left, fov.right, fov.up, fov.down))) > MAX_EXTENT_METERS:
+        raise _protocol_error(f"An orthographic view reaches farther than {MAX_EXTENT_METERS:g} m from its axis.")
+
+
+def _unpack_view(data: bytes, offset: int, orthographic: bool) -> View:
     x, y, z, qx, qy, qz, qw, left, right, up, down, near, far = _VIEW.unpack_from(data, offset)
     if not all(map(math.isfinite, (x, y, z, qx, qy, qz, qw, left, right, up, down, near, far))):
         raise _protocol_error("A view holds a number that is not finite.")
@@ -215,16 +259,19 @@ def _unpack_view(data: bytes, offset: int) -> View:
     length = math.sqrt(qx * qx + qy * qy + qz * qz + qw * qw)
     if not 0.9 < length < 1.1:
         raise _protocol_error("A view's orientation is not a unit quaternion.")
-    if not (left < right and down < up) or max(map(abs, (left, right, up, down))) > MAX_HALF_ANGLE_RADIANS:
-        raise _protocol_error("A view's field of view is empty, turned over or wider than 89 degrees to a side.")
+    fov = FieldOfView(left, right, up, down)
+    if orthographic:
+        _check_extents(fov)
+    else:
+        _check_angles(fov)
     if not (1e-6 <= near < far <= MAX_CLIP_METERS):
         raise _protocol_error("A view's clip distances must satisfy 1e-6 <= near < far <= 1e9 metres.")
     orientation = (qx / length, qy / length, qz / length, qw / length)
-    return View((x, y, z), orientation, FieldOfView(left, right, up, down), near, far)
+    return View((x, y, z), orientation, fov, near, far, orthographic)
 
 
-def _unpack_views(data: bytes, offset: int, count: int) -> tuple[View, ...]:
-    return tuple(_unpack_view(data, offset + index * _VIEW.size) for index in range(count))
+def _unpack_views(data: bytes, offset: int, count: int, orthographic: bool) -> tuple[View, ...]:
+    return tuple(_unpack_view(data, offset + index * _VIEW.size, orthographic) for index in range(count))
 
 
 def _check_head(data: bytes, kind: int, head: struct.Struct, name: str) -> int:
@@ -245,22 +292,24 @@ def _check_head(data: bytes, kind: int, head: struct.Struct, name: str) -> int:
 
 def encode_pose(record: PoseRecord) -> bytes:
     """The bytes of a pose record. Raises ``ValueError`` unless it has one or two views."""
+    views = _pack_views(record.views)
     head = _POSE_HEAD.pack(
         POSE_TYPE,
         RECORD_VERSION,
         len(record.views),
-        int(record.flags),
+        int(record.flags | PoseFlags.ORTHOGRAPHIC if record.views[0].orthographic else record.flags),
         record.pose_id & 0xFFFFFFFF,
         record.client_time_us,
     )
-    return head + _pack_views(record.views)
+    return head + views
 
 
 def decode_pose(data: bytes) -> PoseRecord:
     """A pose record from untrusted bytes. Raises :class:`FarframeError` for anything that is none."""
     count = _check_head(data, POSE_TYPE, _POSE_HEAD, "pose")
     _, _, _, flags, pose_id, client_time_us = _POSE_HEAD.unpack_from(data)
-    return PoseRecord(pose_id, client_time_us, _unpack_views(data, _POSE_HEAD.size, count), PoseFlags(flags & 0x1))
+    views = _unpack_views(data, _POSE_HEAD.size, count, bool(flags & PoseFlags.ORTHOGRAPHIC))
+    return PoseRecord(pose_id, client_time_us, views, PoseFlags(flags & PoseFlags.PREDICT))
 
 
 def encode_frame(record: FrameRecord) -> bytes:
@@ -273,11 +322,12 @@ def encode_frame(record: FrameRecord) -> bytes:
         record.encode_end_us,
         record.sent_us,
     )
+    views = _pack_views(record.views)
     head = _FRAME_HEAD.pack(
         FRAME_TYPE,
         RECORD_VERSION,
         len(record.views),
-        int(record.flags),
+        int(record.flags | FrameFlags.ORTHOGRAPHIC if record.views[0].orthographic else record.flags),
         record.frame_id & 0xFFFFFFFF,
         record.rtp_timestamp & 0xFFFFFFFF,
         record.pose_id & 0xFFFFFFFF,
@@ -295,7 +345,7 @@ def encode_frame(record: FrameRecord) -> bytes:
         min(record.triangles, 0xFFFFFFFF),
         min(record.draws, 0xFFFFFFFF),
     )
-    return head + _pack_views(record.views)
+    return head + views
 
 
 def decode_frame(data: bytes) -> FrameRecord:
@@ -326,8 +376,8 @@ def decode_frame(data: bytes) -> FrameRecord:
         reduced_parts=reduced_parts,
         triangles=triangles,
         draws=draws,
-        views=_unpack_views(data, _FRAME_HEAD.size, count),
-        flags=FrameFlags(flags & 0x7),
+        views=_unpack_views(data, _FRAME_HEAD.size, count, bool(flags & FrameFlags.ORTHOGRAPHIC)),
+        flags=FrameFlags(flags & 0xF),
     )
 
 

@@ -16,6 +16,8 @@ import numpy as np
 
 from farframe.protocol.records import View
 from farframe.render.frame import FrameInput, RenderedFrame, VisibleCounts
+from farframe.render.outlines import MARGIN_ROWS
+from farframe.scene.states import State
 
 MIN_BAND_ROWS = 32
 """Thinner bands would draw parts on their borders more than is saved."""
@@ -33,11 +35,11 @@ class Renderer(Protocol):
 
 def band_view(view: View, top: float, bottom: float) -> View:
     """The part of a view between two heights of its picture, given from 0 (upper edge) to 1 (lower edge)."""
-    up, down = math.tan(view.fov.up), math.tan(view.fov.down)
-    return replace(
-        view,
-        fov=replace(view.fov, up=math.atan(up + (down - up) * top), down=math.atan(up + (down - up) * bottom)),
-    )
+    _, _, up, down = view.tangents
+    edges = (up + (down - up) * top, up + (down - up) * bottom)
+    if not view.orthographic:
+        edges = (math.atan(edges[0]), math.atan(edges[1]))
+    return replace(view, fov=replace(view.fov, up=edges[0], down=edges[1]))
 
 
 def band_rows(height: int, count: int) -> list[tuple[int, int]]:
@@ -60,17 +62,18 @@ def render_in_bands(
     rows = band_rows(frame.height, count)
     if len(rows) == 1:
         return renderer.render(frame)
+    # A line around what lies in the next band reaches into this one.
+    margin = MARGIN_ROWS if frame.scene.has(State.SELECTED) else 0
     visible = renderer.count_visible(frame)  # first, for it settles how coarse the whole picture must be
     pixels = np.empty((frame.height, frame.width, 4), np.uint8)
     drawn: list[RenderedFrame] = []
     for first, last in rows:
         if drawn and abandon():
             return None
-        views = tuple(band_view(view, first / frame.height, last / frame.height) for view in frame.views)
-        band = renderer.render(
-            replace(frame, views=views, height=last - first, first_row=first, full_height=frame.height)
-        )
-        pixels[first:last] = band.pixels
+        top, bottom = max(first - margin, 0), min(last + margin, frame.height)
+        views = tuple(band_view(view, top / frame.height, bottom / frame.height) for view in frame.views)
+        band = renderer.render(replace(frame, views=views, height=bottom - top, first_row=top, full_height=frame.height))
+        pixels[first:last] = band.pixels[first - top : last - top]
         band.release()
         drawn.append(band)
     waited = sum(band.draw_end - band.draw_start for band in drawn)

@@ -176,6 +176,8 @@ class Seen:
     lie outwards by what rounding may cost: see :func:`slackened`);
     ``nearest`` (v,): no point of the instance is nearer to the eye, metres, above zero; ``least``, ``most`` (v,): the
     least and greatest stretch of the instance's matrix; ``one_sided`` (v,): triangles that face away are not drawn.
+    ``forward`` (v, 3), of an orthographic view: the direction of its rays, which the instance's matrix makes a unit;
+    ``nearest`` is 1 then, and errors project alike at any distance.
     """
 
     part: Index
@@ -185,6 +187,7 @@ class Seen:
     least: NDArray[np.float32]
     most: NDArray[np.float32]
     one_sided: NDArray[np.bool_]
+    forward: NDArray[np.float32] | None = None
 
 
 @dataclass(slots=True)
@@ -280,6 +283,8 @@ def _projected(
 ) -> NDArray[np.float32]:
     """The error of groups in pixels, from the nearest point of their boxes. Never falls from a group to a coarser one:
     every step of the calculation, rounding included, is monotone in the box and in the error."""
+    if seen.forward is not None:
+        return np.asarray(tables.error[group] * scale[row], np.float32)
     eye = seen.eye[row]
     away = np.maximum(np.maximum(tables.low[group] - eye, eye - tables.high[group]), np.float32(0.0))
     away *= away
@@ -313,10 +318,18 @@ def _cull(tables: CutTables, seen: Seen, cluster: Index, owner: Index) -> tuple[
     center, extent = tables.center[cluster], tables.extent[cluster]
     inside = _meets(center - extent, center + extent, seen, np.arange(len(cluster)), owner)
     offset = center - seen.eye[owner]
-    distance = np.sqrt(np.einsum("ij,ij->i", offset, offset))
     # Facing away is a question of sides of planes, which no affine map changes: it is answered in the part's space.
-    facing = np.einsum("ij,ij->i", offset, tables.axis[cluster])
     cutoff = tables.cutoff[cluster]
-    away = (facing >= cutoff * distance + tables.radius[cluster] * np.float32(1.0001)) & (cutoff < np.float32(1.0))
+    if seen.forward is None:
+        distance = np.sqrt(np.einsum("ij,ij->i", offset, offset))
+        facing = np.einsum("ij,ij->i", offset, tables.axis[cluster])
+        away = facing >= cutoff * distance + tables.radius[cluster] * np.float32(1.0001)
+    else:
+        forward = seen.forward[owner]
+        length = np.sqrt(np.einsum("ij,ij->i", forward, forward))
+        distance = np.einsum("ij,ij->i", offset, forward) / np.maximum(length, np.float32(1e-30))
+        facing = np.einsum("ij,ij->i", forward, tables.axis[cluster])
+        away = facing >= cutoff * length * np.float32(1.0001)
+    away &= cutoff < np.float32(1.0)
     keep = np.flatnonzero(inside & ~(away & seen.one_sided[owner]))
     return cluster[keep], owner[keep], distance[keep] * seen.most[owner[keep]]

@@ -34,7 +34,7 @@ from farframe.asset.container import Asset
 from farframe.asset.format import POINT_DTYPE
 from farframe.asset.model import VERTEX_DTYPE, Model
 from farframe.protocol.errors import FarframeError, Result
-from farframe.render import environment, flops
+from farframe.render import environment, flops, outlines
 from farframe.render.assets import AssetResource, PreparedAsset, make_resource, prepare_asset
 from farframe.render.cut import Seen, cut, slackened
 from farframe.render.device import AdapterChoice, AdapterInfo, AdapterKind, request_device
@@ -47,11 +47,12 @@ from farframe.render.frame import (
     VisibleCounts,
     fill_view,
     pixels_per_radian,
+    rotation_matrix,
     view_projection,
     viewports,
 )
 from farframe.render.occlusion import DepthGrid, OcclusionGovernor
-from farframe.render.pipelines import Pipelines
+from farframe.render.pipelines import PICTURE, Pipelines, Use
 from farframe.render.placement import Resource, ScenePlacement
 from farframe.render.points import COMMAND_FIELDS as POINT_FIELDS
 from farframe.render.points import PointPipelines, point_commands, point_kinds
@@ -73,6 +74,7 @@ from farframe.render.visibility import (
     select,
 )
 from farframe.render.warmup import draw_every_variant, prime
+from farframe.scene.states import State
 
 MAX_VIEWS = 2
 UNIFORM_STRIDE = 512
@@ -176,6 +178,7 @@ class Engine:
             usage=wgpu.BufferUsage.UNIFORM | wgpu.BufferUsage.COPY_DST,
         )
         self._fence = Fence(device)
+        self._outlines = outlines.Outlines(device, self.pipelines)
         self._environment = environment.studio()
         self._view_group = self._make_view_group()
 
@@ -368,6 +371,8 @@ class Engine:
         if frame.first_row + frame.height >= (frame.full_height or frame.height):
             self.residency.end_picture()
         drawn = self._draw(frame, placement, selections, ports, attachments)
+        if placement.has(State.SELECTED):
+            self._draw_outlines(frame, placement, selections, ports, attachments)
         draw_end = time.perf_counter()
         pixels, depth, release = self._read_back(attachments, read_depth=frame.read_depth)
         return RenderedFrame(
@@ -446,7 +451,8 @@ class Engine:
         band = (frame.first_row / full_height, (frame.first_row + frame.height) / full_height)
         matrices = [view_projection(view, placement.origin) for view in frame.views]
         for index, (view, port, matrix) in enumerate(zip(frame.views, ports, matrices, strict=True)):
-            fill_view(records[index], view, port, frame.scene, matrix, self._environment.irradiance, band)
+            irradiance = self._environment.irradiance
+            fill_view(records[index], view, port, frame.scene, matrix, irradiance, placement.origin, band)
         selections = self._select_within_limit(frame, placement, ports, matrices)
         staging[:, : VIEW_DTYPE.itemsize] = records.view(np.uint8).reshape(len(records), -1)
         self._device.queue.write_buffer(self._uniforms, 0, staging)
@@ -475,6 +481,7 @@ class Engine:
             for view, port, matrix in zip(frame.views, ports, matrices, strict=True):
                 density = pixels_per_radian(view, port)
                 planes, eye = frustum_planes(matrix), np.array(view.position) - placement.origin
+                forward = -rotation_matrix(view.orientation)[:, 2] if view.orthographic else None
                 selections.append(
                     select(
                         placement.placement,
@@ -483,9 +490,10 @@ class Engine:
                         near=view.near,
                         pixels_per_radian=density,
                         pixel_error=frame.quality.pixel_error,
-                        cutter=self._cutter(placement, planes, eye, view.near, density, frame)
+                        cutter=self._cutter(placement, planes, eye, view.near, density, frame, forward)
                         if placement.assets
                         else None,
+                        forward=forward,
                     )
                 )
             too_many = frame.full_height is None and _over_limit(selections, limit)
@@ -501,8 +509,9 @@ class Engine:
         near: float,
         density: float,
         frame: FrameInput,
+        forward: NDArray[np.float64] | None,
     ) -> Cutter:
-        """The function that cuts the assets which a view sees."""
+        """The function that cuts the assets which a view sees; ``forward`` as in :func:`select`."""
         rows_of, of_asset, scene = placement.asset_rows, placement.placement, self
         assert rows_of is not None and of_asset is not None and of_asset.asset is not None
         number_of, radius = of_asset.asset, of_asset.radius
@@ -537,6 +546,7 @@ class Engine:
                         least=rows_of.least[row],
                         most=rows_of.most[row],
                         one_sided=rows_of.one_sided[row],
+                        forward=None if forward is None else (inverse[:, :, :3] @ forward).astype(np.float32),
                     ),
                     pixels_per_radian=density,
                     pixel_error=pixel_error,
@@ -555,7 +565,9 @@ class Engine:
                 if cloud.any():
                     some = cluster[cloud]
                     pixels = table.point_size[some] * rows_of.most[owner[cloud]] * np.float32(density * point_size)
-                    kind = point_kinds(pixels / np.maximum(found.distance[cloud], near), cpu=cpu)
+                    if forward is None:
+                        pixels /= np.maximum(found.distance[cloud], near)
+                    kind = point_kinds(pixels, cpu=cpu)
                     count, slot = table.vertex_count[some], rows_of.cloud[owner[cloud]]
                     clouds.append((kind, point_commands(command[cloud, 3], count, slot, kind), int(count.sum())))
                     command, owner, cluster = command[~cloud], owner[~cloud], cluster[~cloud]
@@ -741,14 +753,61 @@ class Engine:
         self._device.queue.submit([encoder.finish()])
         self._fence.wait()
 
-    def _draw_runs(
-        self, passing: Any, placement: ScenePlacement, runs: tuple[Run, ...], first: int, samples: int
+    def _draw_outlines(
+        self,
+        frame: FrameInput,
+        placement: ScenePlacement,
+        selections: list[Selection],
+        ports: tuple[Viewport, ...],
+        attachments: Attachments,
     ) -> None:
-        """One call per run: the cost in Python does not depend on the number of parts."""
+        """Draw outlines around what is selected over the picture, and wait until that is done."""
+        selected = placement.rows_with(State.SELECTED)
+        chosen = [s.only(selected[s.commands[:, 4]], cloud=False) for s in selections]
+        if not any(len(selection.commands) for selection in chosen):
+            return
+        self._write_commands(chosen)
+        starts = np.cumsum([0, *(len(selection.commands) for selection in chosen)])
+
+        def draw_view(passing: Any, index: int) -> None:
+            runs = (*chosen[index].opaque, *chosen[index].blended)
+            self._draw_runs(passing, placement, runs, int(starts[index]), outlines.MASK_SAMPLES, outlines.MASK)
+
+        bounds = [
+            outlines.screen_bounds(selection.box, view_projection(view, placement.origin), port, outlines.MARGIN_ROWS)
+            for selection, view, port in zip(chosen, frame.views, ports, strict=True)
+        ]
+        encoder = self._device.create_command_encoder()
+        self._outlines.record(
+            encoder,
+            attachments,
+            bounds,
+            frame.scene.effects.outline,
+            frame.scene.time,
+            frame.quality.scale,
+            lambda passing, index: self._set_view(passing, index, ports[index]),
+            draw_view,
+        )
+        self._fence.record(encoder)
+        self._device.queue.submit([encoder.finish()])
+        self._fence.wait()
+
+    def _draw_runs(
+        self,
+        passing: Any,
+        placement: ScenePlacement,
+        runs: tuple[Run, ...],
+        first: int,
+        samples: int,
+        use: Use = PICTURE,
+    ) -> None:
+        """One call per run: the cost in Python does not depend on the number of parts. Of uses other than the picture
+        surfaces only tell where they are."""
         for run in runs:
             batch = placement.batches[run.batch]
-            passing.set_pipeline(self.pipelines.surface(batch.variant, samples))
-            if batch.texture_set >= 0:
+            variant = batch.variant if use is PICTURE else batch.variant.silhouettes()
+            passing.set_pipeline(self.pipelines.surface(variant, samples, use))
+            if variant.textured:
                 passing.set_bind_group(1, batch.resource.texture_sets[batch.texture_set])
             vertices, indices = self._geometry(batch.resource)
             passing.set_vertex_buffer(0, vertices)

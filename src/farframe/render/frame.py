@@ -112,9 +112,14 @@ VIEW_DTYPE = np.dtype(
         ("viewport", "<f4", 4),
         ("backdrop_top", "<f4", 4),
         ("backdrop_bottom", "<f4", 4),
+        ("eye", "<f4", 4),
+        ("across", "<f4", 4),
+        ("down", "<f4", 4),
+        ("light_grid", "<f4", 4),
+        ("light_cells", "<f4", 4),
     ]
 )
-"""The uniform ``View`` of ``shaders/view.wgsl``, 352 bytes."""
+"""The uniform ``View`` of ``shaders/view.wgsl``."""
 
 BACKDROP_TOP = (0.36, 0.38, 0.41)
 BACKDROP_BOTTOM = (0.64, 0.64, 0.645)
@@ -153,9 +158,17 @@ def rotation_matrix(orientation: tuple[float, float, float, float]) -> NDArray[n
 
 def projection_matrix(view: View) -> NDArray[np.float64]:
     """The (4, 4) reversed-Z projection: depth 1 at the near clip distance, 0 at the far one."""
-    left, right = math.tan(view.fov.left), math.tan(view.fov.right)
-    up, down = math.tan(view.fov.up), math.tan(view.fov.down)
+    left, right, up, down = view.tangents
     near, far = view.near, view.far
+    if view.orthographic:
+        return np.array(
+            [
+                [2 / (right - left), 0, 0, -(right + left) / (right - left)],
+                [0, 2 / (up - down), 0, -(up + down) / (up - down)],
+                [0, 0, 1 / (far - near), far / (far - near)],
+                [0, 0, 0, 1],
+            ]
+        )
     return np.array(
         [
             [2 / (right - left), 0, (right + left) / (right - left), 0],
@@ -176,9 +189,11 @@ def view_projection(view: View, origin: NDArray[np.float64]) -> NDArray[np.float
 
 
 def pixels_per_radian(view: View, viewport: Viewport) -> float:
-    """Drawn pixels that a small angle covers in the middle of the picture, in the finer direction."""
-    across = viewport.width / (math.tan(view.fov.right) - math.tan(view.fov.left))
-    upright = viewport.height / (math.tan(view.fov.up) - math.tan(view.fov.down))
+    """Drawn pixels that a small angle covers in the middle of the picture, in the finer direction; of an orthographic
+    view: that a metre covers at any distance."""
+    left, right, up, down = view.tangents
+    across = viewport.width / (right - left)
+    upright = viewport.height / (up - down)
     return max(across, upright)
 
 
@@ -189,24 +204,36 @@ def fill_view(
     scene: RenderScene,
     matrix: NDArray[np.float64],
     irradiance: NDArray[np.float64],
+    origin: NDArray[np.float64],
     band: tuple[float, float] = (0.0, 1.0),
 ) -> None:
     """Write the uniform of a view into ``record``, one row of :data:`VIEW_DTYPE`.
 
     ``band``: where the viewport's rows lie in the whole picture, from 0 (its upper edge) to 1 (its lower edge).
+    ``origin``: what positions on the device are relative to; the fields of lights are left to ``lights``.
     ``matrix``: its :func:`view_projection`; ``irradiance``: (9, 3) harmonics of the environment before rotation.
     """
     rotation = rotation_matrix(view.orientation)
-    left, right = math.tan(view.fov.left), math.tan(view.fov.right)
-    up, down = math.tan(view.fov.up), math.tan(view.fov.down)
-    step_x = rotation[:, 0] * (right - left) / viewport.width
-    step_y = rotation[:, 1] * (down - up) / viewport.height
-    corner = rotation[:, 0] * left + rotation[:, 1] * up - rotation[:, 2]
+    left, right, up, down = view.tangents
+    pixel = ((right - left) / viewport.width, (up - down) / viewport.height)
+    step_x = rotation[:, 0] * pixel[0]
+    step_y = rotation[:, 1] * -pixel[1]
+    corner = rotation[:, 0] * left + rotation[:, 1] * up - viewport.x * step_x - viewport.y * step_y
+    eye = np.array(view.position) - origin
     record["view_projection"] = matrix.T
-    record["ray_corner"][:3] = corner - viewport.x * step_x - viewport.y * step_y
+    if view.orthographic:
+        # Rays are parallel and begin all over the plane of the eye.
+        record["ray_corner"][:3] = -rotation[:, 2]
+        record["ray_dx"][:3] = record["ray_dy"][:3] = 0.0
+        record["eye"] = (*(eye + corner), 1.0)
+    else:
+        record["ray_corner"][:3] = corner - rotation[:, 2]
+        record["ray_dx"][:3], record["ray_dy"][:3] = step_x, step_y
+        record["eye"] = (*eye, 0.0)
+    record["across"] = (*rotation[:, 0], pixel[0])
+    record["down"] = (*-rotation[:, 1], pixel[1])
     record["ray_corner"][3] = scene.point_size
-    record["ray_dx"] = (*step_x, view.near)
-    record["ray_dy"] = (*step_y, view.far)
+    record["ray_dx"][3], record["ray_dy"][3] = view.near, view.far
     light = np.array(scene.light_direction, np.float64)
     record["light_direction"][:3] = light / np.linalg.norm(light)
     record["light_color"][:3] = np.array(scene.light_color) * (scene.light_intensity * scene.exposure)

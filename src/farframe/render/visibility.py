@@ -147,13 +147,15 @@ def select(
     pixels_per_radian: float,
     pixel_error: float,
     cutter: Cutter | None = None,
+    forward: NDArray[np.float64] | None = None,
 ) -> Selection:
     """Cull, choose levels and sort.
 
     ``planes``: (6, 4) and ``eye``: (3,), relative to the placement's origin. ``pixels_per_radian``: drawn pixels that
     a small angle covers in the middle of the picture. With ``pixel_error`` > 0 each instance is drawn at its coarsest
     level whose error projects to no more than that many pixels, and not at all if it is smaller than that as a whole.
-    ``cutter`` gives the commands for the instances of assets.
+    ``cutter`` gives the commands for the instances of assets. An orthographic view has a ``forward``, the unit
+    direction (3,) of its rays; ``pixels_per_radian`` is then the pixels of a metre, at any distance.
     """
     normals = planes[:, :3].astype(np.float32)
     reach = placement.extent @ np.abs(normals).T
@@ -161,19 +163,26 @@ def select(
     seen = inside.all(axis=1)
     visible = np.flatnonzero(seen if placement.visible is None else seen & placement.visible)
     offset = placement.center[visible] - eye.astype(np.float32)
-    distance = np.sqrt(np.einsum("ij,ij->i", offset, offset))
+    if forward is None:
+        distance = np.sqrt(np.einsum("ij,ij->i", offset, offset))
+    else:
+        distance = offset @ forward.astype(np.float32)
+
+    def nearest_of(rows: NDArray[np.int64], distance: NDArray[np.float32]) -> NDArray[np.float32]:
+        if forward is not None:
+            return np.ones(len(rows), np.float32)
+        return np.maximum(distance - placement.radius[rows], np.float32(near))
+
     clusters = None
     if cutter is not None and placement.asset is not None:
         of_asset = placement.asset[visible] >= 0
         rows = visible[of_asset]
-        nearest = np.maximum(distance[of_asset] - placement.radius[rows], np.float32(near))
-        clusters = cutter(rows, nearest)
+        clusters = cutter(rows, nearest_of(rows, distance[of_asset]))
         visible, distance = visible[~of_asset], distance[~of_asset]
     part = placement.part[visible]
     level = np.zeros(len(visible), np.int64)
     if pixel_error > 0.0 and len(visible):
-        nearest = np.maximum(distance - placement.radius[visible], np.float32(near))
-        allowed = nearest * np.float32(pixel_error / pixels_per_radian)
+        allowed = nearest_of(visible, distance) * np.float32(pixel_error / pixels_per_radian)
         large = np.flatnonzero(2.0 * placement.radius[visible] > allowed)
         visible, distance, part, allowed = visible[large], distance[large], part[large], allowed[large]
         good = placement.error[part] * placement.scale[visible][:, None] <= allowed[:, None]

@@ -13,5 +13,8 @@
     if (d <= 0.0) {
         return view.backdrop_bottom.w;  // infinity; WGSL has no literal for it
     }
+    if (view.eye.w > 0.0) {
+        return far - d * (far - near);
+    }
     return near * far / (d * (far - near) + near);
 }

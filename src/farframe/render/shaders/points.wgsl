@@ -41,11 +41,11 @@ struct VertexOut {
     let scale = length(vec3f(in.row0.x, in.row1.x, in.row2.x)) * view.ray_corner.w;
     let size = exp2(color.a * 255.0 / SIZE_STEPS - SIZE_OFFSET) * scale;
     // A pixel's width at this depth; what a metre there is in clip space follows from the projection's scale, which
-    // the rows of the matrix hold along the view's own axes.
-    let pixel = length(view.ray_dx.xyz) * out.position.w;
+    // the rows of the matrix hold along the view's own axes. Orthographic views have a w of 1 everywhere.
+    let pixel = view.across.w * out.position.w;
     let m = view.view_projection;
-    let right = dot(vec3f(m[0].x, m[1].x, m[2].x), normalize(view.ray_dx.xyz));
-    let up = -dot(vec3f(m[0].y, m[1].y, m[2].y), normalize(view.ray_dy.xyz));
+    let right = dot(vec3f(m[0].x, m[1].x, m[2].x), view.across.xyz);
+    let up = -dot(vec3f(m[0].y, m[1].y, m[2].y), view.down.xyz);
     let half_size = 0.5 * clamp(size, pixel, LARGEST_PIXELS * pixel);
     // The corners 0 1 2, 2 1 3 of two triangles, two bits each.
     let corner = 0xDA4u >> (2u * (in.index % 6u));

@@ -11,8 +11,27 @@ struct View {
     viewport: vec4f,           // x, y of the view in the target, 1 / width, 1 / height
     backdrop_top: vec4f,       // w: strength of the pool of light
     backdrop_bottom: vec4f,    // w: infinity
+    eye: vec4f,                // where rays begin, origin-relative; w: 1 for an orthographic view, then that of pixel (0, 0)
+    across: vec4f,             // unit, to the right; w: width of a pixel at distance 1, or anywhere if orthographic
+    down: vec4f,               // unit, downwards; w: height of a pixel, likewise
+    light_grid: vec4f,         // see lights.wgsl
+    light_cells: vec4f,
 }
 @group(0) @binding(0) var<uniform> view: View;
+
+// Metres along the view axis of a fragment, from its builtin position.
+fn view_depth(fragment: vec4f) -> f32 {
+    let near = view.ray_dx.w;
+    let far = view.ray_dy.w;
+    return select(1.0 / fragment.w, far - fragment.z * (far - near), view.eye.w > 0.0);
+}
+
+// Where a fragment lies, in metres of the world relative to the placement's origin, from its builtin position.
+fn world_position(fragment: vec4f) -> vec3f {
+    let slope = view.ray_corner.xyz + fragment.x * view.ray_dx.xyz + fragment.y * view.ray_dy.xyz;
+    let shift = (fragment.x * view.across.w) * view.across.xyz + (fragment.y * view.down.w) * view.down.xyz;
+    return view.eye.xyz + view.eye.w * shift + slope * view_depth(fragment);
+}
 
 struct FullScreen {
     @builtin(position) position: vec4f,
