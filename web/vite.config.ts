@@ -15,7 +15,12 @@ export default defineConfig({
   root: here("."),
   base: "./",
   publicDir: false,
-  resolve: { alias: { "@farframe/client": here("packages/client/src/index.ts") } },
+  resolve: {
+    alias: {
+      "@farframe/client/element": here("packages/client/src/element.ts"),
+      "@farframe/client": here("packages/client/src/index.ts"),
+    },
+  },
   build: {
     outDir: here("../src/farframe/web_bundle"),
     emptyOutDir: true,

@@ -261,6 +261,8 @@ async def test_configured_origins(make_world: Any) -> None:
         assert preflight.headers["access-control-allow-origin"] == "https://app.example"
         assert "PUT" in preflight.headers["access-control-allow-methods"]
         assert "Authorization" in preflight.headers["access-control-allow-headers"]
+        # A page that comes back after a loss says so in a header of its own.
+        assert "Farframe-Resume" in preflight.headers["access-control-allow-headers"]
         response = await world.call("GET", headers={**world.headers, **origin})
         assert response.headers["access-control-allow-origin"] == "https://app.example"
         assert "MS-CV" in response.headers["access-control-expose-headers"]

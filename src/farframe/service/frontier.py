@@ -61,7 +61,7 @@ _FIXED_SEGMENTS = frozenset(
 )
 _EXTENSIONS_OF_A_SESSION = frozenset({"whep", "stream", "ice", "inspector-link", "token", "progress"})
 _CORS_METHODS = b"GET, PUT, PATCH, POST, DELETE, OPTIONS"
-_CORS_REQUEST_HEADERS = b"Authorization, Content-Type, X-MRC-CV, x-ms-client-request-id"
+_CORS_REQUEST_HEADERS = b"Authorization, Content-Type, Farframe-Resume, X-MRC-CV, x-ms-client-request-id"
 _CORS_EXPOSED = b"MS-CV, Location, Retry-After, api-supported-versions, WWW-Authenticate"
 _CORS_SECONDS = b"600"
 

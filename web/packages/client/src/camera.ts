@@ -152,6 +152,31 @@ export class OrbitCamera {
     return [cy * sp, sy * cp, -sy * sp, cy * cp];
   }
 
+  /** Puts the camera at `position`, looking at `target`; straight up and down are left by half a degree. */
+  lookFrom(position: Vector3, target: Vector3): void {
+    const [x, y, z] = [position[0] - target[0], position[1] - target[1], position[2] - target[2]];
+    const distance = Math.hypot(x, y, z);
+    if (!(distance > 0 && Number.isFinite(distance))) return;
+    this.target = target;
+    this.distance = distance;
+    if (Math.hypot(x, z) > distance * 1e-9) this.yaw = Math.atan2(x, z);
+    this.pitch = Math.min(MAX_PITCH, Math.max(-MAX_PITCH, Math.asin(Math.min(1, Math.max(-1, y / distance)))));
+  }
+
+  /** The ray through a place in the picture (0 to 1 from its left and top edges), from the eye to beyond the scene. */
+  ray(x: number, y: number, aspect: number): { start: Vector3; end: Vector3 } {
+    const { right, up, back } = this.axes();
+    const height = Math.tan(this.verticalFieldOfView / 2);
+    const [sideways, upwards] = [(2 * x - 1) * height * aspect, (1 - 2 * y) * height];
+    const start = this.position;
+    const { far } = this.clip();
+    const end = start.map(
+      (value, axis) =>
+        value + far * ((right[axis] as number) * sideways + (up[axis] as number) * upwards - (back[axis] as number)),
+    ) as unknown as Vector3;
+    return { start, end };
+  }
+
   /** Clip distances that hold the scene's sphere. */
   clip(): { near: number; far: number } {
     const { center, radius } = this.#scene;

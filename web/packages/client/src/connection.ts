@@ -28,6 +28,7 @@ import { decodeFrame, type FrameRecord, type View } from "./records.ts";
 import { FrameReporter } from "./reports.ts";
 import { type RequestOptions, RpcPeer } from "./rpc.ts";
 import { Scene } from "./scene.ts";
+import { type TokenProvider, TokenSource, withToken } from "./tokens.ts";
 import type { Transport, TransportEvents, Way, WayChoice } from "./transport.ts";
 import { findWay } from "./ways.ts";
 import type { Fetch } from "./whep.ts";
@@ -41,8 +42,8 @@ export interface ConnectOptions {
   streamUrls?: readonly string[];
   /** Which way the stream takes; `auto` by default. */
   way?: WayChoice;
-  /** The account's access token. */
-  token: string;
+  /** The account's access token, or who gives it: asked again when it runs out or is refused. */
+  token: string | TokenProvider | TokenSource;
   /** The picture wanted, pixels; made even. */
   width: number;
   height: number;
@@ -135,6 +136,7 @@ export class Connection extends Emitter<ConnectionEvents> {
   /** Closed once there is another: closing says goodbye, and should that get through, the scene would be gone. */
   #former: Transport[] = [];
   #options: ConnectOptions | undefined;
+  #tokens = new TokenSource("");
   readonly #attached = new Set<{ video: HTMLVideoElement; detach: (() => void) | undefined }>();
   /** Resolves when an interruption is over. */
   #back: Promise<void> | undefined;
@@ -376,7 +378,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     const options = this.#options;
     const secret = this.#info?.resumeSecret;
     if (!options || !secret) return;
-    const headers = { Authorization: `Bearer ${options.token}`, "Farframe-Resume": secret };
+    const headers = { Authorization: `Bearer ${this.#tokens.last}`, "Farframe-Resume": secret };
     await (options.fetch ?? fetch)(options.url, { method: "DELETE", headers, keepalive }).catch(() => undefined);
   }
 
@@ -387,6 +389,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   async #open(options: ConnectOptions): Promise<void> {
     this.#options = options;
+    this.#tokens = options.token instanceof TokenSource ? options.token : new TokenSource(options.token);
     await this.#makeLine(options, options.timeoutMilliseconds ?? DEFAULT_TIMEOUT_MILLISECONDS, undefined);
     this.#heardAt = performance.now();
     this.#setState("connected");
@@ -410,19 +413,22 @@ export class Connection extends Emitter<ConnectionEvents> {
     const signal = AbortSignal.any([deadline, this.#disposal.signal, ...(options.signal ? [options.signal] : [])]);
     try {
       const fetcher: Fetch = options.fetch ?? ((input, init) => fetch(input, init));
-      const found = await findWay(
-        {
-          url: options.url,
-          streamUrls: options.streamUrls,
-          token: options.token,
-          iceServers: options.iceServers,
-          way: options.way ?? "auto",
-          watch: options.watch ?? false,
-          resumeSecret,
-          fetch: fetcher,
-          signal,
-        },
-        this.#events(line),
+      const found = await withToken(this.#tokens, (token) =>
+        findWay(
+          {
+            url: options.url,
+            streamUrls: options.streamUrls,
+            token,
+            lastToken: () => this.#tokens.last,
+            iceServers: options.iceServers,
+            way: options.way ?? "auto",
+            watch: options.watch ?? false,
+            resumeSecret,
+            fetch: fetcher,
+            signal,
+          },
+          this.#events(line),
+        ),
       );
       this.#transport = found.transport;
       this.#reason = found.reason;

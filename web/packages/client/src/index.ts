@@ -67,6 +67,7 @@ export {
   type VideoSettings,
 } from "./messages.ts";
 export { OrbitControls, type OrbitControlsOptions } from "./orbit_controls.ts";
+export { CAUTIOUS_LIMITS, type PictureLimits, pictureSize } from "./picture_size.ts";
 export { PoseSender, type PoseSenderEnvironment } from "./pose_sender.ts";
 export {
   decodeFrame,
@@ -113,6 +114,7 @@ export {
   type Tint,
   type Transforms,
 } from "./scene.ts";
+export { expiryOf, type TokenProvider, type TokenRequest, TokenSource } from "./tokens.ts";
 export type { Transport, TransportEvents, TransportSample, Way, WayChoice, WayKind } from "./transport.ts";
 export { type FoundWay, findWay, forgetWays, type WayOpeners, type WayOptions } from "./ways.ts";
 export { streamUrl } from "./websocket.ts";

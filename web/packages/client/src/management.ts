@@ -2,6 +2,7 @@
 
 import { cancelled, errorFromAnswer, FarframeError, nextStepOf, type Result } from "./errors.ts";
 import { bestRegion, fetchRegions, measureRegions, type RegionMeasurement } from "./regions.ts";
+import { type TokenProvider, TokenSource, withToken } from "./tokens.ts";
 import type { Fetch } from "./whep.ts";
 
 export const API_VERSION = "2021-01-01";
@@ -120,7 +121,8 @@ export interface ManagementOptions {
   /** The service's origin; that of the page by default. */
   endpoint?: string;
   accountId: string;
-  token: string;
+  /** The access token, or who gives it: asked again when it runs out or is refused. */
+  token: string | TokenProvider | TokenSource;
   fetch?: Fetch;
 }
 
@@ -192,7 +194,7 @@ function parseJson(text: string, what: string): unknown {
 export class ManagementClient {
   readonly accountId: string;
   readonly endpoint: string;
-  readonly #token: string;
+  readonly #tokens: TokenSource;
   readonly #fetch: Fetch;
   /** Where sessions are that were created in other regions. */
   readonly #endpoints = new Map<string, string>();
@@ -200,7 +202,7 @@ export class ManagementClient {
   constructor(options: ManagementOptions) {
     this.accountId = options.accountId;
     this.endpoint = trimmed(options.endpoint);
-    this.#token = options.token;
+    this.#tokens = options.token instanceof TokenSource ? options.token : new TokenSource(options.token);
     this.#fetch = options.fetch ?? defaultFetch;
   }
 
@@ -259,7 +261,7 @@ export class ManagementClient {
       });
     }
     const endpoint = name === list.region ? this.endpoint : found.endpoint;
-    return new ManagementClient({ endpoint, accountId: this.accountId, token: this.#token, fetch: this.#fetch });
+    return new ManagementClient({ endpoint, accountId: this.accountId, token: this.#tokens, fetch: this.#fetch });
   }
 
   /** A token that opens this session only, for a device that shall hold nothing else. Lives 60 minutes by default. */
@@ -411,37 +413,7 @@ export class ManagementClient {
   }
 
   #put(url: string, file: UploadFile, signal: AbortSignal, onSent: (bytes: number) => void): Promise<string> {
-    const what = `Uploading ${file.path}`;
-    return new Promise((resolve, reject) => {
-      if (signal.aborted) {
-        reject(cancelled(what));
-        return;
-      }
-      const request = new XMLHttpRequest();
-      const onAbort = (): void => request.abort();
-      signal.addEventListener("abort", onAbort, { once: true });
-      request.open("PUT", url);
-      request.setRequestHeader("Authorization", `Bearer ${this.#token}`);
-      request.setRequestHeader("Content-Type", "application/octet-stream");
-      request.upload.addEventListener("progress", (event) => onSent(Math.min(event.loaded, file.data.size)));
-      request.addEventListener("loadend", () => signal.removeEventListener("abort", onAbort));
-      request.addEventListener("abort", () => reject(cancelled(what)));
-      request.addEventListener("error", () => reject(unreachable(undefined, signal, what)));
-      request.addEventListener("load", () => {
-        if (request.status < 200 || request.status > 299) {
-          reject(errorFromAnswer(what, request.status, request.responseText));
-          return;
-        }
-        try {
-          const { uri } = parseJson(request.responseText, "an upload's answer") as { uri?: unknown };
-          if (typeof uri !== "string") throw new FarframeError("ProtocolError", "The upload's answer holds no URI.");
-          resolve(uri);
-        } catch (error) {
-          reject(error);
-        }
-      });
-      request.send(file.data);
-    });
+    return withToken(this.#tokens, (token) => putFile(url, file, token, signal, onSent));
   }
 
   async #pages(first: string, options: CallOptions, onPage: (page: object) => void): Promise<void> {
@@ -468,7 +440,17 @@ export class ManagementClient {
     return parseJson(await this.#send(method, url, body, options), "an answer");
   }
 
-  async #send(method: string, url: string, body: object | undefined, options: CallOptions): Promise<string> {
+  #send(method: string, url: string, body: object | undefined, options: CallOptions): Promise<string> {
+    return withToken(this.#tokens, (token) => this.#sendWith(token, method, url, body, options));
+  }
+
+  async #sendWith(
+    token: string,
+    method: string,
+    url: string,
+    body: object | undefined,
+    options: CallOptions,
+  ): Promise<string> {
     const address = new URL(url, globalThis.location?.href);
     if (!address.searchParams.has("api-version")) address.searchParams.set("api-version", API_VERSION);
     let answer: Response;
@@ -476,7 +458,7 @@ export class ManagementClient {
       answer = await this.#fetch(address.href, {
         method,
         headers: {
-          Authorization: `Bearer ${this.#token}`,
+          Authorization: `Bearer ${token}`,
           Accept: "application/json",
           ...(body === undefined ? {} : { "Content-Type": "application/json" }),
         },
@@ -497,6 +479,46 @@ export class ManagementClient {
     }
     throw errorFromAnswer("The request", answer.status, text, SESSION_RESULTS);
   }
+}
+
+function putFile(
+  url: string,
+  file: UploadFile,
+  token: string,
+  signal: AbortSignal,
+  onSent: (bytes: number) => void,
+): Promise<string> {
+  const what = `Uploading ${file.path}`;
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) {
+      reject(cancelled(what));
+      return;
+    }
+    const request = new XMLHttpRequest();
+    const onAbort = (): void => request.abort();
+    signal.addEventListener("abort", onAbort, { once: true });
+    request.open("PUT", url);
+    request.setRequestHeader("Authorization", `Bearer ${token}`);
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    request.upload.addEventListener("progress", (event) => onSent(Math.min(event.loaded, file.data.size)));
+    request.addEventListener("loadend", () => signal.removeEventListener("abort", onAbort));
+    request.addEventListener("abort", () => reject(cancelled(what)));
+    request.addEventListener("error", () => reject(unreachable(undefined, signal, what)));
+    request.addEventListener("load", () => {
+      if (request.status < 200 || request.status > 299) {
+        reject(errorFromAnswer(what, request.status, request.responseText));
+        return;
+      }
+      try {
+        const { uri } = parseJson(request.responseText, "an upload's answer") as { uri?: unknown };
+        if (typeof uri !== "string") throw new FarframeError("ProtocolError", "The upload's answer holds no URI.");
+        resolve(uri);
+      } catch (error) {
+        reject(error);
+      }
+    });
+    request.send(file.data);
+  });
 }
 
 /** Why a session that has ended cannot be connected to. */

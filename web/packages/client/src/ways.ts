@@ -20,6 +20,8 @@ export interface WayOptions {
   /** Addresses of the stream's WebSocket, the best first. */
   streamUrls?: readonly string[] | undefined;
   token: string;
+  /** What is good later, when the connection ends; by default the same. */
+  lastToken?: () => string;
   iceServers?: RTCIceServer[] | undefined;
   way: WayChoice;
   /** Only watch what the driving device sees. */

@@ -13,6 +13,7 @@ export interface WebRtcOptions {
   /** The WHEP address. */
   url: string;
   token: string;
+  lastToken?: (() => string) | undefined;
   iceServers: RTCIceServer[];
   /** Use TURN servers only. */
   relayOnly: boolean;
@@ -65,6 +66,7 @@ export class WebRtcTransport implements Transport {
       transport.#whep = await handshake(transport.#peer, options.url, options.token, options.fetch, options.signal, {
         watch: options.watch ?? false,
         resumeSecret: options.resumeSecret,
+        lastToken: options.lastToken,
       });
       await transport.#pathFound(options.signal);
       await transport.#channelsOpen(options.signal);

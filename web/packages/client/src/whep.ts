@@ -86,6 +86,8 @@ export interface HandshakeWish {
   watch?: boolean;
   /** Gives the scene back that this device had. */
   resumeSecret?: string | undefined;
+  /** The token to end the connection with; by default that of the handshake. */
+  lastToken?: (() => string) | undefined;
 }
 
 function watching(url: string): string {
@@ -136,7 +138,8 @@ export async function handshake(
     resource,
     async end(keepalive = false) {
       try {
-        await fetcher(resource, { method: "DELETE", headers: authorization, keepalive });
+        const headers = wish.lastToken ? { Authorization: `Bearer ${wish.lastToken()}` } : authorization;
+        await fetcher(resource, { method: "DELETE", headers, keepalive });
       } catch {
         // The server notices by itself within seconds.
       }

@@ -1,0 +1,774 @@
+/**
+ * `<farframe-viewer>`: a remote scene as an element of any page. Importing `@farframe/client/element` registers it.
+ *
+ *     <farframe-viewer endpoint="https://render.example.net" account="…" session="…" autoresize></farframe-viewer>
+ *     viewer.tokenProvider = async () => (await fetch("/my/farframe-token")).text();
+ *
+ * It connects when it is in a page and has account, session and token provider, and leaves when it is taken out. All
+ * that it shows lies in a shadow root; `::part()` and custom properties style it:
+ *
+ *     parts: stage, video, status, message, hint, progress, retry
+ *     --farframe-background, --farframe-surface, --farframe-color, --farframe-accent, --farframe-focus, --farframe-font
+ */
+
+import { OrbitCamera, unionBounds } from "./camera.ts";
+import { nowMicroseconds } from "./clock.ts";
+import { Connection, type ConnectionStatistics } from "./connection.ts";
+import { cancelled, FarframeError, type Result, toFarframeError } from "./errors.ts";
+import type { LedgerEntry } from "./ledger.ts";
+import { ManagementClient } from "./management.ts";
+import type { Bounds, ConnectionInfo, LoadProgress } from "./messages.ts";
+import { OrbitControls } from "./orbit_controls.ts";
+import { CAUTIOUS_LIMITS, pictureSize } from "./picture_size.ts";
+import type { Vector3 } from "./records.ts";
+import { Entity, type RayHits, type RayOptions, type Scene } from "./scene.ts";
+import { type TokenProvider, TokenSource } from "./tokens.ts";
+import type { WayChoice } from "./transport.ts";
+
+/**
+ *     idle ──► connecting ──► connected ◄──► interrupted
+ *                  └───────────────┴──────────────┴──► disconnected ──► connecting
+ */
+export type ViewerState = "idle" | "connecting" | "connected" | "interrupted" | "disconnected";
+
+/** Why there is no connection any more. */
+export interface DisconnectedDetail {
+  readonly reason: Result;
+  readonly message: string;
+  readonly error: FarframeError;
+}
+
+/** The element's own events; none of them bubbles. */
+export interface FarframeViewerEventMap {
+  /** The picture comes, and the scene can be filled. */
+  connected: CustomEvent<{ readonly connection: Connection; readonly info: ConnectionInfo }>;
+  /** The connection has ended, or was never made; also after {@link FarframeViewerElement.disconnect}. */
+  disconnected: CustomEvent<DisconnectedDetail>;
+  /** Something failed that nobody waits for: connecting, or the model of the attribute `model`. */
+  error: CustomEvent<FarframeError>;
+  statechange: CustomEvent<ViewerState>;
+  /** Once a second while connected. */
+  statistics: CustomEvent<ConnectionStatistics>;
+  /** A frame was shown. */
+  frame: CustomEvent<LedgerEntry>;
+  /** The person, or a call, has moved the camera. */
+  camerachange: CustomEvent<OrbitCamera>;
+}
+
+export interface ViewerLoadOptions {
+  /** What the model hangs below. */
+  parent?: Entity;
+  signal?: AbortSignal;
+  onProgress?: (progress: LoadProgress) => void;
+  /** Whether the camera moves so that all is seen; by default with the first model. */
+  fit?: boolean;
+}
+
+/** An entity or a box to bring into view as a whole, or where to stand and where to look. */
+export type LookTarget = Entity | Bounds | { readonly position: Vector3; readonly target: Vector3 };
+
+export interface ScreenshotOptions {
+  /** `image/png` (default), `image/jpeg` or `image/webp`. */
+  type?: string;
+  /** 0 to 1, where the type has it. */
+  quality?: number;
+  /** Waits for the picture in full quality that shows all that was set; true by default. */
+  sharp?: boolean;
+  signal?: AbortSignal;
+}
+
+const DEFAULT_WIDTH = 1280;
+const DEFAULT_HEIGHT = 720;
+const RESIZE_DELAY_MILLISECONDS = 200;
+const SHARP_PATIENCE_MILLISECONDS = 10_000;
+/** A still scene repeats its picture each second: after so long it is the one that shows everything. */
+const REPEATED_AFTER_MILLISECONDS = 1200;
+const WAYS: readonly string[] = ["auto", "webrtc", "turn", "websocket"] satisfies WayChoice[];
+const DEFAULT_LABEL = "3D view";
+const KEYS_HELP =
+  "Drag or use the arrow keys to orbit, with shift to pan. Scroll, pinch or use plus and minus to zoom. F shows all.";
+
+const STYLE = `
+:host { display: block; position: relative; min-width: 0; min-height: 0; aspect-ratio: 16 / 9; overflow: hidden; contain: content;
+  background: var(--farframe-background, #14171c); color: var(--farframe-color, #e8ebf0);
+  font: 14px/1.45 var(--farframe-font, system-ui, sans-serif); }
+:host([hidden]) { display: none; }
+.stage { position: absolute; inset: 0; cursor: grab; outline: none; user-select: none; -webkit-user-select: none; }
+.stage:active { cursor: grabbing; }
+.stage:focus-visible { outline: 3px solid var(--farframe-focus, #8ab4ff); outline-offset: -3px; }
+video { position: absolute; inset: 0; width: 100%; height: 100%; display: block; object-fit: contain; }
+:host([autoresize]) video { object-fit: fill; }
+.status { position: absolute; inset: auto 0 0 0; display: grid; justify-items: start; gap: 6px; padding: 12px 16px;
+  background: var(--farframe-surface, rgb(14 16 20 / 82%)); }
+.status[hidden], button[hidden], progress[hidden], p[hidden] { display: none; }
+p { margin: 0; overflow-wrap: anywhere; }
+.hint { opacity: 0.85; }
+progress { width: min(100%, 320px); accent-color: var(--farframe-accent, #8ab4ff); }
+button { font: inherit; color: #10131a; background: var(--farframe-accent, #8ab4ff); border: 0; border-radius: 6px; min-height: 36px;
+  padding: 6px 16px; cursor: pointer; }
+button:focus-visible { outline: 3px solid var(--farframe-focus, #fff); outline-offset: 2px; }
+.help { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+@media (forced-colors: active) { .stage:focus-visible { outline-color: Highlight; } .status { border-top: 1px solid CanvasText; } }
+`;
+
+/** Where there are no elements (a server that renders pages) the class can still be imported. */
+const Base: typeof HTMLElement = globalThis.HTMLElement ?? (class {} as unknown as typeof HTMLElement);
+
+export class FarframeViewerElement extends Base {
+  static readonly observedAttributes = [
+    "endpoint",
+    "account",
+    "session",
+    "way",
+    "watch",
+    "autoresize",
+    "width",
+    "height",
+    "model",
+    "label",
+  ];
+
+  /** Where the person looks from; call {@link refresh} after changing it. */
+  readonly camera = new OrbitCamera();
+
+  readonly #stage: HTMLElement;
+  readonly #video: HTMLVideoElement;
+  readonly #status: HTMLElement;
+  readonly #message: HTMLElement;
+  readonly #hint: HTMLElement;
+  readonly #progress: HTMLProgressElement;
+  readonly #retry: HTMLButtonElement;
+  #controls: OrbitControls | undefined;
+  #observer: ResizeObserver | undefined;
+  #resizeTimer: ReturnType<typeof setTimeout> | undefined;
+  #tokenProvider: TokenProvider | undefined;
+  #scheduled = false;
+  /** What the present attempt was made of; undefined while there is none. */
+  #wanted: string | undefined;
+  #left = false;
+  #attempt: AbortController | undefined;
+  #connection: Connection | undefined;
+  #ready = Promise.withResolvers<Connection>();
+  #state: ViewerState = "idle";
+  #error: FarframeError | undefined;
+  #loads = 0;
+  #modelLoad: { uri: string; abort: AbortController; root: Entity | undefined } | undefined;
+  /** The newest frame on the screen, and whether it is in full quality. */
+  #shown: { entry: LedgerEntry; sharp: boolean } | undefined;
+
+  constructor() {
+    super();
+    const root = this.attachShadow({ mode: "open", delegatesFocus: true });
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(STYLE);
+    root.adoptedStyleSheets = [sheet];
+    const make = <K extends keyof HTMLElementTagNameMap>(
+      tag: K,
+      part: string,
+      parent: Node,
+    ): HTMLElementTagNameMap[K] => {
+      const element = document.createElement(tag);
+      element.setAttribute("part", part);
+      element.className = part;
+      parent.appendChild(element);
+      return element;
+    };
+    this.#stage = make("div", "stage", root);
+    this.#stage.tabIndex = 0;
+    this.#stage.setAttribute("role", "application");
+    this.#stage.setAttribute("aria-roledescription", "3D view");
+    this.#stage.setAttribute("aria-describedby", "help");
+    this.#stage.setAttribute("aria-keyshortcuts", "ArrowLeft ArrowRight ArrowUp ArrowDown + - F Home");
+    this.#video = make("video", "video", this.#stage);
+    this.#video.setAttribute("aria-hidden", "true");
+    this.#video.muted = true;
+    this.#video.playsInline = true;
+    this.#video.disablePictureInPicture = true;
+    const help = make("p", "help", root);
+    help.id = "help";
+    help.textContent = KEYS_HELP;
+    this.#status = make("div", "status", root);
+    this.#status.setAttribute("role", "status");
+    this.#status.hidden = true;
+    this.#message = make("p", "message", this.#status);
+    this.#hint = make("p", "hint", this.#status);
+    this.#progress = make("progress", "progress", this.#status);
+    this.#progress.setAttribute("aria-label", "Progress");
+    this.#retry = make("button", "retry", this.#status);
+    this.#retry.type = "button";
+    this.#retry.textContent = "Connect again";
+    this.#retry.addEventListener("click", () => {
+      this.connect();
+      this.#stage.focus();
+    });
+    this.#quiet(this.#ready.promise);
+    this.#label();
+    this.#say();
+  }
+
+  // Attributes as properties ------------------------------------------------------------------------------------
+
+  /** The service's origin; the page's own by default. */
+  get endpoint(): string {
+    return this.getAttribute("endpoint") ?? "";
+  }
+
+  set endpoint(value: string) {
+    this.setAttribute("endpoint", value);
+  }
+
+  /** The account's id. */
+  get account(): string {
+    return this.getAttribute("account") ?? "";
+  }
+
+  set account(value: string) {
+    this.setAttribute("account", value);
+  }
+
+  /** The session's id. One that is still starting is waited for. */
+  get session(): string {
+    return this.getAttribute("session") ?? "";
+  }
+
+  set session(value: string) {
+    this.setAttribute("session", value);
+  }
+
+  /** Which way the stream takes: `auto` unless another is named. */
+  get way(): WayChoice {
+    const way = this.getAttribute("way") ?? "auto";
+    return WAYS.includes(way) ? (way as WayChoice) : "auto";
+  }
+
+  set way(value: WayChoice) {
+    this.setAttribute("way", value);
+  }
+
+  /** Whether it only watches what the driving device sees. */
+  get watch(): boolean {
+    return this.hasAttribute("watch");
+  }
+
+  set watch(value: boolean) {
+    this.toggleAttribute("watch", value);
+  }
+
+  /** Whether the picture has the element's size; else it has `width` and `height`, 1280 x 720 by default. */
+  get autoresize(): boolean {
+    return this.hasAttribute("autoresize");
+  }
+
+  set autoresize(value: boolean) {
+    this.toggleAttribute("autoresize", value);
+  }
+
+  /** A model that is loaded as soon as there is a connection; another one takes its place. */
+  get model(): string {
+    return this.getAttribute("model") ?? "";
+  }
+
+  set model(value: string) {
+    this.setAttribute("model", value);
+  }
+
+  /** What screen readers call the view. */
+  get label(): string {
+    return this.getAttribute("label") ?? DEFAULT_LABEL;
+  }
+
+  set label(value: string) {
+    this.setAttribute("label", value);
+  }
+
+  /** Who gives access tokens: asked when connecting, and again when one runs out or was refused. */
+  get tokenProvider(): TokenProvider | undefined {
+    return this.#tokenProvider;
+  }
+
+  set tokenProvider(provider: TokenProvider | undefined) {
+    this.#tokenProvider = provider;
+    this.#schedule();
+  }
+
+  // What there is -----------------------------------------------------------------------------------------------
+
+  get state(): ViewerState {
+    return this.#state;
+  }
+
+  /** The connection, while there is one. */
+  get connection(): Connection | undefined {
+    return this.#connection;
+  }
+
+  /** The scene of the connection, while there is one. */
+  get scene(): Scene | undefined {
+    return this.#connection?.scene;
+  }
+
+  /** Why it is not connected; undefined while it is, or tries. */
+  get error(): FarframeError | undefined {
+    return this.#error;
+  }
+
+  /** Resolves with the connection as soon as there is one; rejects when the present attempt fails. */
+  whenConnected(): Promise<Connection> {
+    return this.#ready.promise;
+  }
+
+  // What it does ------------------------------------------------------------------------------------------------
+
+  /** Connects again after an end. Without a call it connects by itself, once. */
+  connect(): void {
+    this.#left = false;
+    if (this.#state === "connecting" || this.#state === "connected" || this.#state === "interrupted") return;
+    this.#wanted = undefined;
+    this.#reconsider();
+  }
+
+  /** Leaves the session; the scene is gone then, and the session free for another device. */
+  async disconnect(): Promise<void> {
+    this.#left = true;
+    this.#wanted = undefined;
+    const connection = this.#connection;
+    this.#attempt?.abort();
+    await connection?.close();
+    this.#reconsider();
+  }
+
+  /** Loads a model and resolves with its root. Waits for the connection; rejects if there will be none. */
+  async loadModel(uri: string, options: ViewerLoadOptions = {}): Promise<Entity> {
+    const connection = await abortable(this.whenConnected(), options.signal, "Loading the model");
+    const { scene } = connection;
+    const first = ![...scene].some((entity) => entity.hasMesh);
+    this.#loads++;
+    this.#say("Loading the model…");
+    try {
+      const root = await scene.loadModel(uri, {
+        ...(options.parent && { parent: options.parent }),
+        ...(options.signal && { signal: options.signal }),
+        onProgress: (progress) => {
+          this.#progress.value = progress.fraction;
+          options.onProgress?.(progress);
+        },
+      });
+      if (options.fit ?? first) await this.fit();
+      else await this.#knowBounds();
+      return root;
+    } finally {
+      this.#loads--;
+      if (this.#state === "connected") this.#say(this.#loads > 0 ? "Loading the model…" : undefined);
+    }
+  }
+
+  /** Moves the camera so that all of the scene is seen. */
+  async fit(): Promise<void> {
+    const bounds = await this.#bounds();
+    this.camera.frame(bounds, this.#aspect());
+    this.refresh();
+  }
+
+  /** Brings an entity or a box into view, or puts the camera where it shall be. */
+  async lookAt(target: LookTarget): Promise<void> {
+    if (target instanceof Entity || "min" in target) {
+      const all = await this.#bounds();
+      const bounds = target instanceof Entity ? await target.bounds() : target;
+      if (!bounds) return;
+      this.camera.frame(bounds, this.#aspect());
+      // Clip planes follow from all that can be seen, not only from what is looked at.
+      if (all) this.camera.setBounds(unionBounds([all, bounds]));
+    } else this.camera.lookFrom(target.position, target.target);
+    this.refresh();
+  }
+
+  /** Sends where the camera is: after its members were set. */
+  refresh(): void {
+    this.#connection?.setPose(this.camera.view(this.#aspect()));
+    this.#tell("camerachange", this.camera);
+  }
+
+  /** What lies at a place of the page, as of a pointer event. */
+  async pick(place: { clientX: number; clientY: number }, options: RayOptions = {}): Promise<RayHits> {
+    const connection = this.#live();
+    const box = this.#video.getBoundingClientRect();
+    const aspect = this.#aspect();
+    // Where the picture does not fill the element it stands in the middle.
+    const width = this.autoresize ? box.width : Math.min(box.width, box.height * aspect);
+    const height = this.autoresize ? box.height : Math.min(box.height, box.width / aspect);
+    const x = (place.clientX - box.left - (box.width - width) / 2) / Math.max(1, width);
+    const y = (place.clientY - box.top - (box.height - height) / 2) / Math.max(1, height);
+    if (x < 0 || x > 1 || y < 0 || y > 1) return { hits: [], complete: true };
+    const { start, end } = this.camera.ray(x, y, aspect);
+    return connection.scene.castRay(start, end, { policy: "closestHit", ...options });
+  }
+
+  /** The picture as it is on the screen. */
+  async screenshot(options: ScreenshotOptions = {}): Promise<Blob> {
+    const connection = this.#live();
+    if (options.sharp ?? true) await this.#sharp(connection, options.signal);
+    // Where the browser makes no video tracks the pictures of a WebSocket lie on a canvas over the video.
+    const drawn = this.#stage.querySelector("canvas");
+    const source = drawn ?? this.#video;
+    const canvas = document.createElement("canvas");
+    canvas.width = drawn ? drawn.width : this.#video.videoWidth;
+    canvas.height = drawn ? drawn.height : this.#video.videoHeight;
+    if (canvas.width === 0) throw new FarframeError("SessionNotReady", "No picture has arrived yet.");
+    const context = canvas.getContext("2d");
+    if (!context) throw new FarframeError("Fail", "The browser makes no canvas.");
+    context.drawImage(source, 0, 0);
+    const blob = await new Promise<Blob | null>((resolve) =>
+      canvas.toBlob(resolve, options.type ?? "image/png", options.quality),
+    );
+    if (!blob) throw new FarframeError("Fail", "The browser could not write the picture.");
+    return blob;
+  }
+
+  override addEventListener<K extends keyof FarframeViewerEventMap>(
+    type: K,
+    listener: (this: FarframeViewerElement, event: FarframeViewerEventMap[K]) => unknown,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  override addEventListener<K extends keyof HTMLElementEventMap>(
+    type: K,
+    listener: (this: HTMLElement, event: HTMLElementEventMap[K]) => unknown,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  override addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  override addEventListener(type: string, listener: unknown, options?: boolean | AddEventListenerOptions): void {
+    super.addEventListener(type, listener as EventListener, options);
+  }
+
+  // The life of the element -------------------------------------------------------------------------------------
+
+  /** @internal */
+  connectedCallback(): void {
+    this.#controls ??= new OrbitControls(this.camera, this.#stage, {
+      onChange: () => {
+        if (!this.watch) this.refresh();
+      },
+      onFit: () => void this.fit().catch(() => undefined),
+    });
+    this.#observer ??= new ResizeObserver(() => this.#resized());
+    this.#observer.observe(this);
+    this.#schedule();
+  }
+
+  /** @internal */
+  disconnectedCallback(): void {
+    // Whoever moves an element takes it out and puts it in again within one turn: that shall cost no connection.
+    this.#schedule();
+  }
+
+  /** @internal */
+  attributeChangedCallback(name: string): void {
+    if (name === "label") this.#label();
+    else if (name === "model") this.#loadAttribute();
+    else if (name === "autoresize" || name === "width" || name === "height") this.#resized();
+    else {
+      this.#left = false;
+      this.#schedule();
+    }
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      this.#reconsider();
+    });
+  }
+
+  /** Connects, leaves or does nothing: whatever attributes and place ask for. */
+  #reconsider(): void {
+    const complete = this.isConnected && !this.#left && this.account && this.session && this.#tokenProvider;
+    const wanted = complete
+      ? JSON.stringify([this.endpoint, this.account, this.session, this.way, this.watch])
+      : undefined;
+    if (!this.isConnected) {
+      this.#controls?.dispose();
+      this.#controls = undefined;
+      this.#observer?.disconnect();
+      this.#observer = undefined;
+    }
+    if (wanted === this.#wanted) return;
+    this.#wanted = wanted;
+    this.#attempt?.abort();
+    this.#attempt = undefined;
+    if (wanted === undefined) {
+      if (this.#state === "connecting") this.#setState("idle");
+      return;
+    }
+    const attempt = new AbortController();
+    this.#attempt = attempt;
+    void this.#connectThrough(attempt.signal);
+  }
+
+  /** One connection, from the token to its end. */
+  async #connectThrough(signal: AbortSignal): Promise<void> {
+    this.#error = undefined;
+    this.#shown = undefined;
+    this.#ready.reject(cancelled("Connecting"));
+    const ready = Promise.withResolvers<Connection>();
+    this.#quiet(ready.promise);
+    this.#ready = ready;
+    this.#setState("connecting");
+    this.#say("Connecting…");
+    let connection: Connection | undefined;
+    let error: FarframeError;
+    try {
+      connection = await this.#open(signal);
+      const ended = connection.once("closed");
+      this.#follow(connection, signal);
+      this.#connection = connection;
+      ready.resolve(connection);
+      this.#setState("connected");
+      this.#say();
+      this.refresh();
+      this.#tell("connected", { connection, info: connection.info });
+      this.#loadAttribute(true);
+      this.#resized();
+      error = await ended;
+    } catch (thrown) {
+      error = toFarframeError(thrown, "Connecting");
+      ready.reject(error);
+      if (!signal.aborted) this.#tell("error", error);
+    }
+    if (this.#connection === connection) this.#connection = undefined;
+    this.#modelLoad?.abort.abort();
+    this.#modelLoad = undefined;
+    // Another attempt has begun, and tells of itself.
+    if (this.#attempt !== undefined && this.#attempt.signal !== signal) {
+      this.#tell("disconnected", { reason: error.result, message: error.message, error });
+      return;
+    }
+    this.#error = error;
+    if (connection) {
+      this.#ready = Promise.withResolvers<Connection>();
+      this.#quiet(this.#ready.promise);
+      this.#ready.reject(error);
+    }
+    this.#setState("disconnected");
+    const left = error.result === "DisconnectRequest" || error.result === "Cancelled";
+    this.#say(left ? "Not connected." : error.message, left ? "" : error.nextStep, true);
+    this.#tell("disconnected", { reason: error.result, message: error.message, error });
+  }
+
+  async #open(signal: AbortSignal): Promise<Connection> {
+    const tokens = new TokenSource((request) => {
+      if (!this.#tokenProvider) throw new FarframeError("AuthenticationFailed", "There is no token provider.");
+      return this.#tokenProvider(request);
+    });
+    const management = new ManagementClient({ endpoint: this.endpoint, accountId: this.account, token: tokens });
+    const id = this.session;
+    await management.waitUntilReady(id, {
+      signal,
+      intervalMilliseconds: 1000,
+      onChange: (session) => {
+        if (session.status === "Starting") this.#say("The render server is starting…");
+      },
+    });
+    const way = this.way;
+    const mayTurn = way === "auto" || way === "turn";
+    // What is wrong with the session the handshake says better.
+    const iceServers = mayTurn ? await management.iceServers(id, { signal }).catch(() => []) : [];
+    return Connection.connect({
+      url: management.whepUrl(id),
+      token: tokens,
+      way,
+      iceServers,
+      watch: this.watch,
+      client: "farframe-viewer",
+      signal,
+      ...this.#size(),
+    });
+  }
+
+  #follow(connection: Connection, signal: AbortSignal): void {
+    const detach = connection.attach(this.#video);
+    connection.on("closed", detach);
+    if (signal.aborted) void connection.close();
+    else signal.addEventListener("abort", () => void connection.close(), { once: true });
+    connection.on("state", (state) => {
+      if (state !== "connected" && state !== "interrupted") return;
+      this.#setState(state);
+      this.#say(state === "interrupted" ? "The connection was interrupted; trying again…" : undefined);
+    });
+    connection.on("resumed", () => this.#resized());
+    connection.on("statistics", (statistics) => this.#tell("statistics", statistics));
+    connection.on("frame", (entry) => {
+      const { still, keepAlive } = entry.record;
+      this.#shown = { entry, sharp: still || (keepAlive && (this.#shown?.sharp ?? false)) };
+      this.#tell("frame", entry);
+    });
+  }
+
+  #live(): Connection {
+    if (!this.#connection) {
+      throw new FarframeError("SessionNotReady", "The viewer is not connected.", {
+        nextStep: "Wait for the event connected, or for whenConnected().",
+      });
+    }
+    return this.#connection;
+  }
+
+  /** Loads what the attribute names in place of what it named before. */
+  #loadAttribute(anew = false): void {
+    const uri = this.model;
+    if (!this.#connection || (!anew && uri === this.#modelLoad?.uri)) return;
+    this.#modelLoad?.abort.abort();
+    if (this.#modelLoad?.root?.valid) this.#modelLoad.root.destroy();
+    this.#modelLoad = undefined;
+    if (!uri) return;
+    const load = { uri, abort: new AbortController(), root: undefined as Entity | undefined };
+    this.#modelLoad = load;
+    this.loadModel(uri, { signal: load.abort.signal, fit: true }).then(
+      (root) => {
+        load.root = root;
+        if (load.abort.signal.aborted && root.valid) root.destroy();
+      },
+      (thrown: unknown) => {
+        if (load.abort.signal.aborted) return;
+        const error = toFarframeError(thrown, "Loading the model");
+        this.#say(error.message, error.nextStep);
+        this.#progress.hidden = true;
+        this.#tell("error", error);
+      },
+    );
+  }
+
+  /** Until all that was set is on the screen, in full quality. */
+  async #sharp(connection: Connection, signal: AbortSignal | undefined): Promise<void> {
+    await connection.scene.flush();
+    const asked = performance.now();
+    const offset = connection.clock.offsetMicroseconds;
+    const serverTime = offset === undefined ? Number.POSITIVE_INFINITY : nowMicroseconds() + offset;
+    const good = (): boolean => {
+      const shown = this.#shown;
+      if (!shown?.sharp || shown.entry.record.poseId !== connection.poseId) return false;
+      const { poseReceivedMicroseconds, drawStartMicroseconds } = shown.entry.record;
+      if (poseReceivedMicroseconds + drawStartMicroseconds >= serverTime) return true;
+      return performance.now() - asked > REPEATED_AFTER_MILLISECONDS;
+    };
+    await new Promise<void>((resolve, reject) => {
+      const settle = (settled: () => void): void => {
+        clearInterval(timer);
+        signal?.removeEventListener("abort", onAbort);
+        settled();
+      };
+      const onAbort = (): void => settle(() => reject(cancelled("The screenshot")));
+      const check = (): void => {
+        if (connection.error) settle(() => reject(connection.error));
+        else if (good() || performance.now() - asked > SHARP_PATIENCE_MILLISECONDS) settle(resolve);
+      };
+      const timer = setInterval(check, 50);
+      signal?.addEventListener("abort", onAbort, { once: true });
+      if (signal?.aborted) onAbort();
+      else check();
+    });
+  }
+
+  async #bounds(): Promise<Bounds | undefined> {
+    const roots = this.#connection?.scene.roots ?? [];
+    const boxes = await Promise.all(roots.map((root) => root.bounds().catch(() => undefined)));
+    return unionBounds(boxes.filter((box) => box !== undefined));
+  }
+
+  async #knowBounds(): Promise<void> {
+    this.camera.setBounds(await this.#bounds());
+    this.refresh();
+  }
+
+  #size(): { width: number; height: number } {
+    const connection = this.#connection;
+    if (!this.autoresize) {
+      const number = (name: string, otherwise: number): number => {
+        const value = Number(this.getAttribute(name) ?? otherwise);
+        return Number.isFinite(value) && value >= 16 ? value : otherwise;
+      };
+      return { width: number("width", DEFAULT_WIDTH), height: number("height", DEFAULT_HEIGHT) };
+    }
+    const limits = connection
+      ? { ...connection.info, adapterKind: connection.info.server.adapterKind }
+      : CAUTIOUS_LIMITS;
+    return pictureSize(this.clientWidth, this.clientHeight, devicePixelRatio, limits);
+  }
+
+  #aspect(): number {
+    const { width, height } = this.autoresize
+      ? { width: this.clientWidth, height: this.clientHeight }
+      : (this.#connection?.video ?? this.#size());
+    return Math.max(1, width) / Math.max(1, height);
+  }
+
+  #resized(): void {
+    if (!this.#connection || this.watch) return;
+    this.refresh();
+    clearTimeout(this.#resizeTimer);
+    this.#resizeTimer = setTimeout(() => {
+      const connection = this.#connection;
+      if (!connection || connection.state === "closed") return;
+      const size = this.#size();
+      if (size.width === connection.video.width && size.height === connection.video.height) return;
+      // The old size stays on the screen when this fails; the end of a connection is told elsewhere.
+      connection.configureVideo(size).then(
+        () => this.refresh(),
+        () => undefined,
+      );
+    }, RESIZE_DELAY_MILLISECONDS);
+  }
+
+  #setState(state: ViewerState): void {
+    this.#stage.setAttribute("aria-busy", String(state === "connecting" || state === "interrupted"));
+    if (this.#state === state) return;
+    this.#state = state;
+    this.#tell("statechange", state);
+  }
+
+  /** Shows what goes on, or nothing; `retry`: with a button that connects again. */
+  #say(message?: string, hint = "", retry = false): void {
+    this.#status.setAttribute("role", retry ? "alert" : "status");
+    this.#status.hidden = message === undefined;
+    this.#message.textContent = message ?? "";
+    this.#hint.textContent = hint;
+    this.#hint.hidden = hint === "";
+    this.#retry.hidden = !retry;
+    this.#progress.hidden = retry || this.#loads === 0;
+    this.#progress.removeAttribute("value");
+  }
+
+  #label(): void {
+    this.#stage.setAttribute("aria-label", this.label);
+  }
+
+  #tell<K extends keyof FarframeViewerEventMap>(type: K, detail: FarframeViewerEventMap[K]["detail"]): void {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+
+  /** A promise that somebody may wait for, or nobody. */
+  #quiet(promise: Promise<unknown>): void {
+    promise.catch(() => undefined);
+  }
+}
+
+/** `promise`, unless the signal aborts first. */
+function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined, what: string): Promise<T> {
+  if (!signal) return promise;
+  if (signal.aborted) return Promise.reject(cancelled(what));
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => reject(cancelled(what));
+    signal.addEventListener("abort", onAbort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
+}
+
+declare global {
+  interface HTMLElementTagNameMap {
+    "farframe-viewer": FarframeViewerElement;
+  }
+}
