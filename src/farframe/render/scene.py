@@ -178,8 +178,12 @@ class RenderScene:
         outline = self._effects.outline
         if outline.pulse_rate_hz <= 0.0 or outline.pulse_intensity <= 0.0:
             return False
-        selected = np.uint32(int(State.SELECTED))
-        return any(bool((placed.states & selected).any()) for placed in self._entries.values())
+        return self.has(State.SELECTED)
+
+    def has(self, state: State) -> bool:
+        """Whether any instance has a state."""
+        bit = np.uint32(int(state))
+        return any(bool((placed.states & bit).any()) for placed in self._entries.values())
 
     @property
     def _highlighting(self) -> bool:

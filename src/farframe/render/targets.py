@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import wgpu
@@ -17,6 +18,16 @@ ROW_ALIGNMENT = 256
 """Bytes to which the rows of a copy from a texture to a buffer are aligned."""
 MAX_OUTSTANDING_FRAMES = 4
 """Frames of a size that may be kept at once. Two are enough for one that is encoded while the next is drawn."""
+
+
+class Companion(Protocol):
+    """Something of the size of attachments that lives as long as they do."""
+
+    def destroy(self) -> None:
+        """Free what it holds on the device."""
+
+
+C = TypeVar("C", bound=Companion)
 
 
 class Attachments:
@@ -36,6 +47,13 @@ class Attachments:
         self._linear: tuple[Any, Any, Any] | None = None
         self._farthest: FarthestDepth | None = None
         self._backdrops: dict[int, Any] = {}
+        self._companions: dict[str, Companion] = {}
+
+    def companion(self, name: str, make: Callable[[], C]) -> C:
+        """What a pass of its own needs for this size, made at the first call and freed with the rest."""
+        if name not in self._companions:
+            self._companions[name] = make()
+        return cast("C", self._companions[name])
 
     def _texture(self, kind: str, usage: int, samples: int) -> Any:
         size = (self.width, self.height, 1)
@@ -126,6 +144,8 @@ class Attachments:
         for texture in (self.color, self._multisampled, self._depth, linear, *self._backdrops.values()):
             if texture is not None:
                 texture.destroy()
+        for companion in self._companions.values():
+            companion.destroy()
         if self._farthest is not None:
             self._farthest.texture.destroy()
             self._farthest.buffer.destroy()
