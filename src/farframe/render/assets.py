@@ -14,7 +14,7 @@ from farframe.asset.format import HAS_COLOR, NONE, POINTS, TextureEntry
 from farframe.asset.model import Material, TextureSlot
 from farframe.protocol.errors import FarframeError, Result
 from farframe.render.cut import CutTables, PageState, cut_tables
-from farframe.render.pipelines import SLOTS, Variant
+from farframe.render.pipelines import OWN_SLOTS, Variant
 from farframe.render.points import cluster_sizes
 from farframe.render.resources import PartTables, Uploader, material_factors
 
@@ -134,10 +134,27 @@ class AssetResource:
         """The pipeline variant that draws a part."""
         if self.tables.part_points[part]:
             return Variant(points=True, unlit=True)
-        material = self.materials[int(self.parts.material[part])]
-        normal = material.normal_texture
-        flat = normal is not None and self.textures[normal.texture].entry.format == "bc5-rg-unorm"
+        number = int(self.parts.material[part])
+        material, flat = self.materials[number], self.normal_xy(number)
         return Variant.of(material, vertex_color=bool(self.parts.vertex_color[part]), mirrored=mirrored, normal_xy=flat)
+
+    def normal_xy(self, material: int) -> bool:
+        """Whether the normal map of a material has two channels."""
+        normal = self.materials[material].normal_texture
+        return normal is not None and self.textures[normal.texture].entry.format == "bc5-rg-unorm"
+
+    def texture_binding(self, uploader: Uploader, number: int) -> tuple[Any, Any] | None:
+        """A view of the levels of a texture that are there, and its sampler; ``None`` while there is none."""
+        texture = self.textures[number]
+        levels = len(texture.entry.mips) - texture.first
+        if not levels:
+            return None
+        view = texture.texture.create_view(base_mip_level=texture.first, mip_level_count=levels)
+        return view, uploader.sampler(texture.entry)
+
+    def texture_state(self, number: int) -> int:
+        """Changes whenever levels of a texture come."""
+        return self.textures[number].first
 
     def parents_of(self, page: int) -> list[int]:
         """The pages on which a page depends directly."""
@@ -284,7 +301,7 @@ def _key_textures(resource: AssetResource) -> None:
     for index, material in enumerate(resource.materials):
         if not Variant.of(material, vertex_color=False, mirrored=False).textured:
             continue
-        slots: list[TextureSlot | None] = [getattr(material, f"{name}_texture") for name in SLOTS]
+        slots: list[TextureSlot | None] = [getattr(material, f"{name}_texture") for name in OWN_SLOTS]
         key = tuple(-1 if slot is None else slot.texture for slot in slots)
         if key not in keys:
             keys[key] = len(keys)

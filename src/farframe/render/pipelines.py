@@ -38,11 +38,14 @@ INSTANCE_DTYPE = np.dtype(
 storage buffer indexed by instance, and it knows no binding limit. ``matrix``: the upper rows of part space to
 origin-relative world; ``surface``: metallic, roughness, normal scale, occlusion strength; ``emissive``'s fourth
 number is the alpha cutoff. Material factors stand per instance so that a later override costs nothing. ``tint``: what
-is seen instead, linear RGB and how much of it; ``flags``: states, cut-plane mask, and two that are free. A pipeline
-declares, and so fetches, only what its shader reads."""
+is seen instead, linear RGB and how much of it; ``flags``: states, cut-plane mask, material in the buffer of extras (see
+``materials``), and one that is free. A pipeline declares, and so fetches, only what its shader reads."""
 
-SLOTS = ("base_color", "metallic_roughness", "normal", "occlusion", "emissive")
-"""The texture slots of a material, in the order of their bindings."""
+SLOTS = ("base_color", "metallic_roughness", "normal", "occlusion", "emissive", "metalness")
+"""The texture slots of a material, in the order of their bindings. The last is read only where metalness has a texture
+of its own; models' own materials have it in the same as roughness."""
+OWN_SLOTS = SLOTS[:5]
+"""Those that a model's own material can name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Variant:
     """What a pipeline can do. ``uv_sets``: per slot of :data:`SLOTS` the UV set, or -1 where no texture is read.
     ``normal_xy``: the normal map has two channels; ``points``: a point cloud, of which nothing else here is true."""
 
-    uv_sets: tuple[int, int, int, int, int] = (-1, -1, -1, -1, -1)
+    uv_sets: tuple[int, int, int, int, int, int] = (-1, -1, -1, -1, -1, -1)
     alpha_mode: AlphaMode = "opaque"
     emissive: bool = False
     unlit: bool = False
@@ -63,19 +66,32 @@ class Variant:
     """Reads the instances' tint. No trait of a material: set for a batch in which anything is tinted."""
     silhouette: bool = False
     """Only tells where a surface is; see :meth:`silhouettes`."""
+    clipped: bool = False
+    """Blended, and yet nothing is drawn where opacity is below the cutoff."""
+    extras: bool = False
+    """Reads the rare properties of materials from their buffer."""
+    fresnel: bool = False
+    packed: bool = True
+    """Roughness and metalness are channels of one texture, if they have one."""
+    grey: tuple[bool, ...] = (False,) * len(SLOTS)
+    """Per slot whether the texture has a red channel only."""
+    derived_tangents: bool = False
+    """The part has no tangents for its normal map: they follow from how its texture lies on the screen."""
+    writes_depth: bool = False
+    """Blended, and yet the nearest of its surfaces counts for depth."""
 
     @staticmethod
     def of(material: Material, *, vertex_color: bool, mirrored: bool, normal_xy: bool = False) -> Variant:
         """The least variant that draws ``material`` right."""
         emissive = max(material.emissive) > 0.0 and not material.unlit
-        slots = [getattr(material, f"{name}_texture") for name in SLOTS]
+        slots = [getattr(material, f"{name}_texture") for name in OWN_SLOTS]
         if material.unlit:
             slots[1:] = [None] * 4
         if not emissive:
             slots[4] = None
         uv = tuple(-1 if slot is None else int(slot.uv_set) for slot in slots)
         return Variant(
-            uv_sets=(uv[0], uv[1], uv[2], uv[3], uv[4]),
+            uv_sets=(uv[0], uv[1], uv[2], uv[3], uv[4], -1),
             alpha_mode=material.alpha_mode,
             emissive=emissive,
             unlit=material.unlit,
@@ -87,9 +103,11 @@ class Variant:
 
     def silhouettes(self) -> Variant:
         """What tells where surfaces of this variant are, and nothing of how they look."""
-        mask = self.alpha_mode == "mask"
+        mask = self.alpha_mode == "mask" or self.clipped
         return Variant(
-            uv_sets=(self.uv_sets[0] if mask else -1, -1, -1, -1, -1),
+            uv_sets=(self.uv_sets[0] if mask else -1, -1, -1, -1, -1, -1),
+            grey=(self.grey[0] and mask, *self.grey[1:]),
+            extras=self.extras and mask,
             alpha_mode="mask" if mask else "opaque",
             unlit=True,
             vertex_color=self.vertex_color and mask,
@@ -114,7 +132,14 @@ class Variant:
             "SILHOUETTE": self.silhouette,
             "CENTROID": samples > 1,
             "EMISSIVE": self.emissive,
-            "EMISSIVE_OR_MASK": self.emissive or self.alpha_mode == "mask",
+            "EMISSIVE_OR_MASK": self.emissive or self.alpha_mode == "mask" or self.clipped,
+            "CLIP": self.clipped,
+            "EXTRAS": self.extras,
+            "FRESNEL": self.fresnel,
+            "NORMAL": self.fresnel or not self.unlit,
+            "PACKED": self.packed,
+            "DERIVED_TANGENTS": self.derived_tangents,
+            "VERTEX_TANGENTS": self.uv_sets[2] >= 0 and not self.derived_tangents,
             "UNLIT": self.unlit,
             "VERTEX_COLOR": self.vertex_color,
             "DOUBLE_SIDED": self.double_sided,
@@ -126,18 +151,20 @@ class Variant:
             "VERTEX_IRRADIANCE": not (self.unlit or self.double_sided or self.uv_sets[2] >= 0),
         }
         flags = {name: "" for name, value in on.items() if value}
-        for slot, uv_set in zip(SLOTS, self.uv_sets, strict=True):
+        for slot, uv_set, grey in zip(SLOTS, self.uv_sets, self.grey, strict=True):
             if uv_set >= 0:
                 flags[f"{slot.upper()}_TEXTURE"] = ""
                 flags[f"{slot.upper()}_UV"] = f"uv{uv_set}"
+                if grey:
+                    flags[f"{slot.upper()}_GREY"] = ""
         return flags
 
 
 OVER: dict[str, Any] = {
-    "color": {"src_factor": "src-alpha", "dst_factor": "one-minus-src-alpha", "operation": "add"},
+    "color": {"src_factor": "one", "dst_factor": "one-minus-src-alpha", "operation": "add"},
     "alpha": {"src_factor": "one", "dst_factor": "one-minus-src-alpha", "operation": "add"},
 }
-"""What is blended over what is there, by its alpha."""
+"""What is blended over what is there, its colour multiplied by its alpha already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +230,7 @@ def _vertex_buffers(flags: dict[str, str]) -> list[dict[str, Any]]:
         return {"format": kind, "offset": dtype.fields[field][1], "shader_location": location}
 
     vertex = [attribute(VERTEX_DTYPE, "position", "float32x3", 0), attribute(VERTEX_DTYPE, "normal", "snorm8x4", 1)]
-    if "NORMAL_TEXTURE" in flags:
+    if "VERTEX_TANGENTS" in flags:
         vertex.append(attribute(VERTEX_DTYPE, "tangent", "snorm8x4", 2))
     if "UV0" in flags:
         vertex.append(attribute(VERTEX_DTYPE, "uv0", "float32x2", 3))
@@ -218,10 +245,18 @@ def _vertex_buffers(flags: dict[str, str]) -> list[dict[str, Any]]:
         instance.append(attribute(INSTANCE_DTYPE, "emissive", "float32x4", 11))
     if "TINT" in flags:
         instance.append(attribute(INSTANCE_DTYPE, "tint", "float32x4", 12))
+    if "EXTRAS" in flags:
+        assert INSTANCE_DTYPE.fields is not None
+        offset = INSTANCE_DTYPE.fields["flags"][1] + 8
+        instance.append({"format": "uint32", "offset": offset, "shader_location": 13})
     return [
         {"array_stride": VERTEX_DTYPE.itemsize, "attributes": vertex},
         {"array_stride": INSTANCE_DTYPE.itemsize, "step_mode": "instance", "attributes": instance},
     ]
+
+
+PIECES = {"surface": ("extras",)}
+"""Sources that are joined to another, features of their own that its hooks call."""
 
 
 class Pipelines:
@@ -258,6 +293,10 @@ class Pipelines:
             textures.append({"binding": 2 * slot, "visibility": stage.FRAGMENT, "texture": {"sample_type": "float"}})
             textures.append({"binding": 2 * slot + 1, "visibility": stage.FRAGMENT, "sampler": {"type": "filtering"}})
         self.texture_layout = device.create_bind_group_layout(label="textures", entries=textures)
+        self.extras_layout = device.create_bind_group_layout(
+            label="materials",
+            entries=[{"binding": 0, "visibility": both, "buffer": {"type": "read-only-storage"}}],
+        )
         self.depth_layouts = {
             samples: device.create_bind_group_layout(
                 label="depth",
@@ -275,7 +314,9 @@ class Pipelines:
     def _module(self, name: str, flags: dict[str, str]) -> Any:
         key = (name, frozenset(flags.items()))
         if key not in self._modules:
-            code = preprocess(shader_source("view") + shader_source(name), flags)
+            code = preprocess(
+                shader_source("view") + "".join(map(shader_source, PIECES.get(name, ()))) + shader_source(name), flags
+            )
             self._modules[key] = self._device.create_shader_module(label=name, code=code)
         return self._modules[key]
 
@@ -294,7 +335,11 @@ class Pipelines:
             "ENVIRONMENT_RANGE": str(environment.RANGE),
         }
         module = self._module("surface", flags)
-        layouts = [self.view_layout, self.texture_layout] if variant.textured else [self.view_layout]
+        layouts = [self.view_layout]
+        if variant.textured or variant.extras:
+            layouts.append(self.texture_layout)
+        if variant.extras:
+            layouts.append(self.extras_layout)
         blend = variant.alpha_mode == "blend"
         target: dict[str, Any] = {"format": use.color_format, "write_mask": use.write_mask}
         if blend:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from farframe.asset.format import TextureEntry
 from farframe.asset.model import Material, Model, Texture, TextureSlot
 from farframe.protocol.errors import FarframeError, Result
-from farframe.render.pipelines import SLOTS, Pipelines, Variant
+from farframe.render.pipelines import OWN_SLOTS, SLOTS, Pipelines, Variant
 from farframe.render.textures import mip_chain, mip_sizes
 
 if TYPE_CHECKING:
@@ -147,6 +147,18 @@ class ModelResource:
             mirrored=mirrored,
         )
 
+    def texture_binding(self, uploader: Uploader, number: int) -> tuple[Any, Any] | None:
+        """The view and the sampler of one of the model's textures."""
+        return self.textures[number].create_view(), uploader.sampler(self.model.textures[number])
+
+    def texture_state(self, number: int) -> int:
+        """Grows no more: the textures of a model are there in full once it is uploaded."""
+        return 0
+
+    def normal_xy(self, material: int) -> bool:
+        """Whether the normal map of a material has two channels: files of models have three."""
+        return False
+
     def destroy(self) -> None:
         """Free everything on the device."""
         for buffer in (self.vertices, self.indices):
@@ -271,7 +283,7 @@ class Uploader:
         for index, material in enumerate(resource.model.materials):
             if not Variant.of(material, vertex_color=False, mirrored=False).textured:
                 continue
-            slots: list[TextureSlot | None] = [getattr(material, f"{name}_texture") for name in SLOTS]
+            slots: list[TextureSlot | None] = [getattr(material, f"{name}_texture") for name in OWN_SLOTS]
             key = tuple(-1 if slot is None else slot.texture for slot in slots)
             if key not in groups:
                 groups[key] = len(resource.texture_sets)
@@ -279,16 +291,30 @@ class Uploader:
             resource.texture_set[index] = groups[key]
 
     def _texture_set(self, resource: ModelResource, key: tuple[int, ...]) -> Any:
+        return self.texture_group([None if number < 0 else resource.texture_binding(self, number) for number in key])
+
+    def texture_group(self, bindings: Sequence[tuple[Any, Any] | None]) -> Any:
+        """The bind group of the textures of a material, by slot: a view and its sampler, or ``None``. Slots at the end
+        may be left out."""
         entries: list[dict[str, Any]] = []
-        for slot, texture in enumerate(key):
-            if texture >= 0:
-                view = resource.textures[texture].create_view()
-                sampler = self._sampler(resource.model.textures[texture])
-            else:
-                view = (self._flat if SLOTS[slot] == "normal" else self._white).create_view()
-                sampler = self._plain_sampler
-            entries += [{"binding": 2 * slot, "resource": view}, {"binding": 2 * slot + 1, "resource": sampler}]
+        for slot, name in enumerate(SLOTS):
+            binding = bindings[slot] if slot < len(bindings) else None
+            if binding is None:
+                binding = (self._flat if name == "normal" else self._white).create_view(), self._plain_sampler
+            entries += [
+                {"binding": 2 * slot, "resource": binding[0]},
+                {"binding": 2 * slot + 1, "resource": binding[1]},
+            ]
         return self._device.create_bind_group(layout=self._pipelines.texture_layout, entries=entries)
+
+    @property
+    def plain_sampler(self) -> Any:
+        """Repeats, and filters between texels and levels: for textures that say nothing else."""
+        return self._plain_sampler
+
+    def sampler(self, texture: Texture | TextureEntry) -> Any:
+        """The sampler that a texture of a model asks for."""
+        return self._sampler(texture)
 
     def make_asset_texture(self, entry: TextureEntry) -> AssetTexture:
         """A texture of an asset, with no level in it yet. Blocks that the device cannot read are decoded on the way."""
@@ -319,18 +345,4 @@ class Uploader:
 
     def asset_texture_set(self, resource: AssetResource, key: tuple[int, ...]) -> Any:
         """The bind group of an asset's textures (-1: none), each with the levels that are there."""
-        entries: list[dict[str, Any]] = []
-        for slot, number in enumerate(key):
-            view = None
-            sampler = self._plain_sampler
-            if number >= 0:
-                texture = resource.textures[number]
-                if texture.first < len(texture.entry.mips):
-                    view = texture.texture.create_view(
-                        base_mip_level=texture.first, mip_level_count=len(texture.entry.mips) - texture.first
-                    )
-                    sampler = self._sampler(texture.entry)
-            if view is None:
-                view = (self._flat if SLOTS[slot] == "normal" else self._white).create_view()
-            entries += [{"binding": 2 * slot, "resource": view}, {"binding": 2 * slot + 1, "resource": sampler}]
-        return self._device.create_bind_group(layout=self._pipelines.texture_layout, entries=entries)
+        return self.texture_group([None if number < 0 else resource.texture_binding(self, number) for number in key])

@@ -17,7 +17,7 @@ class TextureResource:
     """A texture on the device. Made by :meth:`Engine.upload_texture`, freed by :meth:`Engine.release_texture`.
 
     ``cube``: six faces; ``srgb``: whether its colours are encoded so, ``None`` where its file does not say and it
-    depends on what they are used for; ``grey``: only its red channel holds anything; ``size_bytes`` on the device.
+    depends on what they are used for; ``channels``: how many hold anything; ``size_bytes`` on the device.
     """
 
     name: str
@@ -26,7 +26,7 @@ class TextureResource:
     height: int
     cube: bool
     srgb: bool | None
-    grey: bool
+    channels: int
     format: str
     levels: int
     size_bytes: int

@@ -16,7 +16,7 @@ from farframe.asset.model import VERTEX_DTYPE, AlphaMode, Level, Material, Model
 from farframe.protocol.records import FieldOfView, View
 from farframe.render.assets import AssetResource
 from farframe.render.frame import FrameInput, Quality
-from farframe.render.pipelines import SLOTS
+from farframe.render.pipelines import OWN_SLOTS
 from farframe.render.placement import Resource
 from farframe.render.scene import RenderScene
 
@@ -30,7 +30,7 @@ _USUAL_TEXTURES: tuple[tuple[str, ...], ...] = (
     ("base_color",),
     ("base_color", "metallic_roughness", "normal"),
     ("base_color", "metallic_roughness", "normal", "occlusion"),
-    SLOTS,
+    OWN_SLOTS,
 )
 
 
@@ -39,7 +39,7 @@ def _usual_materials() -> list[Material]:
     materials = [Material(), Material(double_sided=True)]
     for textures in _USUAL_TEXTURES:
         material = Material(emissive=(1.0, 1.0, 1.0) if "emissive" in textures else (0.0, 0.0, 0.0))
-        for index, name in enumerate(SLOTS):
+        for index, name in enumerate(OWN_SLOTS):
             if name in textures:
                 setattr(material, f"{name}_texture", TextureSlot(index))
         materials.append(material)

@@ -4,7 +4,7 @@
 struct VertexIn {
     @location(0) position: vec3f,
     @location(1) normal: vec4f,
-#ifdef NORMAL_TEXTURE
+#ifdef VERTEX_TANGENTS
     @location(2) tangent: vec4f,
 #endif
 #ifdef UV0
@@ -28,11 +28,14 @@ struct VertexIn {
 #ifdef TINT
     @location(12) tint: vec4f,      // display-referred; w: how much of it is seen
 #endif
+#ifdef EXTRAS
+    @location(13) material: u32,
+#endif
 }
 
 struct VertexOut {
     @builtin(position) position: vec4f,
-#ifndef UNLIT
+#ifdef NORMAL
 #ifdef CENTROID
     // At a silhouette the pixel's middle may lie off the triangle: a normal from there points away from the eye and
     // catches lamps that are behind the surface.
@@ -40,13 +43,15 @@ struct VertexOut {
 #else
     @location(0) normal: vec3f,
 #endif
+#endif
+#ifndef UNLIT
     @location(1) @interpolate(flat) surface: vec4f,
 #ifdef VERTEX_IRRADIANCE
     @location(8) irradiance: vec3f,
 #endif
 #endif
     @location(2) @interpolate(flat) base_color: vec4f,
-#ifdef NORMAL_TEXTURE
+#ifdef VERTEX_TANGENTS
     @location(3) tangent: vec4f,
 #endif
 #ifdef UV0
@@ -64,6 +69,9 @@ struct VertexOut {
 #ifdef TINT
     @location(9) @interpolate(flat) tint: vec4f,
 #endif
+#ifdef EXTRAS
+    @location(10) @interpolate(flat) material: u32,
+#endif
 }
 
 @vertex fn vertex(in: VertexIn) -> VertexOut {
@@ -72,8 +80,13 @@ struct VertexOut {
     var out: VertexOut;
     out.position = view.view_projection * world;
     out.base_color = in.base_color;
+#ifdef EXTRAS
+    out.material = in.material;
+#endif
 #ifndef UNLIT
     out.surface = in.surface;
+#endif
+#ifdef NORMAL
     // The cofactor matrix carries normals through any scale; it equals det * inverse transpose, so a mirror flips it.
     let n = vec3f(
         dot(cross(in.row1.xyz, in.row2.xyz), in.normal.xyz),
@@ -88,7 +101,7 @@ struct VertexOut {
     out.irradiance = max(diffuse_irradiance(normalize(out.normal)), vec3f(0.0));
 #endif
 #endif
-#ifdef NORMAL_TEXTURE
+#ifdef VERTEX_TANGENTS
     let t = in.tangent.xyz;
     out.tangent = vec4f(dot(in.row0.xyz, t), dot(in.row1.xyz, t), dot(in.row2.xyz, t), sign(in.tangent.w));
 #ifdef MIRRORED
@@ -96,10 +109,18 @@ struct VertexOut {
 #endif
 #endif
 #ifdef UV0
+#ifdef EXTRAS
+    out.uv0 = in.uv0 * materials[in.material].texcoord.xy + materials[in.material].texcoord.zw;
+#else
     out.uv0 = in.uv0;
 #endif
+#endif
 #ifdef UV1
+#ifdef EXTRAS
+    out.uv1 = in.uv1 * materials[in.material].texcoord.xy + materials[in.material].texcoord.zw;
+#else
     out.uv1 = in.uv1;
+#endif
 #endif
 #ifdef VERTEX_COLOR
     out.color = in.color;
@@ -132,6 +153,16 @@ struct VertexOut {
 #ifdef EMISSIVE_TEXTURE
 @group(1) @binding(8) var emissive_texture: texture_2d<f32>;
 @group(1) @binding(9) var emissive_sampler: sampler;
+#endif
+#ifdef METALNESS_TEXTURE
+@group(1) @binding(10) var metalness_texture: texture_2d<f32>;
+@group(1) @binding(11) var metalness_sampler: sampler;
+#endif
+#ifdef EXTRAS
+// What a fragment's material says beyond its numbers in the instance's row, set before anything is shaded: the share of
+// diffuse light that stays where the surface is transparent, and that of highlights.
+var<private> diffuse_share: f32 = 1.0;
+var<private> highlights: f32 = 1.0;
 #endif
 
 #ifndef UNLIT
@@ -193,7 +224,11 @@ fn tone_map(radiance: vec3f) -> vec3f {
 fn shade(n: vec3f, v: vec3f, base: vec3f, metallic: f32, roughness: f32, occlusion: f32,
     irradiance: vec3f) -> vec3f {
     let n_dot_v = clamp(dot(n, v), 1e-3, 1.0);
+#ifdef EXTRAS
+    let diffuse = base * ((1.0 - metallic) * diffuse_share);
+#else
     let diffuse = base * (1.0 - metallic);
+#endif
     let f0 = mix(vec3f(0.04), base, metallic);
 
     // Split-sum scale and bias: the analytic fit of Lazarov 2013 as in Karis, "Physically Based Shading on Mobile".
@@ -222,7 +257,11 @@ fn shade(n: vec3f, v: vec3f, base: vec3f, metallic: f32, roughness: f32, occlusi
         + n_dot_v * sqrt(n_dot_l * n_dot_l * (1.0 - a2) + a2) + 1e-5);
     let p = 1.0 - l_dot_h;
     let p2 = p * p;
+#ifdef EXTRAS
+    let fresnel = (f0 + (1.0 - f0) * (p2 * p2 * p)) * highlights;
+#else
     let fresnel = f0 + (1.0 - f0) * (p2 * p2 * p);
+#endif
     let direct = (diffuse * 0.31830989 * (1.0 - fresnel) + fresnel * (distribution * visibility) * multiple_scatter)
         * (n_dot_l * view.light_color.rgb);
     return (ambient + mirrored) * occlusion + direct;
@@ -238,17 +277,54 @@ fn tinted(in: VertexOut, color: vec3f) -> vec3f {
 #endif
 }
 
-@fragment fn fragment(in: VertexOut
-#ifdef DOUBLE_SIDED
-    , @builtin(front_facing) front: bool
+// What is seen of a surface that nothing tints, from its colour as it would be without transparency. Its own
+// transparency is taken account of already where a surface reflects in spite of it.
+fn faded(in: VertexOut, color: vec3f, alpha: f32) -> vec4f {
+#ifdef EXTRAS
+    let extras = materials[in.material];
+#ifdef BLEND
+    let covered = select(alpha, 1.0, extras.blending.x > 0.0);
+    return vec4f(tinted(in, color) * (covered * extras.fading.x), alpha * (1.0 - extras.blending.y)) * extras.fading.y;
+#else
+    return vec4f(tinted(in, color) * extras.fading.x, alpha);
 #endif
-) -> @location(0) vec4f {
+#else
+#ifdef BLEND
+    return vec4f(tinted(in, color) * alpha, alpha);
+#else
+    return vec4f(tinted(in, color), alpha);
+#endif
+#endif
+}
+
+// Linear colour and coverage of a fragment; if it is blended, the colour is multiplied by the coverage.
+fn appearance(in: VertexOut, front: bool) -> vec4f {
     var base = in.base_color;
 #ifdef BASE_COLOR_TEXTURE
+#ifdef BASE_COLOR_GREY
+    base *= vec4f(textureSample(base_color_texture, base_color_sampler, in.BASE_COLOR_UV).rrr, 1.0);
+#else
     base *= textureSample(base_color_texture, base_color_sampler, in.BASE_COLOR_UV);
 #endif
+#endif
+#ifdef EXTRAS
+    let extras = materials[in.material];
+    var sky_share = 1.0;
+    var light_share = 1.0;
+#ifdef VERTEX_COLOR
+    base *= mix(vec4f(1.0), in.color, vec4f(extras.fading.www, extras.vertex_alpha.z));
+    sky_share = mix(1.0, in.color.a, extras.vertex_alpha.x);
+    light_share = mix(1.0, in.color.a, extras.vertex_alpha.y);
+#endif
+#else
 #ifdef VERTEX_COLOR
     base *= in.color;
+#endif
+#endif
+#ifdef CLIP
+    if (base.a < in.emissive.w) {
+        discard;
+    }
 #endif
 #ifdef MASK
 #ifdef ALPHA_TO_COVERAGE
@@ -268,8 +344,17 @@ fn tinted(in: VertexOut, color: vec3f) -> vec3f {
 #ifdef SILHOUETTE
     return vec4f(1.0, 1.0, 1.0, base.a);
 #else
+#ifdef EXTRAS
+    diffuse_share = mix(1.0, base.a, extras.blending.x);
+    highlights = extras.fading.z;
+#endif
 #ifdef UNLIT
-    return vec4f(tinted(in, base.rgb), base.a);
+#ifdef FRESNEL
+    let v = -normalize(view.ray_corner.xyz + in.position.x * view.ray_dx.xyz + in.position.y * view.ray_dy.xyz);
+    return faded(in, base.rgb + fresnel_glow(extras, normalize(in.normal), v), base.a);
+#else
+    return faded(in, base.rgb, base.a);
+#endif
 #else
     let v = -normalize(view.ray_corner.xyz + in.position.x * view.ray_dx.xyz + in.position.y * view.ray_dy.xyz);
     var n = normalize(in.normal);
@@ -280,8 +365,24 @@ fn tinted(in: VertexOut, color: vec3f) -> vec3f {
 #else
     let texel = textureSample(normal_texture, normal_sampler, in.NORMAL_UV).xyz * 2.0 - 1.0;
 #endif
+#ifdef DERIVED_TANGENTS
+    // Schueler, "Followup: Normal Mapping Without Precomputed Tangents", 2013; v grows downwards in a normal map.
+    let place = world_position(in.position);
+    let place_x = dpdx(place);
+    let place_y = dpdy(place);
+    let uv_x = dpdx(in.NORMAL_UV);
+    let uv_y = dpdy(in.NORMAL_UV);
+    let along_x = cross(place_y, n) * sign(dot(cross(place_x, place_y), n));
+    let along_y = cross(n, place_x) * sign(dot(cross(place_x, place_y), n));
+    let unscaled_t = along_x * uv_x.x + along_y * uv_y.x;
+    let unscaled_b = along_x * uv_x.y + along_y * uv_y.y;
+    let scale = inverseSqrt(max(max(dot(unscaled_t, unscaled_t), dot(unscaled_b, unscaled_b)), 1e-30));
+    let t = unscaled_t * scale;
+    let b = -unscaled_b * scale;
+#else
     let t = normalize(in.tangent.xyz - n * dot(n, in.tangent.xyz));
     let b = cross(n, t) * sign(in.tangent.w);
+#endif
     n = normalize(t * (texel.x * in.surface.z) + b * (texel.y * in.surface.z) + n * texel.z);
 #endif
 #ifdef DOUBLE_SIDED
@@ -291,13 +392,29 @@ fn tinted(in: VertexOut, color: vec3f) -> vec3f {
     var roughness = in.surface.y;
 #ifdef METALLIC_ROUGHNESS_TEXTURE
     let mr = textureSample(metallic_roughness_texture, metallic_roughness_sampler, in.METALLIC_ROUGHNESS_UV);
+#ifdef PACKED
     metallic *= mr.b;
+#endif
+#ifdef METALLIC_ROUGHNESS_GREY
+    roughness *= mr.r;
+#else
     roughness *= mr.g;
+#endif
+#endif
+#ifdef METALNESS_TEXTURE
+#ifdef METALNESS_GREY
+    metallic *= textureSample(metalness_texture, metalness_sampler, in.METALNESS_UV).r;
+#else
+    metallic *= textureSample(metalness_texture, metalness_sampler, in.METALNESS_UV).b;
+#endif
 #endif
     var occlusion = 1.0;
 #ifdef OCCLUSION_TEXTURE
     let ao = textureSample(occlusion_texture, occlusion_sampler, in.OCCLUSION_UV).r;
     occlusion = 1.0 + in.surface.w * (ao - 1.0);
+#endif
+#ifdef EXTRAS
+    occlusion = max(occlusion, 0.0) * sky_share;
 #endif
 #ifdef VERTEX_IRRADIANCE
     let irradiance = in.irradiance;
@@ -305,14 +422,39 @@ fn tinted(in: VertexOut, color: vec3f) -> vec3f {
     let irradiance = max(diffuse_irradiance(n), vec3f(0.0));
 #endif
     var radiance = shade(n, v, base.rgb, metallic, roughness, occlusion, irradiance);
+#ifdef EXTRAS
+    radiance *= light_share;
+#endif
 #ifdef EMISSIVE
     var emissive = in.emissive.rgb;
 #ifdef EMISSIVE_TEXTURE
+#ifdef EMISSIVE_GREY
+    emissive *= textureSample(emissive_texture, emissive_sampler, in.EMISSIVE_UV).rrr;
+#else
     emissive *= textureSample(emissive_texture, emissive_sampler, in.EMISSIVE_UV).rgb;
+#endif
+#endif
+#ifdef EXTRAS
+    emissive *= diffuse_share;
 #endif
     radiance += emissive * view.light_color.w;
 #endif
-    return vec4f(tinted(in, tone_map(radiance)), base.a);
+#ifdef FRESNEL
+    radiance += fresnel_glow(extras, n, v) * view.light_color.w;
 #endif
+    return faded(in, tone_map(radiance), base.a);
+#endif
+#endif
+}
+
+@fragment fn fragment(in: VertexOut
+#ifdef DOUBLE_SIDED
+    , @builtin(front_facing) front: bool
+#endif
+) -> @location(0) vec4f {
+#ifdef DOUBLE_SIDED
+    return appearance(in, front);
+#else
+    return appearance(in, true);
 #endif
 }
