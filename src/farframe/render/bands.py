@@ -72,7 +72,8 @@ def render_in_bands(
             return None
         top, bottom = max(first - margin, 0), min(last + margin, frame.height)
         views = tuple(band_view(view, top / frame.height, bottom / frame.height) for view in frame.views)
-        band = renderer.render(replace(frame, views=views, height=bottom - top, first_row=top, full_height=frame.height))
+        height = bottom - top
+        band = renderer.render(replace(frame, views=views, height=height, first_row=top, full_height=frame.height))
         pixels[first:last] = band.pixels[first - top : last - top]
         band.release()
         drawn.append(band)
