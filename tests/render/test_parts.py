@@ -13,7 +13,7 @@ from farframe.render.device import AdapterInfo, choose_adapter
 from farframe.render.frame import projection_matrix, view_projection
 from farframe.render.pipelines import Variant, preprocess
 from farframe.render.textures import mip_chain, mip_sizes
-from farframe.render.visibility import MAX_BLEND_RUNS, Placement, frustum_planes, select
+from farframe.render.visibility import Placement, frustum_planes, select
 from tests.render.shapes import look_at
 
 CPU = AdapterInfo("llvmpipe", "CPU", "Vulkan")
@@ -57,7 +57,7 @@ def placement(centers: np.ndarray, radius: float, batch: np.ndarray, first_blend
         part=np.zeros(count, np.int64),
         batch=batch,
         batch_count=int(batch.max()) + 1,
-        first_blend_batch=first_blend,
+        blended=np.arange(batch.max() + 1) >= first_blend,
         first_index=np.array([[0]], np.uint32),
         count=np.array([[3]], np.uint32),
         error=np.array([[0]], np.float32),
@@ -89,16 +89,6 @@ def test_opaque_front_to_back_within_batches_blended_back_to_front() -> None:
     assert [(run.batch, run.first, run.count) for run in result.opaque] == [(1, 0, 2), (0, 2, 2)]
     assert [(run.batch, run.first, run.count) for run in result.blended] == [(2, 4, 2), (3, 6, 2)]
     assert set(result.commands[:, 3].tolist()) == {7}
-
-
-def test_blended_runs_are_bounded() -> None:
-    count = 4 * MAX_BLEND_RUNS
-    z = np.arange(count) * -0.1
-    # Instances are sorted by batch; distances interleave the two batches.
-    centers = np.stack([np.zeros(count), np.zeros(count), np.concatenate([z[::2], z[1::2]])], axis=1)
-    result = choose(placement(centers, 0.01, np.repeat([0, 1], count // 2), 0))
-    assert len(result.commands) == count
-    assert len(result.blended) == 2
 
 
 def test_variants_hold_no_more_than_the_material_needs() -> None:

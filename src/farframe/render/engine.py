@@ -432,7 +432,7 @@ class Engine:
     def _place(self, frame: FrameInput) -> ScenePlacement:
         placement = self._placements.get(frame.scene)
         if placement is None:
-            placement = self._placements[frame.scene] = ScenePlacement(self._device)
+            placement = self._placements[frame.scene] = ScenePlacement(self._device, self.pipelines, self._uploader)
         placement.update(frame.scene, np.array(frame.views[0].position, np.float64), self._release_count)
         for batch in placement.batches:
             if batch.variant.points:
@@ -807,8 +807,10 @@ class Engine:
             batch = placement.batches[run.batch]
             variant = batch.variant if use is PICTURE else batch.variant.silhouettes()
             passing.set_pipeline(self.pipelines.surface(variant, samples, use))
-            if variant.textured:
-                passing.set_bind_group(1, batch.resource.texture_sets[batch.texture_set])
+            if variant.textured or variant.extras:
+                passing.set_bind_group(1, batch.texture_group())
+            if variant.extras:
+                passing.set_bind_group(2, placement.table.extras_group())
             vertices, indices = self._geometry(batch.resource)
             passing.set_vertex_buffer(0, vertices)
             passing.set_vertex_buffer(1, placement.instances)

@@ -56,13 +56,14 @@ class Look:
     """What of a material decides how it is drawn, beside the part that it is on.
 
     ``variant`` knows nothing of the part yet; ``textures`` by slot of :data:`SLOTS`; ``vertex_color``: whether those of
-    the part are used; ``own_set``: the textures are exactly those of the model's material with this index, or -1.
+    the part are used; ``own_set``: the textures are exactly this set of the model's own, -1 for none; ``None`` where a
+    set has to be made for it.
     """
 
     variant: Variant
     textures: Textures
     vertex_color: bool = True
-    own_set: int = -1
+    own_set: int | None = None
 
     def on(self, *, vertex_color: bool, mirrored: bool, tangents: bool, counts_for_depth: bool) -> Variant:
         """The variant that draws it on such a part. ``tangents``: the part has tangents for its first UV set."""
@@ -120,14 +121,9 @@ def _limited(numbers: _Numbers) -> _Numbers:
     return type(numbers)(min(max(number, 0.0), 1e6) for number in numbers)
 
 
-def own_look(variant: Variant, material: Material, index: int) -> Look:
-    """The look of a model's own material as its file has it; ``variant`` draws it on some part."""
-    slots = [getattr(material, f"{name}_texture", None) for name in SLOTS]
-    textures: Textures = tuple(
-        None if slot is None or uv < 0 else ("own", slot.texture)
-        for slot, uv in zip(slots, variant.uv_sets, strict=True)
-    )
-    return Look(replace(variant, vertex_color=False, mirrored=False), textures, own_set=index)
+def own_look(variant: Variant, texture_set: int) -> Look:
+    """The look of a model's own material as its file has it, drawn by ``variant`` with one of the model's sets."""
+    return Look(variant, (None,) * len(SLOTS), own_set=texture_set)
 
 
 def factors_of(state: MaterialState) -> tuple[float, ...]:

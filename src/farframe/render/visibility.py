@@ -15,18 +15,14 @@ from numpy.typing import NDArray
 COMMAND_FIELDS = 5
 """index count, instance count, first index, base vertex, first instance: the layout of an indexed indirect draw."""
 
-MAX_BLEND_RUNS = 256
-"""Blended instances are drawn strictly back to front in this many runs of one batch each; a scene that alternates
-more often between texture sets is sorted within its batches only, so that the number of calls stays bounded."""
-
 
 @dataclass(slots=True)
 class Placement:
-    """The instances of a scene, sorted by batch. n instances, p parts of all models, L levels.
+    """The instances of a scene. n instances, p parts of all models, L levels, b batches.
 
     ``center``, ``extent``: (n, 3) float32, world boxes relative to the origin; ``radius``: (n,) of the sphere around;
     ``scale``: (n,) float32, the greatest stretch of the instance's matrix; ``part``: (n,) row of the level tables;
-    ``batch``: (n,) non-decreasing; batches from ``first_blend_batch`` on are blended;
+    ``batch``: (n,); ``blended``: (b,) which batches are;
     ``first_index``, ``count``: (p, L) uint32; ``error``: (p, L) float32; ``first_vertex``: (p,) uint32.
     """
 
@@ -37,7 +33,7 @@ class Placement:
     part: NDArray[np.int64]
     batch: NDArray[np.int64]
     batch_count: int
-    first_blend_batch: int
+    blended: NDArray[np.bool_]
     first_index: NDArray[np.uint32]
     count: NDArray[np.uint32]
     error: NDArray[np.float32]
@@ -205,8 +201,6 @@ def select(
         commands = np.concatenate([commands, clusters.command])
         box = np.concatenate([box, clusters.box])
         triangles += clusters.triangles
-        sort = np.argsort(placement.batch[visible], kind="stable")
-        visible, distance, commands, box = visible[sort], distance[sort], commands[sort], box[sort]
     order, opaque, blended = _order(placement, placement.batch[visible], distance)
     return Selection(
         commands=commands[order],
@@ -223,18 +217,17 @@ def _order(
     placement: Placement, batch: NDArray[np.int64], distance: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], tuple[Run, ...], tuple[Run, ...]]:
     """Drawing order: opaque batches one by one, each front to back, the nearest batch first; blended back to front."""
-    split = int(np.searchsorted(batch, placement.first_blend_batch))
+    blended = placement.blended[batch]
+    opaque = np.flatnonzero(~blended)
+    solid = batch[opaque]
     nearest = np.full(placement.batch_count, np.inf, np.float32)
-    np.minimum.at(nearest, batch[:split], distance[:split])
+    np.minimum.at(nearest, solid, distance[opaque])
     rank = np.empty(placement.batch_count, np.int64)
     rank[np.argsort(nearest, kind="stable")] = np.arange(placement.batch_count)
-    opaque = np.lexsort((distance[:split], rank[batch[:split]]))
-    blended = split + np.argsort(-distance[split:], kind="stable")
-    if np.count_nonzero(np.diff(batch[blended])) >= MAX_BLEND_RUNS:
-        blended = split + np.lexsort((-distance[split:], batch[split:]))
-    order = np.concatenate([opaque, blended])
-    sorted_batch = batch[order]
-    return order, _runs(sorted_batch[:split], 0), _runs(sorted_batch[split:], split)
+    opaque = opaque[np.lexsort((distance[opaque], rank[solid]))]
+    rest = np.flatnonzero(blended)
+    rest = rest[np.argsort(-distance[rest], kind="stable")]
+    return np.concatenate([opaque, rest]), _runs(batch[opaque], 0), _runs(batch[rest], len(opaque))
 
 
 def _runs(batch: NDArray[np.int64], offset: int) -> tuple[Run, ...]:
