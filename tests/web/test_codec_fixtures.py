@@ -27,10 +27,19 @@ RIGHT_EYE = records.View(
     near=0.125,
     far=1024.0,
 )
+PARALLEL = records.View(
+    position=(0.0, 2.5, -0.5),
+    orientation=(0.0, 1.0, 0.0, 0.0),
+    fov=records.FieldOfView.extent(3.0, 1.5),
+    near=0.5,
+    far=64.0,
+    orthographic=True,
+)
 
 POSES = {
     "one view": records.PoseRecord(1, 2**40 + 7, (LEFT_EYE,)),
     "two views, largest id": records.PoseRecord(2**32 - 1, 2**53 - 1, (LEFT_EYE, RIGHT_EYE)),
+    "parallel rays": records.PoseRecord(2, 12, (PARALLEL,)),
 }
 
 FRAMES = {
@@ -82,6 +91,30 @@ FRAMES = {
         views=(LEFT_EYE, RIGHT_EYE),
         flags=records.FrameFlags.KEEP_ALIVE,
     ),
+    "parallel rays": records.FrameRecord(
+        frame_id=5,
+        rtp_timestamp=6,
+        pose_id=19,
+        client_time_us=1,
+        pose_received_us=2,
+        draw_start_us=3,
+        draw_end_us=4,
+        read_back_us=5,
+        encode_start_us=6,
+        encode_end_us=7,
+        sent_us=8,
+        encoded_bytes=9,
+        width=320,
+        height=200,
+        drawn_width=320,
+        drawn_height=200,
+        samples=1,
+        reduced_parts=0,
+        triangles=1,
+        draws=1,
+        views=(PARALLEL,),
+        flags=records.FrameFlags.STILL,
+    ),
 }
 
 
@@ -92,7 +125,7 @@ def _view(view: records.View) -> dict[str, Any]:
         "fieldOfView": {"left": view.fov.left, "right": view.fov.right, "up": view.fov.up, "down": view.fov.down},
         "near": view.near,
         "far": view.far,
-    }
+    } | ({"orthographic": True} if view.orthographic else {})
 
 
 def _camel(name: str) -> str:

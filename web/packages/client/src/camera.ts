@@ -71,6 +71,8 @@ export class OrbitCamera {
   distance = 3;
   yaw = Math.PI / 5;
   pitch = Math.PI / 9;
+  /** Whether all rays are parallel. What lies at the target keeps its size when this changes. */
+  orthographic = false;
   /** Vertical field of view, radians. */
   readonly verticalFieldOfView: number;
   #scene: Sphere = { center: [0, 0, 0], radius: EMPTY_SCENE_RADIUS };
@@ -103,12 +105,14 @@ export class OrbitCamera {
     // far away as the corner that asks for most.
     const axes = this.axes();
     const dot = (a: Vector3, b: Vector3): number => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
-    let distance = radius * MIN_FRAME_DISTANCE;
+    let distance = this.orthographic ? radius * 1e-3 : radius * MIN_FRAME_DISTANCE;
     for (const corner of cornersOf(bounds)) {
       const offset: Vector3 = [corner[0] - center[0], corner[1] - center[1], corner[2] - center[2]];
+      // Seen by parallel rays it matters not how deep a corner lies.
+      const depth = this.orthographic ? 0 : dot(offset, axes.back);
       const sideways = Math.abs(dot(offset, axes.right)) / Math.tan(right);
       const upwards = Math.abs(dot(offset, axes.up)) / Math.tan(up);
-      distance = Math.max(distance, dot(offset, axes.back) + Math.max(sideways, upwards) * FRAME_MARGIN);
+      distance = Math.max(distance, depth + Math.max(sideways, upwards) * FRAME_MARGIN);
     }
     this.distance = distance;
   }
@@ -163,25 +167,49 @@ export class OrbitCamera {
     this.pitch = Math.min(MAX_PITCH, Math.max(-MAX_PITCH, Math.asin(Math.min(1, Math.max(-1, y / distance)))));
   }
 
+  /** Where the rays begin: behind all of the scene where they are parallel, so that nothing is cut off. */
+  get eye(): Vector3 {
+    if (!this.orthographic) return this.position;
+    const { center, radius } = this.#scene;
+    const { back } = this.axes();
+    const ahead = center.reduce(
+      (sum, value, axis) => sum + (value - (this.target[axis] as number)) * (back[axis] as number),
+      0,
+    );
+    const distance = Math.max(this.distance, ahead + radius * 1.2);
+    return this.target.map((value, axis) => value + (back[axis] as number) * distance) as unknown as Vector3;
+  }
+
+  /** How much of the plane through the target is seen from bottom to top, metres. */
+  get height(): number {
+    return 2 * this.distance * Math.tan(this.verticalFieldOfView / 2);
+  }
+
   /** The ray through a place in the picture (0 to 1 from its left and top edges), from the eye to beyond the scene. */
   ray(x: number, y: number, aspect: number): { start: Vector3; end: Vector3 } {
     const { right, up, back } = this.axes();
-    const height = Math.tan(this.verticalFieldOfView / 2);
-    const [sideways, upwards] = [(2 * x - 1) * height * aspect, (1 - 2 * y) * height];
-    const start = this.position;
+    const { eye, orthographic } = this;
     const { far } = this.clip();
-    const end = start.map(
-      (value, axis) =>
-        value + far * ((right[axis] as number) * sideways + (up[axis] as number) * upwards - (back[axis] as number)),
-    ) as unknown as Vector3;
-    return { start, end };
+    // Offsets of the place in the picture, at the eye and at the far plane.
+    const half = this.height / 2;
+    const wide = Math.tan(this.verticalFieldOfView / 2);
+    const [nearHalf, farHalf] = orthographic ? [half, half] : [0, far * wide];
+    const at = (size: number, depth: number): Vector3 =>
+      eye.map(
+        (value, axis) =>
+          value +
+          (right[axis] as number) * (2 * x - 1) * size * aspect +
+          (up[axis] as number) * (1 - 2 * y) * size -
+          (back[axis] as number) * depth,
+      ) as unknown as Vector3;
+    return { start: at(nearHalf, 0), end: at(farHalf, far) };
   }
 
   /** Clip distances that hold the scene's sphere. */
   clip(): { near: number; far: number } {
     const { center, radius } = this.#scene;
     const { back } = this.axes();
-    const position = this.position;
+    const position = this.eye;
     const depth = position.reduce(
       (sum, value, axis) => sum + (value - (center[axis] as number)) * (back[axis] as number),
       0,
@@ -193,12 +221,14 @@ export class OrbitCamera {
 
   /** The camera as a view for the pose record. */
   view(aspect: number): View {
-    return {
-      position: this.position,
-      orientation: this.orientation,
-      fieldOfView: symmetricFieldOfView(this.verticalFieldOfView, aspect),
-      ...this.clip(),
-    };
+    const { orientation, orthographic } = this;
+    if (!orthographic) {
+      const fieldOfView = symmetricFieldOfView(this.verticalFieldOfView, aspect);
+      return { position: this.position, orientation, fieldOfView, ...this.clip() };
+    }
+    const up = this.height / 2;
+    const fieldOfView = { left: -up * aspect, right: up * aspect, up, down: -up };
+    return { position: this.eye, orientation, fieldOfView, ...this.clip(), orthographic };
   }
 
   /** Where the camera is, to be kept. */

@@ -28,6 +28,7 @@ function sameView(a: View, b: View): boolean {
     a.orientation.every((value, index) => value === b.orientation[index]) &&
     a.near === b.near &&
     a.far === b.far &&
+    (a.orthographic ?? false) === (b.orthographic ?? false) &&
     a.fieldOfView.left === b.fieldOfView.left &&
     a.fieldOfView.right === b.fieldOfView.right &&
     a.fieldOfView.up === b.fieldOfView.up &&

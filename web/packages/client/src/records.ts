@@ -20,13 +20,16 @@ const FRAME_HEAD_BYTES = 80;
 const VIEW_BYTES = 64;
 const REPORT_HEAD_BYTES = 24;
 const REPORTED_BYTES = 16;
+const POSE_PREDICT = 1;
+const POSE_ORTHOGRAPHIC = 2;
+const FRAME_ORTHOGRAPHIC = 16;
 const NOT_KNOWN = 0xffff_ffff;
 
 export type Vector3 = readonly [x: number, y: number, z: number];
 /** A unit quaternion as x, y, z, w. */
 export type Quaternion = readonly [x: number, y: number, z: number, w: number];
 
-/** Signed half angles in radians. */
+/** Signed half angles in radians; of an orthographic view metres from its axis to the edges of the picture. */
 export interface FieldOfView {
   readonly left: number;
   readonly right: number;
@@ -41,6 +44,8 @@ export interface View {
   readonly fieldOfView: FieldOfView;
   readonly near: number;
   readonly far: number;
+  /** All rays are parallel. The views of a record agree in this. */
+  readonly orthographic?: boolean;
 }
 
 /** Where the device is. `poseId` counts up modulo 2^32; `clientTimeMicroseconds` is the device's own clock, microseconds. */
@@ -133,7 +138,7 @@ function setView(data: DataView, offset: number, view: View): void {
   });
 }
 
-function getView(data: DataView, offset: number): View {
+function getView(data: DataView, offset: number, orthographic: boolean): View {
   const f64 = (index: number): number => data.getFloat64(offset + 8 * index, true);
   const f32 = (index: number): number => data.getFloat32(offset + 24 + 4 * index, true);
   return {
@@ -142,6 +147,7 @@ function getView(data: DataView, offset: number): View {
     fieldOfView: { left: f32(4), right: f32(5), up: f32(6), down: f32(7) },
     near: f32(8),
     far: f32(9),
+    ...(orthographic && { orthographic }),
   };
 }
 
@@ -155,7 +161,11 @@ export function encodePose(record: PoseRecord): ArrayBuffer {
   data.setUint8(0, POSE_TYPE);
   data.setUint8(1, RECORD_VERSION);
   data.setUint8(2, count);
-  data.setUint8(3, record.predict ? 1 : 0);
+  const orthographic = record.views[0]?.orthographic ?? false;
+  if (record.views.some((view) => (view.orthographic ?? false) !== orthographic)) {
+    throw new FarframeError("InvalidParam", "The views of a pose are all orthographic, or none is.");
+  }
+  data.setUint8(3, (record.predict ? POSE_PREDICT : 0) | (orthographic ? POSE_ORTHOGRAPHIC : 0));
   data.setUint32(4, record.poseId >>> 0, true);
   setUint64(data, 8, record.clientTimeMicroseconds);
   record.views.forEach((view, index) => {
@@ -218,19 +228,20 @@ function checkHead(data: DataView, type: number, headBytes: number, name: string
   return count;
 }
 
-function getViews(data: DataView, offset: number, count: number): View[] {
-  return Array.from({ length: count }, (_, index) => getView(data, offset + VIEW_BYTES * index));
+function getViews(data: DataView, offset: number, count: number, orthographic: boolean): View[] {
+  return Array.from({ length: count }, (_, index) => getView(data, offset + VIEW_BYTES * index, orthographic));
 }
 
 /** A pose record from bytes. Throws `ProtocolError` or `ProtocolVersionMismatch` for anything that is none. */
 export function decodePose(buffer: ArrayBuffer): PoseRecord {
   const data = new DataView(buffer);
   const count = checkHead(data, POSE_TYPE, POSE_HEAD_BYTES, "pose");
+  const flags = data.getUint8(3);
   return {
     poseId: data.getUint32(4, true),
     clientTimeMicroseconds: getUint64(data, 8),
-    views: getViews(data, POSE_HEAD_BYTES, count),
-    ...((data.getUint8(3) & 1) !== 0 ? { predict: true } : {}),
+    views: getViews(data, POSE_HEAD_BYTES, count, (flags & POSE_ORTHOGRAPHIC) !== 0),
+    ...((flags & POSE_PREDICT) !== 0 ? { predict: true } : {}),
   };
 }
 
@@ -262,7 +273,7 @@ export function decodeFrame(buffer: ArrayBuffer): FrameRecord {
     reducedParts: u16(70),
     triangles: u32(72),
     draws: u32(76),
-    views: getViews(data, FRAME_HEAD_BYTES, count),
+    views: getViews(data, FRAME_HEAD_BYTES, count, (flags & FRAME_ORTHOGRAPHIC) !== 0),
     keyframe: (flags & 1) !== 0,
     still: (flags & 2) !== 0,
     keepAlive: (flags & 4) !== 0,

@@ -128,6 +128,87 @@ describe("OrbitCamera", () => {
   });
 });
 
+describe("OrbitCamera with parallel rays", () => {
+  const along = (view: ReturnType<OrbitCamera["view"]>, point: Vector3): Vector3 => {
+    const [x, y, z, w] = view.orientation;
+    const offset = point.map((value, axis) => value - (view.position[axis] as number)) as unknown as Vector3;
+    return rotate([-x, -y, -z, w], offset);
+  };
+
+  it("shows the target's plane as large as with rays from one eye", () => {
+    const camera = new OrbitCamera();
+    camera.frame(box, 1.5);
+    const { height } = camera;
+    expect(height).toBeCloseTo(2 * camera.distance * Math.tan(camera.verticalFieldOfView / 2), 12);
+    camera.orthographic = true;
+    const view = camera.view(1.5);
+    expect(view.orthographic).toBe(true);
+    expect(view.fieldOfView.up - view.fieldOfView.down).toBeCloseTo(height, 12);
+    expect(view.fieldOfView.right - view.fieldOfView.left).toBeCloseTo(1.5 * height, 12);
+  });
+
+  it.each([0.001, 1, 50])("cuts nothing of the scene off, however near (%d)", (distance) => {
+    const camera = new OrbitCamera();
+    camera.orthographic = true;
+    camera.frame(box, 1);
+    Object.assign(camera, { distance, target: [4, -3, 2] });
+    const view = camera.view(1);
+    for (const x of [box.min[0], box.max[0]]) {
+      for (const z of [box.min[2], box.max[2]]) {
+        const depth = -along(view, [x, box.max[1], z])[2];
+        expect(depth).toBeGreaterThan(view.near);
+        expect(depth).toBeLessThan(view.far);
+      }
+    }
+  });
+
+  it("frames a box so that it just fits", () => {
+    const camera = new OrbitCamera();
+    camera.orthographic = true;
+    camera.frame(box, 2);
+    const view = camera.view(2);
+    let most = 0;
+    for (const x of [box.min[0], box.max[0]]) {
+      for (const y of [box.min[1], box.max[1]]) {
+        for (const z of [box.min[2], box.max[2]]) {
+          const [sideways, upwards] = along(view, [x, y, z]);
+          most = Math.max(most, Math.abs(sideways) / view.fieldOfView.right, Math.abs(upwards) / view.fieldOfView.up);
+        }
+      }
+    }
+    expect(most).toBeLessThan(1);
+    expect(most).toBeGreaterThan(0.8);
+  });
+});
+
+describe("ray", () => {
+  it.each([true, false])("goes through the place in the picture (parallel: %s)", (orthographic) => {
+    const camera = new OrbitCamera();
+    Object.assign(camera, { yaw: 0, pitch: 0, distance: 2, target: [0, 0, 0], orthographic });
+    const half = camera.height / 2;
+    const { start, end } = camera.ray(0.75, 0, 2);
+    // Where the ray crosses the target's plane, z = 0.
+    const share = start[2] / (start[2] - end[2]);
+    expect(start[0] + share * (end[0] - start[0])).toBeCloseTo(0.5 * half * 2, 9);
+    expect(start[1] + share * (end[1] - start[1])).toBeCloseTo(half, 9);
+    expect(start[0] === end[0]).toBe(orthographic);
+  });
+});
+
+describe("lookFrom", () => {
+  it("stands there and looks there", () => {
+    const camera = new OrbitCamera();
+    camera.lookFrom([1, 5, -2], [0, 1, 2]);
+    expectClose(camera.position, [1, 5, -2]);
+    expectClose(camera.target, [0, 1, 2]);
+    camera.lookFrom([1, 1, 1], [1, 1, 1]);
+    expectClose(camera.position, [1, 5, -2]);
+    camera.lookFrom([0, 9, 2], [0, 1, 2]);
+    expect(camera.distance).toBeCloseTo(8);
+    expect(camera.pitch).toBeLessThan(Math.PI / 2);
+  });
+});
+
 describe("unionBounds", () => {
   it("spans all boxes and ignores empty ones", () => {
     const empty = { min: [Infinity, Infinity, Infinity], max: [-Infinity, -Infinity, -Infinity] } as const;
