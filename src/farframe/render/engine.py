@@ -34,10 +34,11 @@ from farframe.asset.container import Asset
 from farframe.asset.format import POINT_DTYPE
 from farframe.asset.model import VERTEX_DTYPE, Model
 from farframe.protocol.errors import FarframeError, Result
-from farframe.render import environment, flops, outlines
+from farframe.render import flops, outlines
 from farframe.render.assets import AssetResource, PreparedAsset, make_resource, prepare_asset
 from farframe.render.cut import Seen, cut, slackened
 from farframe.render.device import AdapterChoice, AdapterInfo, AdapterKind, request_device
+from farframe.render.environment import studio
 from farframe.render.frame import (
     FULL_QUALITY,
     VIEW_DTYPE,
@@ -52,7 +53,7 @@ from farframe.render.frame import (
     viewports,
 )
 from farframe.render.occlusion import DepthGrid, OcclusionGovernor
-from farframe.render.pipelines import PICTURE, Pipelines, Use
+from farframe.render.pipelines import PICTURE, Pipelines, Use, lit
 from farframe.render.placement import Resource, ScenePlacement
 from farframe.render.points import COMMAND_FIELDS as POINT_FIELDS
 from farframe.render.points import PointPipelines, point_commands, point_kinds
@@ -60,6 +61,7 @@ from farframe.render.pools import Pool
 from farframe.render.resources import ModelResource, Uploader
 from farframe.render.scene import RenderScene
 from farframe.render.streaming import Residency, Streamer
+from farframe.render.surroundings import Surroundings
 from farframe.render.targets import Attachments, Fence, ReadbackPool
 from farframe.render.visibility import (
     COMMAND_FIELDS,
@@ -179,8 +181,8 @@ class Engine:
         )
         self._fence = Fence(device)
         self._outlines = outlines.Outlines(device, self.pipelines)
-        self._environment = environment.studio()
-        self._view_group = self._make_view_group()
+        self._surroundings = Surroundings(device, self.pipelines, self._uniforms, [])
+        self._lit = False
 
     @classmethod
     def create(cls, adapter: AdapterChoice = "auto", *, page_budget_bytes: int | None = None) -> Engine:
@@ -198,28 +200,6 @@ class Engine:
             Pool(self._device, "vertices of assets", VERTEX_DTYPE.itemsize, usage.VERTEX, largest),
             Pool(self._device, "indices of assets", 4, usage.INDEX, largest),
             Pool(self._device, "points of assets", POINT_DTYPE.itemsize, usage.STORAGE | usage.VERTEX, bound),
-        )
-
-    def _make_view_group(self) -> Any:
-        texels = self._environment.texels
-        layers, size = texels.shape[0], texels.shape[1]
-        texture = self._device.create_texture(
-            label="environment",
-            size=(size, size, layers),
-            format="rgba8unorm",
-            usage=wgpu.TextureUsage.TEXTURE_BINDING | wgpu.TextureUsage.COPY_DST,
-        )
-        self._device.queue.write_texture(
-            {"texture": texture}, texels, {"bytes_per_row": size * 4, "rows_per_image": size}, (size, size, layers)
-        )
-        sampler = self._device.create_sampler(mag_filter="linear", min_filter="linear")
-        return self._device.create_bind_group(
-            layout=self.pipelines.view_layout,
-            entries=[
-                {"binding": 0, "resource": {"buffer": self._uniforms, "offset": 0, "size": VIEW_DTYPE.itemsize}},
-                {"binding": 1, "resource": texture.create_view(dimension="2d-array")},
-                {"binding": 2, "resource": sampler},
-            ],
         )
 
     def warm_up(self) -> None:
@@ -451,8 +431,9 @@ class Engine:
         band = (frame.first_row / full_height, (frame.first_row + frame.height) / full_height)
         matrices = [view_projection(view, placement.origin) for view in frame.views]
         for index, (view, port, matrix) in enumerate(zip(frame.views, ports, matrices, strict=True)):
-            irradiance = self._environment.irradiance
-            fill_view(records[index], view, port, frame.scene, matrix, irradiance, placement.origin, band)
+            light = frame.scene.environment or studio()
+            fill_view(records[index], view, port, frame.scene, matrix, light, placement.origin, band)
+        self._lit = self._surroundings.update(frame.scene, frame.views, ports, placement.origin, records)
         selections = self._select_within_limit(frame, placement, ports, matrices)
         staging[:, : VIEW_DTYPE.itemsize] = records.view(np.uint8).reshape(len(records), -1)
         self._device.queue.write_buffer(self._uniforms, 0, staging)
@@ -692,7 +673,7 @@ class Engine:
             ]
         )
         passing.set_pipeline(self.pipelines.farthest(attachments.samples))
-        passing.set_bind_group(0, self._view_group, [0])
+        passing.set_bind_group(0, self._surroundings.group, [0])
         passing.set_bind_group(1, farthest.group)
         passing.draw(3)
         passing.end()
@@ -806,6 +787,8 @@ class Engine:
         for run in runs:
             batch = placement.batches[run.batch]
             variant = batch.variant if use is PICTURE else batch.variant.silhouettes()
+            if self._lit and use is PICTURE:
+                variant = lit(variant)
             passing.set_pipeline(self.pipelines.surface(variant, samples, use))
             if variant.textured or variant.extras:
                 passing.set_bind_group(1, batch.texture_group())
@@ -845,7 +828,7 @@ class Engine:
     def _set_view(self, passing: Any, index: int, port: Viewport) -> None:
         passing.set_viewport(port.x, port.y, port.width, port.height, 0.0, 1.0)
         passing.set_scissor_rect(port.x, port.y, port.width, port.height)
-        passing.set_bind_group(0, self._view_group, [index * UNIFORM_STRIDE])
+        passing.set_bind_group(0, self._surroundings.group, [index * UNIFORM_STRIDE])
 
     def _record_backdrop_copy(self, encoder: Any, attachments: Attachments, ports: tuple[Viewport, ...]) -> None:
         """Put the backdrop into the colour attachment; it is drawn the first time that its size is needed."""

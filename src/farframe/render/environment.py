@@ -1,4 +1,4 @@
-"""Image-based light: a photo studio made in code, as the arrays that the surface shader reads.
+"""Image-based light as the arrays that the surface shader reads, and a photo studio made in code. ``sky`` has others.
 
 The studio is a function from direction to radiance (:func:`studio_radiance`): dim walls, a large overhead softbox, a
 key and a fill at the sides and narrow strips that draw the long highlights product photographs live from. From it come
@@ -8,12 +8,14 @@ key and a fill at the sides and narrow strips that draw the long highlights prod
   specular part (the split sum of Karis 2013), sampled with filtered importance sampling (Krivanek and Colbert 2008).
 
 Octahedral maps in a 2D array are read with one bilinear fetch; a cube map costs a CPU adapter several times that.
-Eight bits hold the range because they store square roots, scaled per layer (the scale is in alpha).
+Eight bits hold the range because they store square roots, scaled per layer, or where a sun shines by neighbourhoods
+(the scale is in alpha).
 Directions are unit vectors, right-handed, +Y up. Radiance has no unit: 1 is the white of the picture at exposure 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -27,7 +29,9 @@ LAYERS = 16
 SIZE = 256
 """Texels along an edge of an octahedral map: a softbox' edge in a chrome part is then about as sharp as a real one."""
 RANGE = 4.0
-"""The greatest radiance that the eight bits can hold."""
+"""The greatest radiance that the eight bits can hold, unless an environment says otherwise."""
+GREATEST_RANGE = 256.0
+"""More is not told apart: a non-metal that mirrors four percent of it is white many times over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,12 +259,219 @@ def _encode(layer: Floats) -> NDArray[np.uint8]:
     return encoded
 
 
-@dataclass(frozen=True, slots=True)
+def encode_roots(image: Floats, peak: float) -> NDArray[np.uint8]:
+    """Linear colours (h, w, 3) up to ``peak`` as RGBA bytes: value = (rgb * a)^2 * peak, a is 1."""
+    encoded = np.full((*image.shape[:2], 4), 255, np.uint8)
+    encoded[..., :3] = np.rint(np.sqrt(np.clip(image / np.float32(peak), 0.0, 1.0)) * 255.0)
+    return encoded
+
+
+def _neighbourhood(image: NDArray[np.float32], *, greatest: bool) -> NDArray[np.float32]:
+    """The greatest or the mean value of each 3 x 3 texels of (h, w)."""
+    padded = np.pad(image, 1, mode="edge")
+    rows = np.stack([padded[:-2], padded[1:-1], padded[2:]])
+    row = rows.max(axis=0) if greatest else rows.mean(axis=0)
+    columns = np.stack([row[:, :-2], row[:, 1:-1], row[:, 2:]])
+    return np.asarray(columns.max(axis=0) if greatest else columns.mean(axis=0), np.float32)
+
+
+def _encode_bright(layer: Floats, peak: float) -> NDArray[np.uint8]:
+    """A layer (s, s, 3) whose range one scale cannot span, as RGBA bytes: value = (rgb * a)^2 * peak.
+
+    The shader blends the four texels around a direction before it multiplies: the scale must change slowly. It is
+    that of the brightest texel around, blurred no further than that reaches.
+    """
+    root = np.sqrt(np.clip(layer / np.float32(peak), 0.0, 1.0))
+    scale = root.max(axis=2)
+    for _ in range(4):
+        scale = _neighbourhood(scale, greatest=True)
+    for _ in range(4):
+        scale = _neighbourhood(scale, greatest=False)
+    alpha = np.clip(np.ceil(scale * 255.0), 1.0, 255.0)
+    noise = np.random.default_rng(7).random(layer.shape, np.float32) - 0.5
+    encoded = np.empty((*layer.shape[:2], 4), np.uint8)
+    color = np.rint(root * (255.0 * 255.0 / alpha)[..., None] + 0.5 * noise)
+    encoded[..., :3] = np.clip(color, 0, 255).astype(np.uint8)
+    encoded[..., 3] = alpha.astype(np.uint8)
+    return encoded
+
+
+def decoded(environment: Environment, layer: int) -> Floats:
+    """The radiance (SIZE, SIZE, 3) that a layer of an environment stands for, texel by texel."""
+    texels = environment.texels[layer].astype(np.float32) / np.float32(255.0)
+    return np.asarray((texels[..., :3] * texels[..., 3:]) ** 2 * np.float32(environment.range), np.float32)
+
+
+Radiance = Callable[[Floats], Floats]
+"""From unit directions (n, 3) to radiance (n, 3)."""
+
+
+def octahedral_map(radiance: Radiance, size: int, *, taps: int = 4) -> Floats:
+    """The octahedral map (size, size, 3) of a function, each texel the mean of ``taps`` x ``taps`` directions."""
+    directions = octahedral_directions(size).reshape(-1, 3)
+    first, second = _frames(directions)
+    # A texel's width differs by a factor of two over the map: this is its mean.
+    width = np.sqrt(4.0 * np.pi) / (size - 1)
+    total = np.zeros_like(directions)
+    for x in range(taps):
+        for y in range(taps):
+            across = np.float32(width * ((x + 0.5) / taps - 0.5))
+            along = np.float32(width * ((y + 0.5) / taps - 0.5))
+            moved = directions + first * across + second * along
+            total += radiance(np.asarray(moved / np.linalg.norm(moved, axis=1, keepdims=True), np.float32))
+    return np.asarray((total / np.float32(taps * taps)).reshape(size, size, 3), np.float32)
+
+
+def _halved(image: Floats, most: int) -> Floats:
+    """An image (..., h, w, 3) at half its size, by means of four, until it is at most ``most`` texels wide."""
+    while image.shape[-2] > most and image.shape[-2] % 2 == 0 and image.shape[-3] % 2 == 0:
+        rows = image[..., 0::2, :, :] + image[..., 1::2, :, :]
+        image = np.float32(0.25) * (rows[..., 0::2, :] + rows[..., 1::2, :])
+    return image
+
+
+def _bilinear(image: Floats, row: Floats, column: Floats, *, wrap: bool) -> Floats:
+    """Values (n, 3) of an image (h, w, 3) at coordinates of texels, whose middles are whole numbers."""
+    height, width = image.shape[:2]
+    row = np.clip(row, 0.0, height - 1.0)
+    if not wrap:
+        column = np.clip(column, 0.0, width - 1.0)
+    top, left = np.floor(row).astype(np.int64), np.floor(column).astype(np.int64)
+    down, right = (row - top)[:, None].astype(np.float32), (column - left)[:, None].astype(np.float32)
+    below = np.minimum(top + 1, height - 1)
+    beside = (left + 1) % width if wrap else np.minimum(left + 1, width - 1)
+    left %= width
+    upper = image[top, left] * (1 - right) + image[top, beside] * right
+    lower = image[below, left] * (1 - right) + image[below, beside] * right
+    return np.asarray(upper * (1 - down) + lower * down, np.float32)
+
+
+def equirectangular_radiance(image: Floats) -> Radiance:
+    """The radiance of a panorama (h, w, 3): its first row is +Y, its middle column -Z, and +X lies right of that."""
+    image = _halved(image, 2048)
+    height, width = image.shape[:2]
+
+    def radiance(directions: Floats) -> Floats:
+        x, y, z = directions.T
+        column = (0.5 + np.arctan2(x, -z) / (2.0 * np.pi)) * width - 0.5
+        row = np.arccos(np.clip(y, -1.0, 1.0)) / np.pi * height - 0.5
+        return _bilinear(image, row, column, wrap=True)
+
+    return radiance
+
+
+def cube_radiance(faces: Floats) -> Radiance:
+    """The radiance of a cube map's faces (6, s, s, 3): right, left, up, down, front, back, as a view along -Z calls
+    them. Files call these +X -X +Y -Y +Z -Z, in a left-handed space whose Z is opposite to ours."""
+    faces = np.ascontiguousarray(_halved(faces, 512))
+    height, width = faces.shape[1:3]
+    stacked = faces.reshape(6 * height, width, 3)
+
+    def radiance(directions: Floats) -> Floats:
+        x, y, z = directions[:, 0], directions[:, 1], -directions[:, 2]
+        size = np.abs(np.stack([x, y, z], axis=1))
+        axis = size.argmax(axis=1)
+        major = np.maximum(size.max(axis=1), 1e-12)
+        sign = np.stack([x, y, z], axis=1)[np.arange(len(axis)), axis] < 0
+        face = 2 * axis + sign
+        across = np.choose(face, [-z, z, x, x, x, -x]) / major
+        along = np.choose(face, [-y, -y, z, -z, -y, -y]) / major
+        column = (across * 0.5 + 0.5) * width - 0.5
+        row = np.clip((along * 0.5 + 0.5) * height - 0.5, 0.0, height - 1.0)
+        # Half texels at the edges of faces are the faces' own: seams are narrower than what is prefiltered.
+        top = np.minimum(np.floor(row), height - 2.0) if height > 1 else np.zeros_like(row)
+        column = np.clip(column, 0.0, width - 1.0)
+        down = (row - top)[:, None].astype(np.float32)
+        upper = _bilinear(stacked, face * height + top, column, wrap=False)
+        lower = _bilinear(stacked, face * height + np.minimum(top + 1, height - 1), column, wrap=False)
+        return np.asarray(upper * (1 - down) + lower * down, np.float32)
+
+    return radiance
+
+
+def cube_to_octahedral(faces: Floats, size: int) -> Floats:
+    """A cube map (6, s, s, 3) as an octahedral map (size, size, 3); see :func:`cube_radiance`."""
+    return octahedral_map(cube_radiance(faces), size, taps=2)
+
+
+def solid_angles(size: int) -> NDArray[np.float64]:
+    """The solid angles (size, size) of an octahedral map's texels; they add up to the sphere's."""
+    axis = np.linspace(-1.0, 1.0, size)
+    x, z = np.meshgrid(axis, axis)
+    y = 1.0 - np.abs(x) - np.abs(z)
+    fold_x = np.where(y < 0, 1.0 - np.abs(z), np.abs(x))
+    fold_z = np.where(y < 0, 1.0 - np.abs(x), np.abs(z))
+    # All faces of the octahedron are equally far from its middle, so only the distance of the texel counts.
+    angle = (fold_x**2 + y**2 + fold_z**2) ** -1.5
+    edge = np.ones(size)
+    edge[[0, -1]] = 0.5
+    angle *= edge[:, None] * edge[None, :]
+    return np.asarray(angle * (4.0 * np.pi / angle.sum()), np.float64)
+
+
+SOURCES = 64
+"""Along an edge of the map in which light is gathered for the rough layers: 4,096 directions."""
+
+
+def _gathered(base: Floats) -> tuple[Floats, Floats, Floats]:
+    """A map (s, s, 3) as fewer directions (k, 3) with their radiance (k, 3) and solid angles (k,); no light is lost."""
+    size = base.shape[0]
+    angle = solid_angles(size).reshape(-1)
+    cell = np.minimum(np.arange(size) * SOURCES // size, SOURCES - 1)
+    number = (cell[:, None] * SOURCES + cell[None, :]).reshape(-1)
+
+    def sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.bincount(number, values, SOURCES * SOURCES), np.float64)
+
+    weight = sums(angle)
+    directions = octahedral_directions(size).reshape(-1, 3)
+    mean = np.stack([sums(angle * directions[:, axis]) for axis in range(3)], axis=1)
+    mean /= np.linalg.norm(mean, axis=1, keepdims=True)
+    flat = base.reshape(-1, 3)
+    light = np.stack([sums(angle * flat[:, channel]) for channel in range(3)], axis=1) / weight[:, None]
+    return mean.astype(np.float32), light.astype(np.float32), weight.astype(np.float32)
+
+
+def _prefilter_gathered(base: Floats, roughness: list[float], size: int) -> list[Floats]:
+    """Radiance (size, size, 3) filtered by wide GGX lobes: a sum over the whole sphere, without noise."""
+    sources, light, angle = _gathered(base)
+    layers = []
+    cosine = np.maximum(octahedral_directions(size).reshape(-1, 3) @ sources.T, 0.0)
+    half2 = 0.5 * (1.0 + cosine)
+    weighted = cosine * angle
+    for value in roughness:
+        alpha2 = np.float32(value**4)
+        weight = weighted / np.square(half2 * (alpha2 - np.float32(1.0)) + np.float32(1.0))
+        layers.append(((weight @ light) / weight.sum(axis=1, keepdims=True)).reshape(size, size, 3))
+    return layers
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Environment:
-    """``texels``: (LAYERS, SIZE, SIZE, 4) uint8, see :func:`_encode`. ``irradiance``: (9, 3) float64."""
+    """``texels``: (LAYERS, SIZE, SIZE, 4) uint8: radiance is (rgb * a)^2 * ``range``. ``irradiance``: (9, 3) float64.
+
+    Two of them are equal only if they are the same.
+    """
 
     texels: NDArray[np.uint8]
     irradiance: NDArray[np.float64]
+    range: float = RANGE
+
+
+def prefiltered(base: Floats) -> Environment:
+    """The environment whose radiance is the octahedral map ``base`` (SIZE, SIZE, 3). About a second of CPU."""
+    pyramid = [base, _resample(base, 128), _resample(base, 64)]
+    roughness = [layer / (LAYERS - 1) for layer in range(LAYERS)]
+    smooth = [_prefilter_smooth(pyramid, value, 128, 64) for value in roughness[2:5]]
+    middle = _prefilter_gathered(base, roughness[5:8], 64)
+    rough = _prefilter_gathered(base, roughness[8:], 32)
+    peak = float(np.clip(base.max(), RANGE, GREATEST_RANGE))
+    # GGX at the first step is narrower than a texel.
+    layers = [_encode_bright(_resample(layer, SIZE), peak) for layer in (base, base, *smooth, *middle, *rough)]
+    directions = octahedral_directions(base.shape[0]).reshape(-1, 3)
+    weight = solid_angles(base.shape[0]).reshape(-1, 1) * (len(directions) / (4.0 * np.pi))
+    light = np.asarray(base.reshape(-1, 3) * weight, np.float32)
+    return Environment(np.stack(layers), irradiance_harmonics(light, directions), peak)
 
 
 @cache

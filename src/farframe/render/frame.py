@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farframe.protocol.records import View
-from farframe.render.environment import rotate_harmonics
+from farframe.render.environment import RANGE, Environment, rotate_harmonics
 from farframe.render.scene import RenderScene
 
 
@@ -203,7 +203,7 @@ def fill_view(
     viewport: Viewport,
     scene: RenderScene,
     matrix: NDArray[np.float64],
-    irradiance: NDArray[np.float64],
+    environment: Environment,
     origin: NDArray[np.float64],
     band: tuple[float, float] = (0.0, 1.0),
 ) -> None:
@@ -211,7 +211,7 @@ def fill_view(
 
     ``band``: where the viewport's rows lie in the whole picture, from 0 (its upper edge) to 1 (its lower edge).
     ``origin``: what positions on the device are relative to; the fields of lights are left to ``lights``.
-    ``matrix``: its :func:`view_projection`; ``irradiance``: (9, 3) harmonics of the environment before rotation.
+    ``matrix``: its :func:`view_projection`; ``environment``: what lights the scene, before rotation.
     """
     rotation = rotation_matrix(view.orientation)
     left, right, up, down = view.tangents
@@ -239,9 +239,10 @@ def fill_view(
     record["light_color"][:3] = np.array(scene.light_color) * (scene.light_intensity * scene.exposure)
     record["light_color"][3] = scene.exposure
     image_light = scene.environment_intensity * scene.exposure
-    record["irradiance"][:, :3] = rotate_harmonics(irradiance, scene.environment_rotation) * image_light
+    record["irradiance"][:, :3] = rotate_harmonics(environment.irradiance, scene.environment_rotation) * image_light
     angle = scene.environment_rotation
-    record["environment"] = (math.cos(angle), math.sin(angle), image_light, 0.0)
+    scale = image_light * environment.range / RANGE
+    record["environment"] = (math.cos(angle), math.sin(angle), scale, 0.0)
     rows = viewport.height / (band[1] - band[0])
     record["viewport"] = (viewport.x, viewport.y - band[0] * rows, 1.0 / viewport.width, 1.0 / rows)
     record["backdrop_top"] = (*BACKDROP_TOP, BACKDROP_POOL)

@@ -7,7 +7,7 @@ no texture, no alpha and no second side. Pipelines are made while a model is upl
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -64,6 +64,8 @@ class Variant:
     points: bool = False
     tinted: bool = False
     """Reads the instances' tint. No trait of a material: set for a batch in which anything is tinted."""
+    lit: bool = False
+    """Goes through the lights of its cell, see ``lights``. No trait of a material: set while any light is seen."""
     silhouette: bool = False
     """Only tells where a surface is; see :meth:`silhouettes`."""
     clipped: bool = False
@@ -146,6 +148,7 @@ class Variant:
             "MIRRORED": self.mirrored,
             "NORMAL_XY": self.normal_xy,
             "TINT": self.tinted,
+            "LIGHTS": self.lit,
             # Irradiance is smooth enough for one value per vertex, which spares a CPU a tenth of the frame; only a
             # normal map or a second side turns the normal after the vertex.
             "VERTEX_IRRADIANCE": not (self.unlit or self.double_sided or self.uv_sets[2] >= 0),
@@ -190,6 +193,13 @@ class Use:
 
 PICTURE = Use()
 """The picture itself."""
+
+
+@cache
+def lit(variant: Variant) -> Variant:
+    """The variant that goes through the lights of its cell besides."""
+    return replace(variant, lit=not variant.unlit)
+
 
 _WORD = re.compile(r"\b[A-Z][A-Z0-9_]+\b")
 
@@ -255,7 +265,7 @@ def _vertex_buffers(flags: dict[str, str]) -> list[dict[str, Any]]:
     ]
 
 
-PIECES = {"surface": ("extras",)}
+PIECES = {"surface": ("extras", "lights")}
 """Sources that are joined to another, features of their own that its hooks call."""
 
 
@@ -263,7 +273,8 @@ class Pipelines:
     """All pipelines of a device, and the layouts that bind groups must follow.
 
     ``created`` counts the pipelines made so far: tests hold that a frame makes none. Group 0 is the view (a uniform
-    with a dynamic offset, the environment and its sampler), group 1 a material's textures or the depth to read.
+    with a dynamic offset, the environment and its sampler, tables of lights and what they project), group 1 a
+    material's textures or the depth to read.
     """
 
     def __init__(self, device: Any) -> None:
@@ -286,6 +297,13 @@ class Pipelines:
                     "texture": {"sample_type": "float", "view_dimension": "2d-array"},
                 },
                 {"binding": 2, "visibility": stage.FRAGMENT, "sampler": {"type": "filtering"}},
+                {"binding": 3, "visibility": stage.FRAGMENT, "buffer": {"type": "read-only-storage"}},
+                {"binding": 4, "visibility": stage.FRAGMENT, "buffer": {"type": "read-only-storage"}},
+                {
+                    "binding": 5,
+                    "visibility": stage.FRAGMENT,
+                    "texture": {"sample_type": "float", "view_dimension": "2d-array"},
+                },
             ],
         )
         textures: list[dict[str, Any]] = []

@@ -20,6 +20,8 @@ from farframe.scene.materials import OWN_MAP, MaterialState
 from farframe.scene.states import State
 
 if TYPE_CHECKING:
+    from farframe.render.environment import Environment
+    from farframe.render.lights import LightImage
     from farframe.render.placement import Resource
     from farframe.render.textures import TextureResource
 
@@ -136,6 +138,8 @@ class RenderScene:
         self._point_size = 1.0
         self._effects = Effects()
         self._lights: tuple[PlacedLight, ...] = ()
+        self._light_images: dict[int, LightImage] = {}
+        self._environment: Environment | None = None
         self._cut_planes: tuple[PlacedCutPlane, ...] = ()
         self._time = 0.0
         self._clockworks: list[Clockwork] = []
@@ -447,6 +451,27 @@ class RenderScene:
     def lights(self, value: tuple[PlacedLight, ...]) -> None:
         if value != self._lights:
             self._lights = value
+            self._changed()
+
+    @property
+    def light_images(self) -> dict[int, LightImage]:
+        """What lights project, by the id that they name; others shine without an image. Set it as a whole."""
+        return self._light_images
+
+    @light_images.setter
+    def light_images(self, value: dict[int, LightImage]) -> None:
+        self._light_images = dict(value)
+        self._changed()
+
+    @property
+    def environment(self) -> Environment | None:
+        """What lights the scene from all sides, see ``sky``; ``None``: the studio."""
+        return self._environment
+
+    @environment.setter
+    def environment(self, value: Environment | None) -> None:
+        if value is not self._environment:
+            self._environment = value
             self._changed()
 
     @property

@@ -222,7 +222,7 @@ fn tone_map(radiance: vec3f) -> vec3f {
 }
 
 fn shade(n: vec3f, v: vec3f, base: vec3f, metallic: f32, roughness: f32, occlusion: f32,
-    irradiance: vec3f) -> vec3f {
+    irradiance: vec3f, fragment: vec4f) -> vec3f {
     let n_dot_v = clamp(dot(n, v), 1e-3, 1.0);
 #ifdef EXTRAS
     let diffuse = base * ((1.0 - metallic) * diffuse_share);
@@ -264,7 +264,12 @@ fn shade(n: vec3f, v: vec3f, base: vec3f, metallic: f32, roughness: f32, occlusi
 #endif
     let direct = (diffuse * 0.31830989 * (1.0 - fresnel) + fresnel * (distribution * visibility) * multiple_scatter)
         * (n_dot_l * view.light_color.rgb);
+#ifdef LIGHTS
+    let lit = Lit(n, v, n_dot_v, diffuse, f0, multiple_scatter, roughness);
+    return (ambient + mirrored) * occlusion + direct + placed_lights(lit, fragment);
+#else
     return (ambient + mirrored) * occlusion + direct;
+#endif
 }
 #endif
 
@@ -421,7 +426,7 @@ fn appearance(in: VertexOut, front: bool) -> vec4f {
 #else
     let irradiance = max(diffuse_irradiance(n), vec3f(0.0));
 #endif
-    var radiance = shade(n, v, base.rgb, metallic, roughness, occlusion, irradiance);
+    var radiance = shade(n, v, base.rgb, metallic, roughness, occlusion, irradiance, in.position);
 #ifdef EXTRAS
     radiance *= light_share;
 #endif
