@@ -241,7 +241,7 @@ def test_a_model_lies_exactly_where_its_file_puts_it_and_moves_as_one() -> None:
     instance = multiply(node[:1], node[1:])
     tree = tree_of(
         "m", [("outer", -1), ("inner", 0)], node, np.array([1]), instance, np.zeros((1, 3)), np.ones((1, 3)),
-        np.zeros(1, bool), {1: {"a": 1}},
+        np.zeros(1, bool), {1: {"a": 1}}, part=np.zeros(1, int), material=np.zeros(1, int), material_count=1,
     )  # fmt: skip
     graph, meshes = Graph(), Meshes()
     first = graph.add_tree(tree.parent, tree.names, tree.position, tree.rotation, tree.scale)
@@ -254,7 +254,8 @@ def test_a_model_lies_exactly_where_its_file_puts_it_and_moves_as_one() -> None:
     assert tree.metadata == {2: {"a": 1}}
     none = tree_of(
         "m", [("outer", -1), ("inner", 0)], node, np.array([1]), instance, np.zeros((1, 3)), np.ones((1, 3)),
-        np.zeros(1, bool), {1: {"a": 1}}, mode="none",
+        np.zeros(1, bool), {1: {"a": 1}}, part=np.zeros(1, int), material=np.zeros(1, int), material_count=1,
+        mode="none",
     )  # fmt: skip
     assert none.names == ["m"] and none.owner.tolist() == [0] and not none.metadata
 
@@ -263,7 +264,11 @@ def test_bounds_of_a_subtree() -> None:
     box = (np.zeros((2, 3)), np.ones((2, 3)))
     matrices = np.stack([np.eye(4)[:3], np.eye(4)[:3]])
     matrices[1, :, 3] = (10, 0, 0)
-    tree = tree_of("m", [("a", -1), ("b", -1)], matrices, np.array([0, 1]), matrices, *box, np.zeros(2, bool), {})
+    tree = tree_of(
+        "m", [("a", -1), ("b", -1)], matrices, np.array([0, 1]), matrices, *box, np.array([False, True]), {},
+        part=np.array([1, 0]), material=np.array([5, 3]), material_count=6,
+    )  # fmt: skip
+    assert tree.material.tolist() == [3, -1]
     graph, meshes = Graph(), Meshes()
     graph.create(1, position=(0, 100, 0), scale=(2, 2, 2))
     first = graph.add_tree(tree.parent, tree.names, tree.position, tree.rotation, tree.scale, parent=1)

@@ -15,6 +15,7 @@ Vector4 = tuple[float, float, float, float]
 
 MAX_CUT_PLANES = 8
 """Active at a time; enabled planes beyond, in the order in which they were enabled, do nothing."""
+MAX_POINT_SIZE = 1000.0
 
 
 class Axis(IntEnum):
@@ -144,10 +145,12 @@ class ZFightingSettings:
 
 @dataclass(frozen=True, slots=True)
 class SkySettings:
-    """What lights PBR materials from all sides. ``uri``: ``builtin://...`` or a texture's; never seen itself."""
+    """What lights PBR materials from all sides; never seen itself. ``uri``: ``builtin://...``, which counts while
+    ``texture``, the id of one that was loaded, is 0; ``kind`` is how that wraps the world."""
 
     uri: str = "builtin://Studio"
     kind: SkyKind = SkyKind.BUILT_IN
+    texture: int = 0
 
     def problem(self) -> str | None:
         """What is wrong with these values, as a sentence, or ``None``."""
@@ -214,3 +217,11 @@ class Effects:
     stage: StageSettings = StageSettings()
     debug: DebugSettings = DebugSettings()
     point_size: float = 1.0
+
+    def problem(self) -> str | None:
+        """What is wrong with these values, as a sentence, or ``None``."""
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if hasattr(value, "problem") and (problem := value.problem()):
+                return f"{item.name}: {problem}"
+        return None if 0.0 <= self.point_size <= MAX_POINT_SIZE else "point_size must be from 0 to 1,000."

@@ -25,7 +25,8 @@ class Tree:
 
     ``parent`` (k,) rows, -1 for the root; ``names``; ``position``, ``scale`` (k, 3), ``rotation`` (k, 4);
     ``metadata`` by row. Instances: ``owner`` (i,) rows of entities; ``offset`` (i, 3, 4) part space to entity space;
-    ``center``, ``extent`` (i, 3) the part's box in part space; ``cloud`` (i,) whether it is of points.
+    ``center``, ``extent`` (i, 3) the part's box in part space; ``cloud`` (i,) whether it is of points; ``part`` (i,)
+    which part of the file it shows; ``material`` (i,) of that part, out of ``material_count``, -1 for points.
     """
 
     parent: Rows
@@ -39,6 +40,9 @@ class Tree:
     extent: Array
     cloud: NDArray[np.bool_]
     metadata: dict[int, dict[str, Any]]
+    part: Rows
+    material: Rows
+    material_count: int
     static: bool = False
 
 
@@ -53,12 +57,16 @@ def tree_of(
     cloud: NDArray[np.bool_],
     metadata: dict[int, dict[str, Any]],
     *,
+    part: NDArray[np.integer[Any]],
+    material: NDArray[np.integer[Any]],
+    material_count: int,
     mode: str = "dynamic",
 ) -> Tree:
     """The tree of a model with these ``nodes`` (name and parent or -1, parents first) below one root of its own.
 
     ``matrices`` (n, 3, 4) local; ``instance_node`` (i,), ``instance_matrix`` (i, 3, 4) part space to model space;
-    ``center``, ``extent`` (i, 3); ``metadata`` by node. ``mode``: with ``none`` there is only the root; with ``static``
+    ``center``, ``extent`` (i, 3); ``metadata`` by node; ``part`` (i,); ``material`` by part, any for points, which have
+    none. ``mode``: with ``none`` there is only the root; with ``static``
     the others cannot be moved on their own.
     """
     if mode == "none" or not nodes:
@@ -96,23 +104,31 @@ def tree_of(
         extent=extent,
         cloud=cloud,
         metadata={node + 1: values for node, values in metadata.items() if node < count},
+        part=part.astype(np.int64),
+        material=np.where(cloud, -1, material[part].astype(np.int64)) if len(part) else np.zeros(0, np.int64),
+        material_count=material_count,
         static=mode == "static",
     )
 
 
 class Meshes:
     """The instances of all models, N of them. ``slot`` (N,) the entity's row, or -1 once that was destroyed;
-    ``handle`` (N,) the model, ``number`` (N,) the instance's own in it; ``offset``, ``center``, ``extent``, ``cloud``
-    as in :class:`Tree`. Rows of a model follow one another."""
+    ``handle`` (N,) the model, ``number`` (N,) the instance's own in it; ``sub_part`` (N,) which of its
+    entity's instances it is, from 0; ``offset``, ``center``, ``extent``, ``cloud`` as in :class:`Tree`. Rows of a model
+    follow one another."""
 
     def __init__(self) -> None:
         self.slot: Rows = np.zeros(0, np.int64)
         self.handle: Rows = np.zeros(0, np.int64)
         self.number: Rows = np.zeros(0, np.int64)
+        self.sub_part: Rows = np.zeros(0, np.int64)
         self.offset: Array = np.zeros((0, 3, 4))
         self.center: Array = np.zeros((0, 3))
         self.extent: Array = np.zeros((0, 3))
         self.cloud: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._low: Array = np.zeros((0, 3))
+        self._high: Array = np.zeros((0, 3))
+        self._moved: NDArray[np.bool_] = np.zeros(0, np.bool_)
 
     def __len__(self) -> int:
         return len(self.slot)
@@ -123,15 +139,19 @@ class Meshes:
         self.slot = np.concatenate([self.slot, slots])
         self.handle = np.concatenate([self.handle, np.full(count, handle, np.int64)])
         self.number = np.concatenate([self.number, np.arange(count)])
+        self.sub_part = np.concatenate([self.sub_part, _ranks(tree.owner)])
         self.offset = np.concatenate([self.offset, tree.offset])
         self.center = np.concatenate([self.center, tree.center])
         self.extent = np.concatenate([self.extent, tree.extent])
         self.cloud = np.concatenate([self.cloud, tree.cloud])
+        self._low = np.concatenate([self._low, np.zeros((count, 3))])
+        self._high = np.concatenate([self._high, np.zeros((count, 3))])
+        self._moved = np.concatenate([self._moved, np.ones(count, np.bool_)])
 
     def remove(self, handle: int) -> None:
         """Forget a model."""
         keep = self.handle != handle
-        for name in ("slot", "handle", "number", "offset", "center", "extent", "cloud"):
+        for name in _COLUMNS:
             setattr(self, name, getattr(self, name)[keep])
 
     def forget(self, slots: Rows, capacity: int) -> Rows:
@@ -153,10 +173,51 @@ class Meshes:
         with np.errstate(all="ignore"):
             return multiply(graph.world[self.slot[rows]], self.offset[rows])
 
+    def move(self, rows: Rows) -> None:
+        """What these rows follow has moved."""
+        self._moved[rows] = True
+
+    def boxes(self, graph: Graph) -> tuple[Array, Array]:
+        """Lowest and highest corners (N, 3) of the world boxes of all rows; those that follow nothing have any. Only
+        what moved since the last call is looked at. Read only; ``graph`` must be up to date."""
+        moved = np.flatnonzero(self._moved & (self.slot >= 0))
+        if len(moved):
+            center, extent = self.world_boxes(graph, moved)
+            with np.errstate(all="ignore"):
+                self._low[moved], self._high[moved] = center - extent, center + extent
+            self._moved[moved] = False
+        return self._low, self._high
+
     def world_boxes(self, graph: Graph, rows: Rows) -> tuple[Array, Array]:
         """Middle and half size (n, 3) of the world boxes of rows that follow an entity."""
         with np.errstate(all="ignore"):
             return boxes(self.world(graph, rows), self.center[rows], self.extent[rows])
+
+
+_COLUMNS = (
+    "slot",
+    "handle",
+    "number",
+    "sub_part",
+    "offset",
+    "center",
+    "extent",
+    "cloud",
+    "_low",
+    "_high",
+    "_moved",
+)
+"""The arrays of :class:`Meshes`."""
+
+
+def _ranks(owner: Rows) -> Rows:
+    """(n,) how many of the rows before have the same owner."""
+    order = np.argsort(owner, kind="stable")
+    ordered = owner[order]
+    begins = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(owner) else np.zeros(0, np.int64)
+    ranks = np.empty(len(owner), np.int64)
+    ranks[order] = np.arange(len(owner)) - np.repeat(begins, np.diff(np.append(begins, len(owner))))
+    return ranks
 
 
 def bounds(graph: Graph, meshes: Meshes, slot: int, *, local: bool) -> tuple[Array, Array] | None:

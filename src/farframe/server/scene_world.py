@@ -3,6 +3,7 @@ between two frames, by jobs of the frame loop, so a frame shows all of a batch o
 
     Graph                 entities: transforms, structure, states           farframe.scene.graph
     Meshes                which part instances hang on them                 farframe.scene.meshes
+    Looks                 materials, lights, cut planes, effects            farframe.server.scene_looks
     RenderScene           the same instances, as they are drawn             farframe.render.scene
 
 The way is always the same: commands change the graph, the graph finds what follows, and what changed of instances is
@@ -23,6 +24,7 @@ from farframe.protocol.errors import FarframeError, Result
 from farframe.scene.graph import FIRST_MODEL_ID, Graph
 from farframe.scene.meshes import Meshes, Tree, bounds, tree_of
 from farframe.scene.states import State
+from farframe.server.scene_looks import Looks
 
 if TYPE_CHECKING:
     from farframe.asset.container import Asset
@@ -51,6 +53,9 @@ def model_tree(model: Model) -> Tree:
         np.maximum((high[part] - low[part]) / 2.0, 0.0),
         np.zeros(len(part), np.bool_),
         {},
+        part=part,
+        material=np.array([item.material for item in parts], np.int64),
+        material_count=len(model.materials),
     )
 
 
@@ -71,6 +76,9 @@ def asset_tree(asset: Asset) -> Tree:
         np.maximum((high[part] - low[part]) / 2.0, 0.0),
         np.asarray(asset.parts["kind"][part] == POINTS, np.bool_),
         {int(node): dict(values) for node, values in index.metadata.items()},
+        part=part,
+        material=asset.parts["material"],
+        material_count=len(index.materials),
         mode=index.scene_graph_mode,
     )
 
@@ -98,6 +106,7 @@ class SceneWorld:
     def __init__(self, scene: RenderScene) -> None:
         self.graph = Graph()
         self.meshes = Meshes()
+        self.looks = Looks(scene, self.graph, lambda rows: self._push(rows, moved=False))
         self._scene = scene
         self._models: dict[int, ModelEntities] = {}
         self._roots: dict[int, int] = {}
@@ -123,6 +132,7 @@ class SceneWorld:
                 next_step="Keep the parent until the model is loaded.",
             )
         self.graph.reserve(len(tree.parent))
+        self.looks.check_model(tree)
 
     def add_model(self, handle: int, tree: Tree, parent: int = 0) -> ModelEntities:
         """Make the entities of a model that was placed as ``handle`` at the scene's origin.
@@ -136,6 +146,7 @@ class SceneWorld:
         self._models[handle] = entry
         self._roots[first] = handle
         self.meshes.add(handle, self.graph.slots(first + tree.owner), tree)
+        self.looks.add_model(handle, tree)
         # Without a parent it is where the renderer has put it, to the last bit.
         self._sync(fresh=None if parent else handle)
         return entry
@@ -149,17 +160,19 @@ class SceneWorld:
         owner = np.where(tree.owner < entry.count, tree.owner, 0)
         slots = self.graph.find_slots(entry.first + owner)
         self.meshes.add(handle, slots, tree)
+        self.looks.replace_model(handle, tree)
         self._push(np.flatnonzero(self.meshes.handle == handle), moved=True)
 
     def remove_model(self, handle: int) -> None:
         """A model is drawn no more: its entities go, and with them what the device hung below them."""
         self.meshes.remove(handle)
+        self.looks.remove_model(handle)
         entry = self._models.pop(handle, None)
         if entry is None:
             return
         self._roots.pop(entry.first, None)
         if entry.first in self.graph:
-            self.meshes.forget(self.graph.destroy(entry.first), len(self.graph.id))
+            self._take_out(entry.first)
         self._sync()
 
     def clear(self) -> None:
@@ -168,6 +181,7 @@ class SceneWorld:
         self._push(np.arange(len(self.meshes)), moved=False)
         self.graph.clear()
         self.meshes = Meshes()
+        self.looks.clear()
         self._models.clear()
         self._roots.clear()
 
@@ -180,7 +194,11 @@ class SceneWorld:
             try:
                 if isinstance(command, FarframeError):
                     raise command
-                self._commands[type(command)](command, sequence or None, outcome)
+                on_looks = self.looks.commands.get(type(command))
+                if on_looks is not None:
+                    on_looks(command, self.meshes)
+                else:
+                    self._commands[type(command)](command, sequence or None, outcome)
             except FarframeError as error:
                 outcome.failures.append((index, error))
         self._sync()
@@ -227,13 +245,18 @@ class SceneWorld:
         )
 
     def _destroy(self, command: wire.Destroy, sequence: int | None, outcome: Applied) -> None:
-        ids = self.graph.id[self.graph.subtree(self.graph.slot(command.id))]
-        gone = self.graph.destroy(command.id)
-        self._push(self.meshes.forget(gone, len(self.graph.id)), moved=False)
-        for entity in ids[ids >= FIRST_MODEL_ID].tolist():
+        for entity in self._take_out(command.id):
             handle = self._roots.pop(entity, None)
             if handle is not None:
                 outcome.gone.append(handle)
+
+    def _take_out(self, entity: int) -> list[int]:
+        """Destroy an entity and all below it, with all that hangs on them; the ids of those that were models'."""
+        ids = self.graph.id[self.graph.subtree(self.graph.slot(entity))]
+        gone = self.graph.destroy(entity)
+        self._push(self.meshes.forget(gone, len(self.graph.id)), moved=False)
+        self.looks.destroyed(ids)
+        return [int(identifier) for identifier in ids[ids >= FIRST_MODEL_ID].tolist()]
 
     def _set_transform(self, command: wire.SetTransform, sequence: int | None, outcome: Applied) -> None:
         slots = _SINGLE.copy()
@@ -272,10 +295,12 @@ class SceneWorld:
     def _sync(self, *, fresh: int | None = None) -> None:
         """Let what is drawn follow the entities. ``fresh``: a model that already stands as they do."""
         changes = self.graph.update()
+        self.looks.follow(changes)
         if not changes.any or not len(self.meshes):
             return
         capacity = len(self.graph.id)
         moved = self.meshes.rows_on(changes.moved, capacity)
+        self.meshes.move(moved)
         restyled = np.setdiff1d(self.meshes.rows_on(changes.restyled, capacity), moved, assume_unique=True)
         if fresh is not None:
             moved = moved[self.meshes.handle[moved] != fresh]
@@ -305,6 +330,7 @@ class SceneWorld:
                 tint=tint[mine].astype(np.float32),
                 states=states[mine],
                 mask=mask[mine],
+                material=self.looks.worn(handle, meshes.number[rows[mine]]),
             )
 
     # Queries ----------------------------------------------------------------------------------------------------

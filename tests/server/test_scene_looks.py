@@ -1,0 +1,332 @@
+"""Commands on looks: materials, overrides, lights, cut planes and effects, as they reach the renderer's scene."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from farframe.asset.model import Material, Node
+from farframe.protocol import appearance as looks
+from farframe.protocol import scene as wire
+from farframe.protocol.errors import Result
+from farframe.render.resources import ModelResource, material_factors, part_tables
+from farframe.render.scene import RenderScene
+from farframe.scene.effects import Effects, SkyKind
+from farframe.scene.lights import Light, LightKind
+from farframe.scene.materials import MaterialFlag, MaterialKind, MaterialState
+from farframe.scene.resources import FIRST_MODEL_MATERIAL
+from farframe.server import scene_values as values
+from farframe.server.scene_world import SceneWorld, model_tree
+from tests.render.shapes import ModelBuilder, box
+
+OWN = FIRST_MODEL_MATERIAL
+
+
+def resource(model: Any) -> ModelResource:
+    """A model as it is on a device, without one."""
+    count = len(model.materials)
+    return ModelResource(model, part_tables(model), material_factors(model.materials), np.full(count, -1, np.int64))
+
+
+def pair() -> Any:
+    """Two entities that show the same mesh of two parts, of two materials, below a root."""
+    builder = ModelBuilder("pair")
+    parts = [builder.part(box(), Material(name, roughness=0.25)) for name in ("first", "second")]
+    for number in range(2):
+        for part in parts:
+            builder.place(part, (2.0 * number, 0, 0))
+    built = builder.build()
+    built.nodes = [Node(f"node {number}", -1, np.eye(4)) for number in range(2)]
+    built.instance_node = np.array([0, 0, 1, 1], np.int32)
+    return built
+
+
+class Place:
+    """A world with a model in it, and what the renderer has of it."""
+
+    def __init__(self) -> None:
+        self.scene = RenderScene()
+        self.world = SceneWorld(self.scene)
+        self.handle, self.root = self.load()
+
+    def load(self) -> tuple[int, int]:
+        built = pair()
+        handle = self.scene.add(resource(built), np.eye(4))
+        return handle, self.world.add_model(handle, model_tree(built)).first
+
+    def apply(self, *commands: Any) -> list[Result]:
+        """Over the wire and back: the results of what was refused."""
+        decoded = wire.decode_commands(wire.ApplyParams(commands=wire.encode_commands(list(commands))))
+        return [error.result for _, error in self.world.apply(decoded).failures]
+
+    def done(self, *commands: Any) -> None:
+        assert self.apply(*commands) == []
+
+    def drawn_with(self) -> list[int]:
+        return self.scene.entries[self.handle].material.tolist()
+
+
+@pytest.fixture
+def place() -> Place:
+    return Place()
+
+
+def test_the_wires_values_begin_as_the_scenes() -> None:
+    assert values.material_state(MaterialKind.PBR, looks.MaterialValues()) == MaterialState()
+    assert values.light_of(LightKind.SPOT, looks.LightValues()) == Light(LightKind.SPOT)
+    assert values.effects_of(looks.EffectsValues(), SkyKind.BUILT_IN) == Effects()
+    assert values.cut_plane_values(values.cut_plane_of(looks.CutPlaneValues())) == looks.CutPlaneValues()
+    assert sum(MaterialFlag) == looks.ALL_MATERIAL_FLAGS
+    for name, bit in looks.MATERIAL_FLAGS.items():
+        assert MaterialFlag[name.upper()] == bit
+
+
+def test_a_material_is_made_edited_in_part_and_taken_out(place: Place) -> None:
+    place.done(looks.CreateMaterial(id=7, kind="color", set={"albedoColor": [1, 0, 0, 1], "name": "red"}))
+    place.done(looks.SetMaterial(id=7, set={"vertexMix": 0.5}))
+    state = place.scene.materials[7]
+    assert (state.kind, state.albedo_color, state.vertex_mix, state.name) == (
+        MaterialKind.COLOR, (1.0, 0.0, 0.0, 1.0), 0.5, "red"
+    )  # fmt: skip
+    place.done(looks.DestroyMaterial(id=7))
+    assert not place.scene.materials
+    assert place.apply(looks.SetMaterial(id=7, set={})) == [Result.INVALID_ID]
+
+
+@pytest.mark.parametrize(
+    ("command", "result"),
+    [
+        (looks.CreateMaterial(id=1), Result.ALREADY_EXISTS),
+        (looks.CreateMaterial(id=0), Result.INVALID_PARAM),
+        (looks.CreateMaterial(id=1 << 31), Result.INVALID_PARAM),
+        (looks.CreateMaterial(id=2, set={"roughness": 2}), Result.INVALID_PARAM),
+        (looks.CreateMaterial(id=2, set={"roughness": "rough"}), Result.INVALID_PARAM),
+        (looks.CreateMaterial(id=2, set={"albedoColor": [1, 2]}), Result.INVALID_PARAM),
+        (looks.CreateMaterial(id=2, set={"albedoMap": 5}), Result.INVALID_ID),
+        (looks.CreateMaterial(id=2, set={"albedoMap": looks.OWN_MAP}), Result.INVALID_PARAM),
+        (looks.CreateMaterial(id=2, set={"albedoMap": -1}), Result.INVALID_PARAM),
+        (looks.CreateMaterial(id=2, set={"flags": 512}), Result.INVALID_PARAM),
+        (looks.CreateMaterial(id=2, set={"flags": -1}), Result.INVALID_PARAM),
+        (looks.CreateMaterial(id=2, set={"name": "x" * 1025}), Result.STRING_TOO_LONG),
+        (looks.SetMaterial(id=3, set={}), Result.INVALID_ID),
+        (looks.SetMaterial(id=OWN + 2, set={}), Result.INVALID_ID),
+        (looks.SetMaterial(id=-1, set={}), Result.INVALID_ID),
+        (looks.DestroyMaterial(id=OWN), Result.NOT_SUPPORTED),
+        (looks.OverrideMaterials(id=99, material=1), Result.INVALID_ID),
+        (looks.OverrideMaterials(id=OWN + 1, sub_part=2, material=1), Result.INVALID_PARAM),
+        (looks.OverrideMaterials(id=OWN + 1, sub_part=-1, material=1), Result.INVALID_PARAM),
+        (looks.OverrideMaterials(id=OWN + 1, material=1 << 40), Result.INVALID_PARAM),
+        (looks.OverrideMaterials(id=OWN + 1, material=9), Result.INVALID_ID),
+        (looks.OverrideMaterials(id=OWN + 1, material=OWN), Result.NOT_SUPPORTED),
+        (looks.OverrideMaterials(ids=b"123"), Result.INVALID_PARAM),
+        (looks.OverrideMaterials(ids=wire.pack([OWN + 1], "u4")), Result.INVALID_PARAM),
+        (looks.SetMeshMaterial(id=OWN, material=1), Result.INVALID_PARAM),
+        (looks.SetMeshMaterial(id=OWN + 1, sub_part=7, material=1), Result.INVALID_PARAM),
+        (looks.DestroyTexture(id=1), Result.INVALID_ID),
+        (looks.SetLight(id=99, kind="point"), Result.INVALID_ID),
+        (looks.SetLight(id=OWN, kind="point", set={"intensity": -1}), Result.INVALID_PARAM),
+        (looks.SetLight(id=OWN, kind="point", set={"projectedTexture": 3}), Result.INVALID_ID),
+        (looks.SetLight(id=OWN, kind="spot", set={"spotAngleDeg": [40, 30]}), Result.INVALID_PARAM),
+        (looks.RemoveLight(id=OWN, kind="spot"), Result.INVALID_ID),
+        (looks.SetCutPlane(id=OWN, set={"filterMask": 256}), Result.INVALID_PARAM),
+        (looks.SetCutPlane(id=OWN, set={"normal": "w"}), Result.INVALID_PARAM),
+        (looks.SetCutPlane(id=99), Result.INVALID_ID),
+        (looks.RemoveCutPlane(id=OWN), Result.INVALID_ID),
+        (looks.SetEffects(set={"pointSize": -1}), Result.INVALID_PARAM),
+        (looks.SetEffects(set={"outline": 3}), Result.INVALID_PARAM),
+        (looks.SetEffects(set={"outline": {"color": [2, 0, 0]}}), Result.INVALID_PARAM),
+        (looks.SetEffects(set={"camera": {"near": 2, "far": 1}}), Result.INVALID_PARAM),
+        (looks.SetEffects(set={"sky": {"uri": "https://example.com/sky.hdr"}}), Result.FILE_NOT_FOUND),
+        (looks.SetEffects(set={"sky": {"texture": 4}}), Result.INVALID_ID),
+        (looks.SetEffects(set={"stage": {"rotation": [0, 0, 0, 0]}}), Result.INVALID_PARAM),
+    ],
+)
+def test_what_is_wrong_is_refused_with_its_name_and_changes_nothing(place: Place, command: Any, result: Result) -> None:
+    place.done(looks.CreateMaterial(id=1))
+    before = place.scene.version
+    assert place.apply(command) == [result]
+    assert place.scene.version == before
+
+
+def test_overrides_beat_meshes_beat_files_and_fall_back_when_a_material_goes(place: Place) -> None:
+    first, second = place.root + 1, place.root + 2
+    place.done(looks.CreateMaterial(id=1), looks.CreateMaterial(id=2), looks.CreateMaterial(id=3))
+    place.done(looks.SetMeshMaterial(id=first, sub_part=1, material=1))
+    assert place.drawn_with() == [0, 1, 0, 1]
+    place.done(looks.OverrideMaterials(id=second, sub_part=1, material=2))
+    assert place.drawn_with() == [0, 1, 0, 2]
+    packed = [wire.pack(column, "u4") for column in ([first, second], [0, 1], [3, 3])]
+    place.done(looks.OverrideMaterials(ids=packed[0], sub_parts=packed[1], materials=packed[2]))
+    assert place.drawn_with() == [3, 1, 0, 3]
+    table, following = place.world.looks.sub_parts(place.world.meshes, 1, (1 << 32) - 1, 100)
+    assert following == 0 and table.entity.tolist() == [first, first, second, second]
+    assert table.override.tolist() == [3, 0, 0, 3] and table.material.tolist() == [OWN, 1, OWN, 1]
+    assert table.part[0] == table.part[2] != table.part[1] == table.part[3]
+    place.done(looks.DestroyMaterial(id=3))
+    assert place.drawn_with() == [0, 1, 0, 1]
+    place.done(looks.DestroyMaterial(id=1))
+    assert place.drawn_with() == [0, 0, 0, 0]
+
+
+def test_a_models_own_material_is_read_and_edited_for_all_its_users(place: Place) -> None:
+    told = place.world.looks.told_materials(1, (1 << 32) - 1)
+    assert [(item.id, item.values.name, item.values.roughness) for item in told.materials] == [
+        (OWN, "first", 0.25), (OWN + 1, "second", 0.25)
+    ]  # fmt: skip
+    place.done(looks.SetMaterial(id=OWN + 1, set={"roughness": 0.75}))
+    assert place.scene.entries[place.handle].own[1].roughness == 0.75
+    assert place.world.looks.told_materials(OWN + 1, OWN + 1).materials[0].values.roughness == 0.75
+    other, _ = place.load()
+    assert not place.scene.entries[other].own
+    assert [item.id - OWN for item in place.world.looks.told_materials(OWN, OWN + 9).materials] == [0, 1, 2, 3]
+
+
+def test_what_takes_a_models_place_is_dressed_as_it_was(place: Place) -> None:
+    place.done(looks.CreateMaterial(id=1), looks.SetMaterial(id=OWN, set={"metalness": 1}))
+    place.done(looks.OverrideMaterials(id=place.root + 2, sub_part=0, material=1))
+    built = pair()
+    place.scene.replace(place.handle, resource(built))
+    place.world.replace_model(place.handle, model_tree(built))
+    assert place.drawn_with() == [0, 0, 1, 0]
+    assert place.scene.entries[place.handle].own[0].metalness == 1.0
+
+
+def test_what_fades_out_becomes_transparent_by_itself(place: Place) -> None:
+    place.done(looks.CreateMaterial(id=1, set={"fadeOut": 0.5}), looks.CreateMaterial(id=2, kind="color"))
+    assert place.scene.materials[1].flags & MaterialFlag.TRANSPARENT
+    assert not place.world.looks.told_materials(1, 1).materials[0].values.flags & MaterialFlag.TRANSPARENT
+    place.done(looks.SetMaterial(id=1, set={"fadeOut": 1}))
+    assert not place.scene.materials[1].flags & MaterialFlag.TRANSPARENT
+    place.done(looks.SetMaterial(id=2, set={"fadeOut": 0, "flags": int(MaterialFlag.FADE_TO_BLACK)}))
+    assert place.scene.materials[2].color_transparency == 0
+    place.done(looks.SetMaterial(id=2, set={"flags": 0}))
+    assert place.scene.materials[2].color_transparency == 1
+
+
+def test_lights_stand_where_their_entities_do(place: Place) -> None:
+    half = math.sqrt(0.5)
+    place.done(
+        wire.Create(id=1, position=(0, 5, 0)),
+        wire.Create(id=2, parent=1, position=(1, 0, 0), rotation=(0, half, 0, half), scale=(3, 3, 3)),
+        looks.SetLight(id=2, kind="point", set={"intensity": 3, "color": [1, 0, 0]}),
+        looks.SetLight(id=2, kind="spot"),
+    )
+    point, spot = place.scene.lights
+    assert point.light.intensity == 3.0 and spot.light.kind is LightKind.SPOT
+    np.testing.assert_allclose(point.position, (1, 5, 0))
+    np.testing.assert_allclose(np.array(point.axes), ((0, 0, -1), (0, 1, 0), (1, 0, 0)), atol=1e-12)
+    place.done(wire.SetTransform(id=1, position=(0, 7, 0)))
+    np.testing.assert_allclose(place.scene.lights[1].position, (1, 7, 0))
+    version = place.scene.version
+    place.done(wire.SetTransform(id=place.root, position=(1, 1, 1)))
+    assert place.scene.version > version
+    lights = place.scene.lights
+    assert place.world.looks.components.place(place.world.graph, place.world.graph.update()) is None
+    assert place.scene.lights is lights
+    place.done(wire.SetEnabled(id=1, enabled=False))
+    assert place.scene.lights == ()
+    place.done(wire.SetEnabled(id=1, enabled=True), looks.SetLight(id=2, kind="spot", set={"enabled": False}))
+    assert len(place.scene.lights) == 1
+    place.done(looks.RemoveLight(id=2, kind="point"), looks.SetLight(id=2, kind="spot", set={"enabled": True}))
+    assert [placed.light.kind for placed in place.scene.lights] == [LightKind.SPOT]
+    place.done(wire.Destroy(id=1))
+    assert place.scene.lights == () and not place.world.looks.components.lights
+
+
+def test_the_first_eight_planes_that_were_enabled_cut(place: Place) -> None:
+    for number in range(1, 11):
+        place.done(
+            wire.Create(id=number, position=(number, 0, 0)),
+            looks.SetCutPlane(id=number, set={"normal": "negativeX" if number == 1 else "x"}),
+        )
+    assert [plane.offset for plane in place.scene.cut_planes] == [-1, 2, 3, 4, 5, 6, 7, 8]
+    np.testing.assert_allclose(place.scene.cut_planes[0].normal, (-1, 0, 0))
+    place.done(looks.SetCutPlane(id=3, set={"enabled": False}))
+    assert [plane.offset for plane in place.scene.cut_planes] == [-1, 2, 4, 5, 6, 7, 8, 9]
+    place.done(looks.SetCutPlane(id=3, set={"enabled": True}))
+    assert 3 not in [plane.offset for plane in place.scene.cut_planes]
+    place.done(looks.SetCutPlane(id=4, set={"filterMask": 0}), wire.SetEnabled(id=5, enabled=False))
+    assert [plane.offset for plane in place.scene.cut_planes] == [-1, 2, 6, 7, 8, 9, 10, 3]
+    place.done(looks.RemoveCutPlane(id=1))
+    assert len(place.scene.cut_planes) == 7
+
+
+def test_effects_are_set_in_part(place: Place) -> None:
+    place.done(
+        looks.SetEffects(set={"outline": {"color": [1, 0, 0]}, "pointSize": 2}),
+        looks.SetEffects(set={"outline": {"pulseRateHz": 1}, "singleSided": "normal", "sky": {"uri": "builtin://A"}}),
+        looks.SetEffects(set={"debug": {"wireframe": True}, "unknown": {"x": 1}}),
+    )
+    effects = place.scene.effects
+    assert effects.outline.color == (1.0, 0.0, 0.0) and effects.outline.pulse_rate_hz == 1.0
+    assert effects.debug.wireframe and effects.single_sided == 0 and effects.sky.uri == "builtin://A"
+    assert place.scene.point_size == 2.0
+
+
+def test_clearing_puts_everything_back(place: Place) -> None:
+    looks_of = place.world.looks
+    texture = looks_of.textures.add("file:///a.png", cube=False, width=4, height=4, levels=1, size_bytes=64)
+    place.done(
+        wire.Create(id=1),
+        looks.CreateMaterial(id=1, set={"albedoMap": texture.id}),
+        looks.SetEffects(set={"sky": {"texture": texture.id}, "outline": {"color": [0, 0, 0]}}),
+        looks.SetLight(id=1, kind="spot", set={"projectedTexture": texture.id}),
+        looks.SetCutPlane(id=1),
+        looks.OverrideMaterials(id=place.root + 1, material=1),
+    )
+    assert place.scene.effects.sky.kind is SkyKind.EQUIRECTANGULAR
+    place.scene.remove(place.handle)
+    place.world.remove_model(place.handle)
+    place.world.clear()
+    assert place.scene.lights == place.scene.cut_planes == ()
+    assert place.scene.effects == Effects() and not place.scene.materials
+    assert looks_of.freed == [texture] and not len(looks_of.textures)
+
+
+def test_a_texture_lives_while_anything_names_it(place: Place) -> None:
+    looks_of = place.world.looks
+    texture = looks_of.textures.add("file:///a.png", cube=False, width=4, height=4, levels=1, size_bytes=64)
+    cube = looks_of.textures.add("file:///a.dds", cube=True, width=4, height=4, levels=1, size_bytes=64)
+    place.done(
+        wire.Create(id=1),
+        looks.CreateMaterial(id=1, set={"albedoMap": texture.id, "normalMap": texture.id}),
+        looks.SetMaterial(id=OWN, set={"emissiveMap": texture.id}),
+        looks.SetLight(id=1, kind="point", set={"projectedTexture": cube.id}),
+        looks.SetEffects(set={"sky": {"texture": cube.id}}),
+    )
+    assert place.apply(looks.SetMaterial(id=1, set={"albedoMap": cube.id})) == [Result.INVALID_PARAM]
+    wrong = looks.SetLight(id=1, kind="point", set={"projectedTexture": texture.id})
+    assert place.apply(wrong) == [Result.INVALID_PARAM]
+    place.done(looks.DestroyTexture(id=texture.id), looks.DestroyTexture(id=cube.id))
+    assert place.apply(looks.DestroyTexture(id=cube.id)) == [Result.INVALID_ID]
+    place.done(looks.DestroyMaterial(id=1), looks.SetEffects(set={"sky": {"texture": 0}}))
+    assert not looks_of.freed
+    place.done(wire.Destroy(id=1))
+    assert looks_of.freed == [cube]
+    assert looks_of.textures.want("file:///a.png", cube=False) is texture
+    place.done(looks.DestroyTexture(id=texture.id))
+    place.scene.remove(place.handle)
+    place.world.remove_model(place.handle)
+    assert looks_of.freed == [cube, texture]
+    assert looks_of.textures.want("file:///a.png", cube=False) is None
+
+
+def test_a_device_cannot_fill_the_server(place: Place) -> None:
+    place.done(wire.Create(id=1))
+    refused: list[Result] = []
+    for first in range(1, 20_001, 4000):
+        refused += place.apply(*[looks.CreateMaterial(id=number) for number in range(first, first + 4000)])
+    assert refused == [Result.EXCEEDS_MEMORY_LIMIT] * (20_000 - looks.MAX_MATERIALS)
+    for first in range(2, 4002, 4000):
+        place.done(*[wire.Create(id=number) for number in range(first, first + 4000)])
+    lights = place.apply(*[looks.SetLight(id=number, kind="point") for number in range(1, 4001)])
+    assert lights == [Result.EXCEEDS_MEMORY_LIMIT] * (4000 - looks.MAX_LIGHTS)
+    planes = place.apply(*[looks.SetCutPlane(id=number) for number in range(1, 4001)])
+    assert planes == [Result.EXCEEDS_MEMORY_LIMIT] * (4000 - looks.MAX_CUT_PLANES)
+    assert len(place.scene.lights) == looks.MAX_LIGHTS
+    textures = place.world.looks.textures
+    with pytest.raises(Exception, match="at most 1,024 textures"):
+        textures.add("x", cube=False, width=1, height=1, levels=1, size_bytes=(1 << 30) + 1)
