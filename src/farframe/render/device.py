@@ -19,9 +19,10 @@ AdapterKind = Literal["cpu", "gpu"]
 
 REQUIRED_FEATURES = ("indirect-first-instance",)
 """An indirect command names the row of its instance: all parts of a batch are then one call."""
-WELCOME_FEATURES = ("multi-draw-indirect-count", "timestamp-query", "texture-compression-bc")
+WELCOME_FEATURES = ("multi-draw-indirect-count", "timestamp-query", "texture-compression-bc", "clip-distances")
 """The first makes multi-draw native; without it wgpu issues the same commands one by one, outside of Python.
-The last lets compressed textures stay as they are; without it they are decoded on the way."""
+The third lets compressed textures stay as they are; without it they are decoded on the way. The last cuts triangles at
+planes; without it fragments beyond a plane are thrown away one by one, so that cut edges are not antialiased."""
 
 _RANK = {"DiscreteGPU": 0, "IntegratedGPU": 1, "Unknown": 2, "CPU": 3}
 _BACKEND_RANK = {"Vulkan": 0, "Metal": 0, "D3D12": 1}

@@ -33,6 +33,7 @@ from wgpu.backends.wgpu_native import extras
 from farframe.asset.container import Asset
 from farframe.asset.format import POINT_DTYPE
 from farframe.asset.model import VERTEX_DTYPE, Model
+from farframe.asset.textures_file import TextureData
 from farframe.protocol.errors import FarframeError, Result
 from farframe.render import flops, outlines
 from farframe.render.assets import AssetResource, PreparedAsset, make_resource, prepare_asset
@@ -56,15 +57,18 @@ from farframe.render.occlusion import DepthGrid, OcclusionGovernor
 from farframe.render.pipelines import PICTURE, Pipelines, Use, lit
 from farframe.render.placement import Resource, ScenePlacement
 from farframe.render.points import COMMAND_FIELDS as POINT_FIELDS
-from farframe.render.points import PointPipelines, point_commands, point_kinds
+from farframe.render.points import CUT_POINTS, PointPipelines, point_commands, point_kinds
 from farframe.render.pools import Pool
 from farframe.render.resources import ModelResource, Uploader
 from farframe.render.scene import RenderScene
+from farframe.render.styles import SHELL_COLOR, SHELL_DEPTH, STYLE_DTYPE
 from farframe.render.streaming import Residency, Streamer
 from farframe.render.surroundings import Surroundings
+from farframe.render.textures import TextureResource
 from farframe.render.targets import Attachments, Fence, ReadbackPool
 from farframe.render.visibility import (
     COMMAND_FIELDS,
+    CUT,
     NO_BOXES,
     NO_CLOUD,
     Cloud,
@@ -157,6 +161,7 @@ class Engine:
         self._attachments: OrderedDict[tuple[int, int, int], Attachments] = OrderedDict()
         self._pools: OrderedDict[tuple[int, int], ReadbackPool] = OrderedDict()
         self._resources: set[Resource] = set()
+        self._textures: set[TextureResource] = set()
         self._point_pipelines = PointPipelines(device, self.pipelines)
         self._point_group: tuple[int, Any] | None = None
         self._pools_of_pages = self._make_pools()
@@ -181,7 +186,12 @@ class Engine:
         )
         self._fence = Fence(device)
         self._outlines = outlines.Outlines(device, self.pipelines)
-        self._surroundings = Surroundings(device, self.pipelines, self._uniforms, [])
+        self._styles = device.create_buffer(
+            label="styles", size=STYLE_DTYPE.itemsize, usage=wgpu.BufferUsage.UNIFORM | wgpu.BufferUsage.COPY_DST
+        )
+        self._styles_of: ScenePlacement | None = None
+        others = [{"binding": 7, "resource": {"buffer": self._styles}}]
+        self._surroundings = Surroundings(device, self.pipelines, self._uniforms, others)
         self._lit = False
 
     @classmethod
@@ -283,6 +293,43 @@ class Engine:
                 return step
         raise AssertionError("opening ends with the resource")
 
+    @property
+    def decoded_texture_formats(self) -> frozenset[str]:
+        """Formats of blocks that this device cannot read, or only slowly: ``TextureData.decoded`` takes them."""
+        return self._uploader.decoded_formats
+
+    def upload_texture_steps(self, data: TextureData) -> Generator[float | TextureResource, None, None]:
+        """Upload a texture for materials in steps as :meth:`upload_steps`; :meth:`release_texture` frees it.
+
+        Blocks are decoded here if they have to be and are not yet. Raises ``ExceedsMemoryLimit``, ``NotSupported``.
+        """
+        odd = bool(data.width % 4 or data.height % 4)
+        data = data.decoded({data.format} if odd else self.decoded_texture_formats)
+        try:
+            for step in textures.upload_steps(self._device, data):
+                if not isinstance(step, float):
+                    self._textures.add(step)
+                yield step
+        except wgpu.GPUOutOfMemoryError as error:
+            raise FarframeError(
+                Result.EXCEEDS_MEMORY_LIMIT,
+                f"The texture {data.name!r} does not fit into the memory of {self.adapter_name}.",
+                next_step="Scale it down, or unload models first.",
+            ) from error
+
+    def upload_texture(self, data: TextureData) -> TextureResource:
+        """Upload a texture at one go. Raises as :meth:`upload_texture_steps`."""
+        for step in self.upload_texture_steps(data):
+            if not isinstance(step, float):
+                return step
+        raise AssertionError("an upload ends with its resource")
+
+    def release_texture(self, resource: TextureResource) -> None:
+        """Free a texture. Materials that still name it are drawn without; a second call is fine."""
+        if not resource.released:
+            resource.destroy()
+            self._textures.discard(resource)
+
     def missing_pages(self, resource: AssetResource, scene: RenderScene, handle: int) -> list[int]:
         """Which pages of an asset the last picture of ``scene`` would have missed with the asset in the place of
         ``handle``: those missed most, with all that they depend on, in an order in which they can be placed.
@@ -324,8 +371,9 @@ class Engine:
 
     @property
     def model_bytes(self) -> int:
-        """Device memory that uploaded models and the resident pages of assets hold."""
-        return sum(resource.size_bytes for resource in self._resources) + self.residency.used_bytes
+        """Device memory that uploaded models and textures and the resident pages of assets hold."""
+        held = sum(resource.size_bytes for resource in (*self._resources, *self._textures))
+        return held + self.residency.used_bytes
 
     def render(self, frame: FrameInput) -> RenderedFrame:
         """Draw a frame and wait for its pixels. The frame holds a readback buffer until it is released.
@@ -414,6 +462,9 @@ class Engine:
         if placement is None:
             placement = self._placements[frame.scene] = ScenePlacement(self._device, self.pipelines, self._uploader)
         placement.update(frame.scene, np.array(frame.views[0].position, np.float64), self._release_count)
+        if placement.restyle(frame.scene) or (placement.styles.active and self._styles_of is not placement):
+            self._device.queue.write_buffer(self._styles, 0, placement.styles.uniform())
+            self._styles_of = placement
         for batch in placement.batches:
             if batch.variant.points:
                 self._point_pipelines.make(frame.quality.samples)
@@ -526,7 +577,7 @@ class Engine:
                         nearest=nearest[mine],
                         least=rows_of.least[row],
                         most=rows_of.most[row],
-                        one_sided=rows_of.one_sided[row],
+                        one_sided=rows_of.one_sided[row] & ~placement.styles.opened(of_asset, row),
                         forward=None if forward is None else (inverse[:, :, :3] @ forward).astype(np.float32),
                     ),
                     pixels_per_radian=density,
@@ -550,7 +601,10 @@ class Engine:
                         pixels /= np.maximum(found.distance[cloud], near)
                     kind = point_kinds(pixels, cpu=cpu)
                     count, slot = table.vertex_count[some], rows_of.cloud[owner[cloud]]
-                    clouds.append((kind, point_commands(command[cloud, 3], count, slot, kind), int(count.sum())))
+                    point_command = point_commands(command[cloud, 3], count, slot, kind)
+                    if of_asset.style is not None:
+                        kind |= np.where(of_asset.style[owner[cloud]] & CUT, CUT_POINTS, 0).astype(np.uint8)
+                    clouds.append((kind, point_command, int(count.sum())))
                     command, owner, cluster = command[~cloud], owner[~cloud], cluster[~cloud]
                 triangles += int(table.index_count[cluster].sum()) // 3
                 commands.append(command)
@@ -726,6 +780,8 @@ class Engine:
                 passing.set_pipeline(self.pipelines.backdrop(attachments.samples, behind=True))
                 passing.draw(3)
             self._draw_runs(passing, placement, selection.blended, start, attachments.samples)
+            for use in (SHELL_DEPTH, SHELL_COLOR) if selection.shells else ():
+                self._draw_runs(passing, placement, selection.shells, start, attachments.samples, use)
             start += len(selection.commands)
         passing.end()
         if frame.read_depth and last:
@@ -751,7 +807,7 @@ class Engine:
         starts = np.cumsum([0, *(len(selection.commands) for selection in chosen)])
 
         def draw_view(passing: Any, index: int) -> None:
-            runs = (*chosen[index].opaque, *chosen[index].blended)
+            runs = (*chosen[index].opaque, *chosen[index].blended, *chosen[index].shells)
             self._draw_runs(passing, placement, runs, int(starts[index]), outlines.MASK_SAMPLES, outlines.MASK)
 
         bounds = [
@@ -786,8 +842,10 @@ class Engine:
         surfaces only tell where they are."""
         for run in runs:
             batch = placement.batches[run.batch]
-            variant = batch.variant if use is PICTURE else batch.variant.silhouettes()
-            if self._lit and use is PICTURE:
+            variant = placement.variant(run)
+            if use.silhouettes:
+                variant = variant.silhouettes()
+            elif self._lit:
                 variant = lit(variant)
             passing.set_pipeline(self.pipelines.surface(variant, samples, use))
             if variant.textured or variant.extras:
@@ -894,6 +952,8 @@ class Engine:
         self.residency.streamer.close()
         for resource in list(self._resources):
             self.release(resource)
+        for texture in list(self._textures):
+            self.release_texture(texture)
         for placement in self._placements.values():
             placement.destroy()
         self._placements.clear()

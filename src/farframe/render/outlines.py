@@ -22,7 +22,7 @@ from farframe.render.targets import Attachments
 from farframe.scene.effects import OutlineSettings
 
 MASK_SAMPLES = 4
-MASK = Use(color_format="r8unorm", depth_compare=None)
+MASK = Use(color_format="r8unorm", depth_compare=None, silhouettes=True)
 """What the mask is drawn for."""
 
 WIDTH_PIXELS = 2.0

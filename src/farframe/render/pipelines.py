@@ -68,6 +68,12 @@ class Variant:
     """Goes through the lights of its cell, see ``lights``. No trait of a material: set while any light is seen."""
     silhouette: bool = False
     """Only tells where a surface is; see :meth:`silhouettes`."""
+    cut: int = 0
+    """How many cut planes there may be: 0, 1, 2, 4 or 8. Like the next three no trait of a material, see ``styles``."""
+    cut_fade: bool = False
+    """Next to cut planes there is a colour."""
+    shell: bool = False
+    see_through: bool = False
     clipped: bool = False
     """Blended, and yet nothing is drawn where opacity is below the cutoff."""
     extras: bool = False
@@ -116,7 +122,14 @@ class Variant:
             double_sided=self.double_sided,
             mirrored=self.mirrored,
             silhouette=True,
+            cut=self.cut,
+            shell=self.shell,
         )
+
+    @property
+    def blended(self) -> bool:
+        """Whether what is behind is seen through it."""
+        return self.alpha_mode == "blend" or self.see_through
 
     @property
     def textured(self) -> bool:
@@ -130,7 +143,12 @@ class Variant:
             "UV1": 1 in self.uv_sets,
             "MASK": self.alpha_mode == "mask",
             "BLEND": self.alpha_mode == "blend",
-            "ALPHA_TO_COVERAGE": self.alpha_mode == "mask" and samples > 1,
+            "ALPHA_TO_COVERAGE": self.alpha_mode == "mask" and samples > 1 and not (self.shell or self.see_through),
+            "STYLED": self.cut > 0 or self.shell,
+            "INVARIANT": self.shell,
+            "CUT_FADE": self.cut_fade and not self.silhouette,
+            "SHELL": self.shell and not self.silhouette,
+            "SEE_THROUGH": self.see_through and not self.silhouette,
             "SILHOUETTE": self.silhouette,
             "CENTROID": samples > 1,
             "EMISSIVE": self.emissive,
@@ -154,6 +172,10 @@ class Variant:
             "VERTEX_IRRADIANCE": not (self.unlit or self.double_sided or self.uv_sets[2] >= 0),
         }
         flags = {name: "" for name, value in on.items() if value}
+        if self.cut:
+            flags["CUT"] = str(self.cut)
+        if self.see_through:
+            flags["SEE_THROUGH_OPACITY"] = str(SEE_THROUGH_OPACITY)
         for slot, uv_set, grey in zip(SLOTS, self.uv_sets, self.grey, strict=True):
             if uv_set >= 0:
                 flags[f"{slot.upper()}_TEXTURE"] = ""
@@ -162,6 +184,10 @@ class Variant:
                     flags[f"{slot.upper()}_GREY"] = ""
         return flags
 
+
+CLIP_DISTANCES = "clip-distances"
+SEE_THROUGH_OPACITY = 0.5
+"""How much of what is see-through is seen itself."""
 
 OVER: dict[str, Any] = {
     "color": {"src_factor": "one", "dst_factor": "one-minus-src-alpha", "operation": "add"},
@@ -181,6 +207,8 @@ class Use:
     blending: str = ""
     depth_compare: str | None = "greater"
     depth_write: bool = True
+    silhouettes: bool = False
+    """Only where surfaces are is wanted."""
 
     @property
     def blend(self) -> dict[str, Any] | None:
@@ -259,13 +287,19 @@ def _vertex_buffers(flags: dict[str, str]) -> list[dict[str, Any]]:
         assert INSTANCE_DTYPE.fields is not None
         offset = INSTANCE_DTYPE.fields["flags"][1] + 8
         instance.append({"format": "uint32", "offset": offset, "shader_location": 13})
+    if "CUT" in flags:
+        assert INSTANCE_DTYPE.fields is not None
+        offset = INSTANCE_DTYPE.fields["flags"][1] + 4
+        instance.append({"format": "uint32", "offset": offset, "shader_location": 14})
     return [
         {"array_stride": VERTEX_DTYPE.itemsize, "attributes": vertex},
         {"array_stride": INSTANCE_DTYPE.itemsize, "step_mode": "instance", "attributes": instance},
     ]
 
 
-PIECES = {"surface": ("extras", "lights")}
+PIECES = {
+    "surface": ("styles", "extras", "lights"),
+}
 """Sources that are joined to another, features of their own that its hooks call."""
 
 
@@ -280,6 +314,8 @@ class Pipelines:
     def __init__(self, device: Any) -> None:
         self._device = device
         self.created = 0
+        self.clips = CLIP_DISTANCES in device.features
+        """Whether the device cuts triangles at planes; else their fragments are looked at one by one."""
         self._surfaces: dict[tuple[Variant, int, Use], Any] = {}
         self._backdrops: dict[tuple[int, bool], Any] = {}
         self._depths: dict[int, Any] = {}
@@ -304,6 +340,7 @@ class Pipelines:
                     "visibility": stage.FRAGMENT,
                     "texture": {"sample_type": "float", "view_dimension": "2d-array"},
                 },
+                {"binding": 7, "visibility": both, "buffer": {"type": "uniform"}},
             ],
         )
         textures: list[dict[str, Any]] = []
@@ -335,6 +372,8 @@ class Pipelines:
             code = preprocess(
                 shader_source("view") + "".join(map(shader_source, PIECES.get(name, ()))) + shader_source(name), flags
             )
+            if "CLIPPED" in flags:
+                code = "enable clip_distances;\n" + code
             self._modules[key] = self._device.create_shader_module(label=name, code=code)
         return self._modules[key]
 
@@ -352,13 +391,17 @@ class Pipelines:
             "ENVIRONMENT_SIZE": str(environment.SIZE),
             "ENVIRONMENT_RANGE": str(environment.RANGE),
         }
-        module = self._module("surface", flags)
+        if "CUT" in flags and not self.clips:
+            flags["UNCLIPPED"] = ""
+        module = vertices = self._module("surface", flags)
+        if "CUT" in flags and self.clips:
+            vertices = self._module("surface", flags | {"CLIPPED": ""})
         layouts = [self.view_layout]
         if variant.textured or variant.extras:
             layouts.append(self.texture_layout)
         if variant.extras:
             layouts.append(self.extras_layout)
-        blend = variant.alpha_mode == "blend"
+        blend = variant.blended
         target: dict[str, Any] = {"format": use.color_format, "write_mask": use.write_mask}
         if blend:
             target["blend"] = OVER
@@ -373,7 +416,7 @@ class Pipelines:
         return self._device.create_render_pipeline(
             label=str(variant),
             layout=self._device.create_pipeline_layout(bind_group_layouts=layouts),
-            vertex={"module": module, "entry_point": "vertex", "buffers": _vertex_buffers(flags)},
+            vertex={"module": vertices, "entry_point": "vertex", "buffers": _vertex_buffers(flags)},
             fragment={"module": module, "entry_point": "fragment", "targets": [target]},
             primitive={
                 "topology": "triangle-list",

@@ -23,7 +23,8 @@ from farframe.render.pipelines import INSTANCE_DTYPE, Pipelines, Variant
 from farframe.render.points import point_rows
 from farframe.render.resources import ModelResource, Uploader
 from farframe.render.scene import InstanceChange, MaterialChange, Placed, RenderScene
-from farframe.render.visibility import Placement
+from farframe.render.styles import Styles
+from farframe.render.visibility import Placement, Run
 from farframe.scene.states import State
 from farframe.scene.transforms import boxes, invert, stretches
 
@@ -115,6 +116,15 @@ class ScenePlacement:
         self._box: NDArray[np.float64] = np.zeros((0, 2, 3))
         self._clouds: NDArray[np.bool_] = np.zeros(0, np.bool_)
         self._present = 0
+        self.styles = Styles()
+
+    def variant(self, run: Run) -> Variant:
+        """What draws a run: its batch's variant, as the run's style has it."""
+        return self.styles.variant(self.batches[run.batch].variant, run.style)
+
+    def restyle(self, scene: RenderScene) -> bool:
+        """Bring the instances' styles up to date; whether they may be others than before."""
+        return self.styles.update(scene, self.placement, self.origin, self._rows["flags"], self._present)
 
     def has(self, state: State) -> bool:
         """Whether any instance has a state."""
@@ -489,7 +499,9 @@ class ScenePlacement:
 
     def _write_clouds(self) -> None:
         assert self.asset_rows is not None
-        rows = point_rows(self.asset_rows.world[self._clouds], self._rows["tint"][self._clouds])
+        rows = point_rows(
+            self.asset_rows.world[self._clouds], self._rows["tint"][self._clouds], self._rows["flags"][self._clouds, 1]
+        )
         self.point_rows = self._filled(self.point_rows, "points", rows)
 
     def _clear(self) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from farframe.asset.format import POINT_DTYPE
 from farframe.render.pipelines import COLOR_FORMAT, DEPTH_FORMAT, Pipelines, preprocess, shader_source
+from farframe.scene.effects import MAX_CUT_PLANES
 
 SIZE_STEPS, SIZE_OFFSET = 8.0, 20.0
 """How a point's fourth byte tells its size, see POINT_DTYPE: ``2 ** (byte / SIZE_STEPS - SIZE_OFFSET)`` metres."""
@@ -25,22 +26,31 @@ LARGEST_DOT_CPU, LARGEST_DOT_GPU = 1.25, 1.0
 """Clusters whose points are at most this many pixels wide are drawn as dots of one."""
 SQUARE, DOT = 0, 1
 """The kinds of drawing a cluster."""
+CUT_POINTS = 2
+"""Added to a kind of which points may lie beyond a cut plane."""
 COMMAND_FIELDS = 4
 """Vertex count, instance count, first vertex, first instance: the layout of an indirect draw without indices."""
 
-ROW_DTYPE = np.dtype([("matrix", "<f4", (3, 4)), ("tint", "<f4", 4)])
-"""One row per instance of a cloud: the upper rows of the matrix from part space to origin-relative world, and the tint,
-linear RGB and how much of it is seen."""
+ROW_DTYPE = np.dtype([("matrix", "<f4", (3, 4)), ("tint", "<f4", 4), ("mask", "<u4", 4)])
+"""One row per instance of a cloud: the upper rows of the matrix from part space to origin-relative world, the tint,
+linear RGB and how much of it is seen, and in the first number of ``mask`` which cut planes concern it."""
 
 _VERTICES = np.array([6, 1], np.uint32)
 
 
-def point_rows(matrices: NDArray[np.floating[Any]], tints: NDArray[np.floating[Any]] | None = None) -> NDArray[np.void]:
-    """(n,) of :data:`ROW_DTYPE` for (n, 3, 4) matrices of instances of point clouds, and (n, 4) tints if any."""
+def point_rows(
+    matrices: NDArray[np.floating[Any]],
+    tints: NDArray[np.floating[Any]] | None = None,
+    masks: NDArray[np.unsignedinteger[Any]] | None = None,
+) -> NDArray[np.void]:
+    """(n,) of :data:`ROW_DTYPE` for (n, 3, 4) matrices of instances of point clouds, and (n, 4) tints and (n,) masks
+    if any."""
     rows = np.zeros(len(matrices), ROW_DTYPE)
     rows["matrix"] = matrices
     if tints is not None:
         rows["tint"] = tints
+    if masks is not None:
+        rows["mask"][:, 0] = masks
     return rows
 
 
@@ -124,9 +134,11 @@ class PointPipelines:
                 "SIZE_OFFSET": str(SIZE_OFFSET),
                 "LARGEST_PIXELS": str(LARGEST_PIXELS),
             }
-            if kind == DOT:
+            if kind & DOT:
                 flags["DOT"] = ""
-            code = preprocess(shader_source("view") + shader_source("points"), flags)
+            if kind & CUT_POINTS:
+                flags |= {"CUT": str(MAX_CUT_PLANES), "STYLED": ""}
+            code = preprocess(shader_source("view") + shader_source("styles") + shader_source("points"), flags)
             self._modules[kind] = self._device.create_shader_module(label="points", code=code)
         return self._modules[kind]
 
@@ -134,11 +146,13 @@ class PointPipelines:
         module = self._module(kind)
         rows = [{"format": "float32x4", "offset": 16 * row, "shader_location": row} for row in range(3)]
         rows.append({"format": "float32x4", "offset": 48, "shader_location": 5})
+        if kind & CUT_POINTS:
+            rows.append({"format": "uint32", "offset": 64, "shader_location": 6})
         buffers: list[dict[str, Any]] = [
             {"array_stride": ROW_DTYPE.itemsize, "step_mode": "instance", "attributes": rows}
         ]
         layouts = [self._pipelines.view_layout]
-        if kind == SQUARE:
+        if not kind & DOT:
             layouts.append(self.layout)
         else:
             attributes = [
@@ -148,11 +162,11 @@ class PointPipelines:
             buffers.append({"array_stride": POINT_DTYPE.itemsize, "attributes": attributes})
         self._pipelines.created += 1
         return self._device.create_render_pipeline(
-            label="dots" if kind == DOT else "squares",
+            label="dots" if kind & DOT else "squares",
             layout=self._device.create_pipeline_layout(bind_group_layouts=layouts),
             vertex={"module": module, "entry_point": "vertex", "buffers": buffers},
             fragment={"module": module, "entry_point": "fragment", "targets": [{"format": COLOR_FORMAT}]},
-            primitive={"topology": "point-list" if kind == DOT else "triangle-list", "cull_mode": "none"},
+            primitive={"topology": "point-list" if kind & DOT else "triangle-list", "cull_mode": "none"},
             depth_stencil={"format": DEPTH_FORMAT, "depth_write_enabled": True, "depth_compare": "greater"},
             multisample={"count": samples},
         )
@@ -164,7 +178,7 @@ class PointPipelines:
         """
         passing.set_pipeline(self.pipeline(samples, kind))
         passing.set_vertex_buffer(0, rows)
-        if kind == SQUARE:
+        if not kind & DOT:
             passing.set_bind_group(1, group)
         else:
             passing.set_vertex_buffer(1, points)

@@ -12,8 +12,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from farframe.render.cut_planes import CutPlanes
+
 COMMAND_FIELDS = 5
 """index count, instance count, first index, base vertex, first instance: the layout of an indexed indirect draw."""
+
+CUT, SHELL, SEE_THROUGH = 1, 2, 4
+"""Bits of a style, see ``styles``: touched by a cut plane; drawn as a shell; drawn half transparent, with what is
+blended."""
+STYLES = 8
+"""How many styles there may be."""
 
 
 @dataclass(slots=True)
@@ -42,6 +50,13 @@ class Placement:
     """(n,) which of the scene's assets an instance belongs to, or -1; ``None`` where there are none."""
     visible: NDArray[np.bool_] | None = None
     """(n,) which instances are drawn at all; ``None``: all."""
+    style: NDArray[np.uint8] | None = None
+    """(n,) how instances are drawn beyond their material; ``None``: no otherwise."""
+    gone: NDArray[np.bool_] | None = None
+    """(n,) which instances planes cut away wholly; ``None``: none."""
+    mask: NDArray[np.uint32] | None = None
+    cuts: CutPlanes | None = None
+    """What cuts, if anything does, and (n,) which of it concerns an instance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +92,17 @@ Cutter = Callable[[NDArray[np.int64], NDArray[np.float32]], Clusters]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Commands that one call draws: ``count`` of them from ``first`` on, all of ``batch``."""
+    """Commands that one call draws: ``count`` of them from ``first`` on, all of ``batch`` and of one style."""
 
     batch: int
     first: int
     count: int
+    style: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a view draws. ``commands``: (v, 5) uint32 in drawing order, runs of ``opaque`` first, then of ``blended``;
+    """What a view draws. ``commands``: (v, 5) uint32, runs of ``opaque``, then of ``blended``, then of ``shells``;
     ``box``: (v, 2, 3) float32 centre and half size of what each draws, relative to the placement's origin."""
 
     commands: NDArray[np.uint32]
@@ -96,6 +112,7 @@ class Selection:
     reduced_parts: int
     cloud: Cloud = NO_CLOUD
     box: NDArray[np.float32] = field(default_factory=lambda: NO_BOXES)
+    shells: tuple[Run, ...] = ()
 
     @property
     def opaque_count(self) -> int:
@@ -104,17 +121,23 @@ class Selection:
 
     def only(self, keep: NDArray[np.bool_], *, cloud: bool = True) -> Selection:
         """The commands for which ``keep`` (v,) is true, in the same order, with or without the points."""
-        batch = np.repeat(
-            np.array([run.batch for run in (*self.opaque, *self.blended)], np.int64),
-            [run.count for run in (*self.opaque, *self.blended)],
-        )
-        split = self.opaque_count
-        kept = int(np.count_nonzero(keep[:split]))
-        commands, batch = self.commands[keep], batch[keep]
+        groups = (self.opaque, self.blended, self.shells)
+        runs: list[tuple[Run, ...]] = []
+        start = first = 0
+        for group in groups:
+            count = sum(run.count for run in group)
+            styled = np.repeat(
+                np.array([run.batch * STYLES + run.style for run in group], np.int64), [run.count for run in group]
+            )
+            styled = styled[keep[start : start + count]]
+            runs.append(_runs(styled, first))
+            start, first = start + count, first + len(styled)
+        commands = self.commands[keep]
         return Selection(
             commands=commands,
-            opaque=_runs(batch[:kept], 0),
-            blended=_runs(batch[kept:], kept),
+            opaque=runs[0],
+            blended=runs[1],
+            shells=runs[2],
             triangles=int(commands[:, 0].sum(dtype=np.int64)) // 3,
             reduced_parts=self.reduced_parts,
             cloud=self.cloud if cloud else NO_CLOUD,
@@ -157,6 +180,8 @@ def select(
     reach = placement.extent @ np.abs(normals).T
     inside = placement.center @ normals.T + planes[:, 3].astype(np.float32) + reach >= 0.0
     seen = inside.all(axis=1)
+    if placement.gone is not None:
+        seen &= ~placement.gone
     visible = np.flatnonzero(seen if placement.visible is None else seen & placement.visible)
     offset = placement.center[visible] - eye.astype(np.float32)
     if forward is None:
@@ -201,11 +226,18 @@ def select(
         commands = np.concatenate([commands, clusters.command])
         box = np.concatenate([box, clusters.box])
         triangles += clusters.triangles
-    order, opaque, blended = _order(placement, placement.batch[visible], distance)
+    if placement.cuts is not None and placement.mask is not None:
+        gone, _ = placement.cuts.test(box[:, 0], box[:, 1], placement.mask[visible])
+        if gone.any():
+            left = np.flatnonzero(~gone)
+            visible, distance, commands, box = visible[left], distance[left], commands[left], box[left]
+            triangles = int(commands[:, 0].sum(dtype=np.int64)) // 3
+    order, runs = _order(placement, visible, distance)
     return Selection(
         commands=commands[order],
-        opaque=opaque,
-        blended=blended,
+        opaque=runs[0],
+        blended=runs[1],
+        shells=runs[2],
         triangles=triangles,
         reduced_parts=int(np.count_nonzero(level)),
         cloud=NO_CLOUD if clusters is None else clusters.cloud,
@@ -214,28 +246,40 @@ def select(
 
 
 def _order(
-    placement: Placement, batch: NDArray[np.int64], distance: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], tuple[Run, ...], tuple[Run, ...]]:
-    """Drawing order: opaque batches one by one, each front to back, the nearest batch first; blended back to front."""
+    placement: Placement, rows: NDArray[np.int64], distance: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], list[tuple[Run, ...]]]:
+    """Drawing order: opaque batches one by one, each front to back, the nearest batch first; then what is blended,
+    batch by batch: its order makes no difference to the picture; then shells likewise. Each batch by styles."""
+    batch = placement.batch[rows]
     blended = placement.blended[batch]
-    opaque = np.flatnonzero(~blended)
-    solid = batch[opaque]
-    nearest = np.full(placement.batch_count, np.inf, np.float32)
+    styled = batch * STYLES
+    shell = np.zeros(len(rows), np.bool_)
+    if placement.style is not None:
+        style = placement.style[rows]
+        styled += style
+        shell = style & SHELL != 0
+        blended = (blended | (style & SEE_THROUGH != 0)) & ~shell
+    opaque = np.flatnonzero(~(blended | shell))
+    solid = styled[opaque]
+    nearest = np.full(placement.batch_count * STYLES, np.inf, np.float32)
     np.minimum.at(nearest, solid, distance[opaque])
-    rank = np.empty(placement.batch_count, np.int64)
-    rank[np.argsort(nearest, kind="stable")] = np.arange(placement.batch_count)
-    opaque = opaque[np.lexsort((distance[opaque], rank[solid]))]
-    rest = np.flatnonzero(blended)
-    rest = rest[np.argsort(-distance[rest], kind="stable")]
-    return np.concatenate([opaque, rest]), _runs(batch[opaque], 0), _runs(batch[rest], len(opaque))
+    rank = np.empty(len(nearest), np.int64)
+    rank[np.argsort(nearest, kind="stable")] = np.arange(len(nearest))
+    order = [opaque[np.lexsort((distance[opaque], rank[solid]))]]
+    for group in (blended, shell):
+        rest = np.flatnonzero(group)
+        order.append(rest[np.argsort(styled[rest], kind="stable")])
+    firsts = np.cumsum([0, *map(len, order)]).tolist()
+    return np.concatenate(order), [_runs(styled[some], first) for some, first in zip(order, firsts, strict=False)]
 
 
-def _runs(batch: NDArray[np.int64], offset: int) -> tuple[Run, ...]:
-    """The runs of equal numbers in ``batch``, whose first command is number ``offset``."""
-    if not len(batch):
+def _runs(styled: NDArray[np.int64], offset: int) -> tuple[Run, ...]:
+    """The runs of equal numbers in ``styled``, of batch and style, whose first command is number ``offset``."""
+    if not len(styled):
         return ()
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(batch)) + 1])
-    ends = np.append(starts[1:], len(batch))
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(styled)) + 1])
+    ends = np.append(starts[1:], len(styled))
     return tuple(
-        Run(int(batch[start]), offset + int(start), int(end - start)) for start, end in zip(starts, ends, strict=True)
+        Run(int(styled[start]) // STYLES, offset + int(start), int(end - start), int(styled[start]) % STYLES)
+        for start, end in zip(starts, ends, strict=True)
     )

@@ -11,6 +11,9 @@ struct VertexIn {
     @location(1) row1: vec4f,
     @location(2) row2: vec4f,
     @location(5) tint: vec4f,
+#ifdef CUT
+    @location(6) cut_mask: u32,
+#endif
 #ifdef DOT
     @location(3) position: vec3f,
     @location(4) color: vec4f,
@@ -51,6 +54,13 @@ struct VertexOut {
     let corner = 0xDA4u >> (2u * (in.index % 6u));
     let side = vec2f(vec2u(corner, corner >> 1u) & vec2u(1u)) * 2.0 - 1.0;
     out.position += vec4f(side * half_size * vec2f(right, up), 0.0, 0.0);
+#endif
+#ifdef CUT
+    // A point is there or is not; what is cut away lies outside of the view, all corners of a square in one place.
+    if (cut_away(world.xyz, in.cut_mask)) {
+        out.position = vec4f(2.0, 2.0, 0.5, 1.0);
+    }
+    out.color = cut_faded(vec4f(out.color, 1.0), world.xyz, in.cut_mask).rgb;
 #endif
     return out;
 }

@@ -31,10 +31,17 @@ struct VertexIn {
 #ifdef EXTRAS
     @location(13) material: u32,
 #endif
+#ifdef CUT
+    @location(14) cut_mask: u32,    // which cut planes concern it
+#endif
 }
 
 struct VertexOut {
+#ifdef INVARIANT
+    @invariant @builtin(position) position: vec4f,
+#else
     @builtin(position) position: vec4f,
+#endif
 #ifdef NORMAL
 #ifdef CENTROID
     // At a silhouette the pixel's middle may lie off the triangle: a normal from there points away from the eye and
@@ -71,6 +78,12 @@ struct VertexOut {
 #endif
 #ifdef EXTRAS
     @location(10) @interpolate(flat) material: u32,
+#endif
+#ifdef CUT
+    @location(11) @interpolate(flat) cut_mask: u32,
+#ifdef CLIPPED
+    @builtin(clip_distances) cut: array<f32, CUT>,
+#endif
 #endif
 }
 
@@ -130,6 +143,15 @@ struct VertexOut {
 #endif
 #ifdef TINT
     out.tint = in.tint;
+#endif
+#ifdef CUT
+    out.cut_mask = in.cut_mask;
+#ifdef CLIPPED
+    // A fragment's struct must not have this: the vertices are a module of their own.
+    for (var index = 0; index < CUT; index++) {
+        out.cut[index] = cut_distance(index, world.xyz, in.cut_mask);
+    }
+#endif
 #endif
     return out;
 }
@@ -452,14 +474,33 @@ fn appearance(in: VertexOut, front: bool) -> vec4f {
 #endif
 }
 
+#ifndef CLIPPED
 @fragment fn fragment(in: VertexOut
 #ifdef DOUBLE_SIDED
     , @builtin(front_facing) front: bool
 #endif
 ) -> @location(0) vec4f {
-#ifdef DOUBLE_SIDED
-    return appearance(in, front);
-#else
-    return appearance(in, true);
+#ifdef CUT
+#ifdef UNCLIPPED
+    if (cut_away(world_position(in.position), in.cut_mask)) {
+        discard;
+    }
 #endif
+#endif
+#ifdef DOUBLE_SIDED
+    var color = appearance(in, front);
+#else
+    var color = appearance(in, true);
+#endif
+#ifdef CUT_FADE
+    color = cut_faded(color, world_position(in.position), in.cut_mask);
+#endif
+#ifdef SHELL
+    color = shell_color(color.rgb);
+#endif
+#ifdef SEE_THROUGH
+    color *= SEE_THROUGH_OPACITY;
+#endif
+    return color;
 }
+#endif

@@ -1,0 +1,72 @@
+"""Cut planes, as selection sees them: which boxes lie wholly beyond one, and which a plane goes through.
+
+What is cut away wholly is not drawn at all; what no plane touches is drawn as if there were none. Only the rest pays
+for planes, in its shaders, see ``shaders/styles.wgsl``. Pure numpy, no GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from farframe.scene.effects import MAX_CUT_PLANES, PlacedCutPlane
+
+ROUNDING = 1e-5
+"""By this share of its distance a box counts as larger than it is, for what single precision costs."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CutPlanes:
+    """k planes that cut. Away is where ``normal . x > offset``, both relative to the scene's origin on the device.
+
+    ``normal`` (k, 3), ``offset`` (k,), ``length`` (k,) of what is coloured next to the plane, 0 where nothing is: all
+    float32; ``mask`` (k,) uint32; ``color`` (k, 4) float32, linear RGB and how much of it is seen.
+    """
+
+    normal: NDArray[np.float32]
+    offset: NDArray[np.float32]
+    mask: NDArray[np.uint32]
+    length: NDArray[np.float32]
+    color: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, planes: Sequence[PlacedCutPlane], origin: NDArray[np.float64]) -> CutPlanes:
+        """The first :data:`~farframe.scene.effects.MAX_CUT_PLANES` of those that are enabled and concern anything."""
+        active = [item for item in planes if item.plane.enabled and item.plane.filter_mask][:MAX_CUT_PLANES]
+        normal = np.array([item.normal for item in active], np.float64).reshape(-1, 3)
+        color = np.array([item.plane.fade_color for item in active], np.float32).reshape(-1, 4)
+        length = np.array([item.plane.fade_length for item in active], np.float32)
+        color[length <= 0.0, 3] = 0.0
+        return cls(
+            normal.astype(np.float32),
+            (np.array([item.offset for item in active], np.float64) - normal @ origin).astype(np.float32),
+            np.array([item.plane.filter_mask for item in active], np.uint32),
+            np.where(color[:, 3] > 0.0, length, np.float32(0.0)),
+            color,
+        )
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.offset)
+
+    @property
+    def fades(self) -> bool:
+        """Whether any colours what is next to it."""
+        return bool((self.length > 0.0).any())
+
+    def test(
+        self, center: NDArray[np.float32], extent: NDArray[np.float32], mask: NDArray[np.unsignedinteger[Any]]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Of n boxes, (n, 3) centres and half sizes with masks (n,): which are cut away wholly, and which of the others
+        are touched, by a plane or by the colour next to one."""
+        beyond = center @ self.normal.T - self.offset
+        reach = extent @ np.abs(self.normal).T
+        reach += np.float32(ROUNDING) * (np.abs(beyond) + np.abs(self.offset) + reach)
+        concerned = (mask[:, None] & self.mask) != 0
+        gone = (concerned & (beyond - reach > 0.0)).any(axis=1)
+        touched = (concerned & (beyond + reach > -self.length)).any(axis=1)
+        return gone, touched & ~gone
