@@ -10,6 +10,7 @@ from farframe.render.frame import FULL_QUALITY, FrameInput, Quality, RenderedFra
 from farframe.render.quality import QualityGovernor
 from farframe.render.resources import ModelResource
 from farframe.render.scene import RenderScene
+from farframe.render.textures import TextureResource
 
 __all__ = [
     "FULL_QUALITY",
@@ -22,5 +23,6 @@ __all__ = [
     "QualityGovernor",
     "RenderScene",
     "RenderedFrame",
+    "TextureResource",
     "prepare_asset",
 ]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from farframe.asset.format import TextureEntry
 from farframe.asset.model import Material, Model, Texture, TextureSlot
+from farframe.asset.textures_file import BLOCK_SIZES
 from farframe.protocol.errors import FarframeError, Result
 from farframe.render.pipelines import OWN_SLOTS, SLOTS, Pipelines, Variant
 from farframe.render.textures import mip_chain, mip_sizes
@@ -188,6 +189,13 @@ class Uploader:
         self._white = self._solid((255, 255, 255, 255))
         self._flat = self._solid((128, 128, 255, 255))
         self._plain_sampler = self._sampler(Texture(np.zeros((1, 1, 4), np.uint8), srgb=False))
+
+    @property
+    def decoded_formats(self) -> frozenset[str]:
+        """Formats of blocks that textures should not have on this device."""
+        return frozenset(
+            BLOCK_SIZES if "texture-compression-bc" not in self._device.features else self._decoded_formats
+        )
 
     def _solid(self, rgba: tuple[int, int, int, int]) -> Any:
         texture = self._device.create_texture(

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import cv2
 import numpy as np
+import wgpu
 from numpy.typing import NDArray
+
+from farframe.asset.textures_file import BLOCK_SIZES, TextureData
+from farframe.protocol.errors import FarframeError, Result
+
+CHUNK_BYTES = 8 << 20
+"""Bytes per step of an upload: a few milliseconds, so that frames can be drawn in between."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +50,72 @@ class TextureResource:
         self.texture.destroy()
         self.released = True
         self.size_bytes = 0
+
+
+def upload_steps(device: Any, data: TextureData) -> Generator[float | TextureResource, None, None]:
+    """Bring a texture onto the device in steps: yields the share done, at last the resource.
+
+    Blocks whose format is not the device's to read, or whose full size is not in whole blocks, must have been decoded
+    (:meth:`TextureData.decoded`). Raises ``ExceedsMemoryLimit`` before the first step where the device takes no such
+    size. Closing the iterator early frees what was uploaded.
+    """
+    side = int(device.limits["max-texture-dimension-2d"])
+    if max(data.width, data.height) > side:
+        raise FarframeError(
+            Result.EXCEEDS_MEMORY_LIMIT,
+            f"The texture {data.name!r} of {data.width} x {data.height} texels is larger than this device's {side}.",
+            next_step="Scale it down.",
+        )
+    has_srgb = data.format in SRGB_FORMATS
+    texture = device.create_texture(
+        label=data.name,
+        size=(data.width, data.height, data.faces),
+        format=data.format,
+        view_formats=[data.format + "-srgb"] if has_srgb else [],
+        mip_level_count=len(data.levels),
+        usage=wgpu.TextureUsage.TEXTURE_BINDING | wgpu.TextureUsage.COPY_DST,
+    )
+    complete = False
+    try:
+        done, total = 0, max(1, data.size_bytes)
+        blocks = data.format in BLOCK_SIZES
+        for level, content in enumerate(data.levels):
+            width, height = data.level_size(level)
+            if blocks:
+                width, height = -(-width // 4) * 4, -(-height // 4) * 4
+            rows = height // 4 if blocks else height
+            row_bytes = len(content) // (rows * data.faces)
+            step = max(1, CHUNK_BYTES // row_bytes)
+            memory = memoryview(content)
+            for face in range(data.faces):
+                for first in range(0, rows, step):
+                    last = min(rows, first + step)
+                    chunk = memory[(face * rows + first) * row_bytes : (face * rows + last) * row_bytes]
+                    unit = 4 if blocks else 1
+                    device.queue.write_texture(
+                        {"texture": texture, "mip_level": level, "origin": (0, first * unit, face)},
+                        chunk,
+                        {"bytes_per_row": row_bytes},
+                        (width, (last - first) * unit, 1),
+                    )
+                    done += len(chunk)
+                    yield min(done / total, 0.99)
+        complete = True
+    finally:
+        if not complete:
+            texture.destroy()
+    yield TextureResource(
+        name=data.name,
+        texture=texture,
+        width=data.width,
+        height=data.height,
+        cube=data.cube,
+        srgb=data.srgb,
+        channels=data.channels,
+        format=data.format,
+        levels=len(data.levels),
+        size_bytes=data.size_bytes,
+    )
 
 
 SRGB_FORMATS = frozenset({"rgba8unorm", "bc1-rgba-unorm", "bc2-rgba-unorm", "bc3-rgba-unorm", "bc7-rgba-unorm"})
