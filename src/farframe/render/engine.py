@@ -57,10 +57,11 @@ from farframe.render.occlusion import DepthGrid, OcclusionGovernor
 from farframe.render.pipelines import PICTURE, Pipelines, Use, lit
 from farframe.render.placement import Resource, ScenePlacement
 from farframe.render.points import COMMAND_FIELDS as POINT_FIELDS
-from farframe.render.points import PointPipelines, point_commands, point_kinds
+from farframe.render.points import CUT_POINTS, PointPipelines, point_commands, point_kinds
 from farframe.render.pools import Pool
 from farframe.render.resources import ModelResource, Uploader
 from farframe.render.scene import RenderScene
+from farframe.render.styles import SHELL_COLOR, SHELL_DEPTH, STYLE_DTYPE
 from farframe.render.streaming import Residency, Streamer
 from farframe.render.surroundings import Surroundings
 from farframe.render.targets import Attachments, Fence, ReadbackPool
@@ -68,6 +69,7 @@ from farframe.render.textures import TextureResource
 from farframe.render.textures import upload_steps as texture_steps
 from farframe.render.visibility import (
     COMMAND_FIELDS,
+    CUT,
     NO_BOXES,
     NO_CLOUD,
     Cloud,
@@ -185,7 +187,12 @@ class Engine:
         )
         self._fence = Fence(device)
         self._outlines = outlines.Outlines(device, self.pipelines)
-        self._surroundings = Surroundings(device, self.pipelines, self._uniforms, [])
+        self._styles = device.create_buffer(
+            label="styles", size=STYLE_DTYPE.itemsize, usage=wgpu.BufferUsage.UNIFORM | wgpu.BufferUsage.COPY_DST
+        )
+        self._styles_of: ScenePlacement | None = None
+        others = [{"binding": 7, "resource": {"buffer": self._styles}}]
+        self._surroundings = Surroundings(device, self.pipelines, self._uniforms, others)
         self._lit = False
 
     @classmethod
@@ -456,6 +463,9 @@ class Engine:
         if placement is None:
             placement = self._placements[frame.scene] = ScenePlacement(self._device, self.pipelines, self._uploader)
         placement.update(frame.scene, np.array(frame.views[0].position, np.float64), self._release_count)
+        if placement.restyle(frame.scene) or (placement.styles.active and self._styles_of is not placement):
+            self._device.queue.write_buffer(self._styles, 0, placement.styles.uniform())
+            self._styles_of = placement
         for batch in placement.batches:
             if batch.variant.points:
                 self._point_pipelines.make(frame.quality.samples)
@@ -568,7 +578,7 @@ class Engine:
                         nearest=nearest[mine],
                         least=rows_of.least[row],
                         most=rows_of.most[row],
-                        one_sided=rows_of.one_sided[row],
+                        one_sided=rows_of.one_sided[row] & ~placement.styles.opened(of_asset, row),
                         forward=None if forward is None else (inverse[:, :, :3] @ forward).astype(np.float32),
                     ),
                     pixels_per_radian=density,
@@ -592,7 +602,10 @@ class Engine:
                         pixels /= np.maximum(found.distance[cloud], near)
                     kind = point_kinds(pixels, cpu=cpu)
                     count, slot = table.vertex_count[some], rows_of.cloud[owner[cloud]]
-                    clouds.append((kind, point_commands(command[cloud, 3], count, slot, kind), int(count.sum())))
+                    point_command = point_commands(command[cloud, 3], count, slot, kind)
+                    if of_asset.style is not None:
+                        kind |= np.where(of_asset.style[owner[cloud]] & CUT, CUT_POINTS, 0).astype(np.uint8)
+                    clouds.append((kind, point_command, int(count.sum())))
                     command, owner, cluster = command[~cloud], owner[~cloud], cluster[~cloud]
                 triangles += int(table.index_count[cluster].sum()) // 3
                 commands.append(command)
@@ -768,6 +781,8 @@ class Engine:
                 passing.set_pipeline(self.pipelines.backdrop(attachments.samples, behind=True))
                 passing.draw(3)
             self._draw_runs(passing, placement, selection.blended, start, attachments.samples)
+            for use in (SHELL_DEPTH, SHELL_COLOR) if selection.shells else ():
+                self._draw_runs(passing, placement, selection.shells, start, attachments.samples, use)
             start += len(selection.commands)
         passing.end()
         if frame.read_depth and last:
@@ -793,7 +808,7 @@ class Engine:
         starts = np.cumsum([0, *(len(selection.commands) for selection in chosen)])
 
         def draw_view(passing: Any, index: int) -> None:
-            runs = (*chosen[index].opaque, *chosen[index].blended)
+            runs = (*chosen[index].opaque, *chosen[index].blended, *chosen[index].shells)
             self._draw_runs(passing, placement, runs, int(starts[index]), outlines.MASK_SAMPLES, outlines.MASK)
 
         bounds = [
@@ -828,8 +843,10 @@ class Engine:
         surfaces only tell where they are."""
         for run in runs:
             batch = placement.batches[run.batch]
-            variant = batch.variant if use is PICTURE else batch.variant.silhouettes()
-            if self._lit and use is PICTURE:
+            variant = placement.variant(run)
+            if use.silhouettes:
+                variant = variant.silhouettes()
+            elif self._lit:
                 variant = lit(variant)
             passing.set_pipeline(self.pipelines.surface(variant, samples, use))
             if variant.textured or variant.extras:
