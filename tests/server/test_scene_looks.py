@@ -161,9 +161,10 @@ def test_overrides_beat_meshes_beat_files_and_fall_back_when_a_material_goes(pla
     packed = [wire.pack(column, "u4") for column in ([first, second], [0, 1], [3, 3])]
     place.done(looks.OverrideMaterials(ids=packed[0], sub_parts=packed[1], materials=packed[2]))
     assert place.drawn_with() == [3, 1, 0, 3]
-    table, following = place.world.looks.sub_parts(place.world.meshes, 1, (1 << 32) - 1, 100)
-    assert following == 0 and table.entity.tolist() == [first, first, second, second]
-    assert table.override.tolist() == [3, 0, 0, 3] and table.material.tolist() == [OWN, 1, OWN, 1]
+    table, ranks = place.world.looks.sub_parts(place.world.meshes, looks.SubPartsParams(), 100)
+    assert ranks.tolist() == [0, 1, 0, 1] and table.entity.tolist() == [first, first, second, second]
+    assert table.override.tolist() == [3, 0, 0, 3] and table.material.tolist() == [OWN, OWN + 1] * 2
+    assert table.replaced.tolist() == [0, 1, 0, 1]
     assert table.part[0] == table.part[2] != table.part[1] == table.part[3]
     place.done(looks.DestroyMaterial(id=3))
     assert place.drawn_with() == [0, 1, 0, 1]

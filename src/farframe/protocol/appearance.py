@@ -7,7 +7,7 @@ are how a thing begins. :func:`changed` makes the new values of it, all or none.
     scene.loadTexture     LoadTextureParams    TextureInfo          fetches and reads; the id is the server's to give
     scene.getTextures     FirstParams          TexturesResult
     scene.getMaterials    RangeParams          MaterialsResult      the device's, and those of models
-    scene.getSubParts     RangeParams          SubPartsResult       what entities are made of, packed
+    scene.getSubParts     SubPartsParams       SubPartsResult       what entities are made of, packed
     scene.getComponents   FirstParams          ComponentsResult     lights and cut planes
     scene.getEffects      (none)               EffectsValues
 
@@ -375,13 +375,20 @@ class MaterialsResult(Message):
     next: int = 0
 
 
+class SubPartsParams(RangeParams):
+    """Of entities with ids from ``first`` to ``last``; ``skip``: how many of the first one's are known already."""
+
+    skip: int = 0
+
+
 class SubPartsResult(Message):
     """Sub-parts of entities, as many as fit, by entity and then in order, see :func:`pack_sub_parts`. ``next``: the
-    entity to go on with, whole entities only, 0 at the end."""
+    entity to go on with, 0 at the end; ``skip``: how many of that one's were told."""
 
     count: int
     data: bytes
     next: int = 0
+    skip: int = 0
 
 
 class LightInfo(Message):
@@ -413,20 +420,22 @@ class ComponentsResult(Message):
 @dataclass(slots=True)
 class SubPartTable:
     """n sub-parts, (n,) uint32 each: the ``entity``; the ``part`` of the mesh, the same number where the mesh is the
-    same; the mesh's ``material``, 0 for points, which have none; the ``override`` of this entity, 0 for none."""
+    same; the ``material`` that the file puts there, 0 for points, which have none; what ``replaced`` it in the mesh, 0
+    for nothing; the ``override`` of this entity, 0 for none."""
 
     entity: NDArray[np.uint32]
     part: NDArray[np.uint32]
     material: NDArray[np.uint32]
+    replaced: NDArray[np.uint32]
     override: NDArray[np.uint32]
 
 
-_SUB_PART_COLUMNS = ("entity", "part", "material", "override")
+SUB_PART_COLUMNS = ("entity", "part", "material", "replaced", "override")
 
 
 def pack_sub_parts(table: SubPartTable) -> bytes:
     """The table as bytes: its columns, whole, one after the other, compressed by zlib."""
-    columns = [np.ascontiguousarray(getattr(table, name), "<u4").tobytes() for name in _SUB_PART_COLUMNS]
+    columns = [np.ascontiguousarray(getattr(table, name), "<u4").tobytes() for name in SUB_PART_COLUMNS]
     return zlib.compress(b"".join(columns), 3)
 
 
@@ -435,8 +444,8 @@ def unpack_sub_parts(count: int, data: bytes) -> SubPartTable:
     try:
         inflater = zlib.decompressobj()
         plain = inflater.decompress(data, MAX_UNPACKED_BYTES)
-        if inflater.unconsumed_tail or not inflater.eof or count < 0 or len(plain) != 16 * count:
+        if inflater.unconsumed_tail or not inflater.eof or count < 0 or len(plain) != 20 * count:
             raise ValueError("too large, or cut off")
     except (zlib.error, ValueError) as error:
         raise FarframeError(Result.PROTOCOL_ERROR, f"Sub-parts that cannot be read: {error}.") from None
-    return SubPartTable(*(np.frombuffer(plain, "<u4", count, 4 * count * column) for column in range(4)))
+    return SubPartTable(*(np.frombuffer(plain, "<u4", count, 4 * count * column) for column in range(5)))

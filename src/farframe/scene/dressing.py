@@ -35,12 +35,10 @@ class Clothes:
         override = self.override[numbers]
         return np.asarray(np.where(override != 0, override, self.replaced[numbers]), np.uint32)
 
-    def mesh_material(self, numbers: Numbers) -> Ids:
-        """(n,) the materials of the mesh: what was put there, or the file's; 0 for points."""
+    def file_material(self, numbers: Numbers) -> Ids:
+        """(n,) the materials that the file puts there; 0 for points."""
         own = self.own[numbers]
-        file = np.where(own >= 0, self.first_material + own, 0)
-        replaced = self.replaced[numbers]
-        return np.asarray(np.where(replaced != 0, replaced, file), np.uint32)
+        return np.asarray(np.where(own >= 0, self.first_material + own, 0), np.uint32)
 
 
 class Dressing:

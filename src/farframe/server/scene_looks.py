@@ -353,31 +353,28 @@ class Looks:
             chosen.append(info)
         return wire.TexturesResult(textures=chosen)
 
-    def sub_parts(self, meshes: Meshes, first: int, last: int, limit: int) -> tuple[wire.SubPartTable, int]:
-        """About ``limit`` sub-parts of entities with ids in a range, and the entity at which to go on, or 0."""
+    def sub_parts(
+        self, meshes: Meshes, params: wire.SubPartsParams, limit: int
+    ) -> tuple[wire.SubPartTable, NDArray[np.int64]]:
+        """At most ``limit`` sub-parts of entities with ids in a range, and the one that follows; with (n,) which of its
+        entity's each is."""
         rows = np.flatnonzero(meshes.slot >= 0)
-        entities = self._graph.id[meshes.slot[rows]]
-        some = (entities >= first) & (entities <= last)
-        rows, entities = rows[some], entities[some]
-        order = np.lexsort((meshes.sub_part[rows], entities))
-        rows, entities = rows[order], entities[order]
-        following = 0
-        if len(rows) > limit:
-            # Whole entities only, and one at least.
-            end = int(np.searchsorted(entities, entities[limit]))
-            if end == 0:
-                end = int(np.searchsorted(entities, entities[0], side="right"))
-            following = int(entities[end]) if end < len(rows) else 0
-            rows, entities = rows[:end], entities[:end]
-        table = wire.SubPartTable(entities.astype(np.uint32), *(np.zeros(len(rows), np.uint32) for _ in range(3)))
+        entities, ranks = self._graph.id[meshes.slot[rows]], meshes.sub_part[rows]
+        some = (entities >= params.first) & (entities <= params.last)
+        some &= (entities != params.first) | (ranks >= params.skip)
+        rows, entities, ranks = rows[some], entities[some], ranks[some]
+        order = np.lexsort((ranks, entities))[: limit + 1]
+        rows, entities, ranks = rows[order], entities[order], ranks[order]
+        table = wire.SubPartTable(entities.astype(np.uint32), *(np.zeros(len(rows), np.uint32) for _ in range(4)))
         handles = meshes.handle[rows]
         for handle in np.unique(handles).tolist():
             mine = handles == handle
             clothes, numbers = self.dressing[handle], meshes.number[rows[mine]]
             table.part[mine] = clothes.first_part + clothes.part[numbers]
-            table.material[mine] = clothes.mesh_material(numbers)
+            table.material[mine] = clothes.file_material(numbers)
+            table.replaced[mine] = clothes.replaced[numbers]
             table.override[mine] = clothes.override[numbers]
-        return table, following
+        return table, ranks
 
     def told_components(self, first: int) -> wire.ComponentsResult:
         """Lights and cut planes of entities with ids from ``first`` on, as many as fit."""
