@@ -206,7 +206,7 @@ def _edges(
         return across - reach, across + reach
     away = np.hypot(across, depth)
     angle = np.arctan2(across, depth)
-    half = np.where(away > reach, np.arcsin(np.minimum(reach / np.maximum(away, 1e-12), 1.0)), math.pi)
+    half = np.where(away > reach, np.arcsin(np.minimum(reach / np.maximum(away, 1e-12), 1.0)), 2.0 * math.pi)
     limit = math.pi / 2 - 1e-3
     low = np.where(angle - half < -limit, -np.inf, np.tan(np.clip(angle - half, -limit, limit)))
     high = np.where(angle + half > limit, np.inf, np.tan(np.clip(angle + half, -limit, limit)))
