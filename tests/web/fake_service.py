@@ -7,6 +7,7 @@ place and colour follow the camera, so that a test sees poses arrive. What it an
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import math
 import time
@@ -20,7 +21,7 @@ from aiohttp import web
 from aiortc import RTCDataChannel, RTCPeerConnection, RTCSessionDescription, VideoStreamTrack
 from av import VideoFrame
 
-from farframe.protocol import messages, records
+from farframe.protocol import messages, records, scene
 from farframe.protocol.errors import FarframeError, Result
 
 BUNDLE = Path(__file__).parents[2] / "src" / "farframe" / "web_bundle"
@@ -166,7 +167,28 @@ class Device:
                 del self.models[params["modelId"]]
             case "scene.clear":
                 self.models.clear()
+            case "scene.getEntities":
+                return self._entities(params["first"])
+            case "scene.castRay":
+                return {"hits": [], "complete": True}
         return {}
+
+    def _entities(self, first: int) -> dict[str, Any]:
+        """A model's only entity."""
+        table = scene.EntityTable(
+            position=np.zeros((1, 3)),
+            id=np.array([first]),
+            parent=np.array([0]),
+            rotation=np.array([[0.0, 0.0, 0.0, 1.0]]),
+            scale=np.ones((1, 3)),
+            tint=np.zeros((1, 4)),
+            on=np.array([0]),
+            off=np.array([0]),
+            flags=np.array([scene.IS_MESH]),
+            mask=np.array([0xFF]),
+            names=["Engine"],
+        )
+        return {"count": 1, "data": base64.b64encode(scene.pack_entities(table)).decode()}
 
     async def _load(self, params: dict[str, Any]) -> dict[str, Any]:
         uri = params["uri"]
@@ -183,6 +205,7 @@ class Device:
             "modelId": model_id, "name": uri.rsplit("/", 1)[-1], "uri": uri, "bounds": BOUNDS, "partCount": 318,
             "triangleCount": 212_340, "vertexCount": 150_000, "materialCount": 12, "textureCount": 3,
             "warnings": ["The animations were left out."] if uri.startswith("upload") else [],
+            "rootEntity": 2**31 + model_id, "entityCount": 1, "sceneGraphMode": "dynamic",
         }  # fmt: skip
 
     def notify(self, method: str, params: dict[str, Any]) -> None:

@@ -189,9 +189,10 @@ async def test_the_sample_loads_with_progress_and_is_framed(page: Page, service:
     await stage.get_by_text("Preparing levels of detail, 70 %").wait_for()
     assert not await page.is_visible("[data-testid=empty-scene]")
     service.may_load.set()
-    await page.wait_for_selector("[data-testid=model]")
+    await page.get_by_role("treeitem", name="Engine").wait_for()
     assert await page.evaluate("farframeViewer.models.map(model => model.uri)") == ["builtin://Engine"]
     assert (await page.evaluate("farframeViewer.camera"))["target"] == [0, 0.4, 0]
+    await page.get_by_role("tab", name="Models").click()
     await page.click("[aria-label='Remove Engine']")
     await page.wait_for_selector("[data-testid=empty-scene]")
     assert service.device is not None
@@ -219,7 +220,7 @@ async def test_files_are_uploaded_side_by_side_and_the_model_is_loaded(page: Pag
             {"name": "Duck.gltf", "mimeType": "model/gltf+json", "buffer": b"{}"},
         ],
     )
-    await page.wait_for_selector("[data-testid=model]")
+    await page.wait_for_selector("[data-testid=model]", state="attached")
     folders = {uri.rsplit("/", 1)[0] for uri in service.uploads}
     assert len(folders) == 1
     assert sorted(service.uploads.values()) == [2, 200_000]
@@ -261,13 +262,13 @@ async def test_a_second_device_is_told_and_may_try_again(page: Page, service: Fa
 async def test_after_a_lost_connection_the_models_come_back(page: Page, service: FakeService) -> None:
     await connect(page, service)
     await page.click("[data-testid=load-sample]")
-    await page.wait_for_selector("[data-testid=model]")
+    await page.wait_for_selector("[data-testid=model]", state="attached")
     camera = await page.evaluate("farframeViewer.camera")
     assert service.device is not None
     await service.device.peer.close()
     await page.wait_for_selector("[data-testid=error][data-result=ConnectionLost]")
     await page.click("[data-testid=reconnect]")
-    await page.wait_for_selector("[data-testid=model]")
+    await page.wait_for_selector("[data-testid=model]", state="attached")
     assert list(service.device.models.values()) == ["builtin://Engine"]
     assert await page.evaluate("farframeViewer.camera") == camera
 

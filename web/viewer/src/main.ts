@@ -13,23 +13,22 @@ import {
   type LedgerEntry,
   type LoadedModel,
   type ManagementClient,
-  OrbitCamera,
-  OrbitControls,
   type OrbitState,
-  type Session,
   toFarframeError,
   type WayChoice,
 } from "@farframe/client";
 import "../../shared/theme.css";
 import "./viewer.css";
+import "./tools.css";
 import { managementFor, signIn, signOut, takeFragment } from "../../shared/access.ts";
 import { byId, placeGlyphs } from "../../shared/dom.ts";
 import type { Remedy } from "../../shared/messages.ts";
-import { filesOfDrop, filesOfInput } from "./files.ts";
-import { CAUTIOUS_LIMITS, type PictureLimits, pictureSize } from "./picture_size.ts";
-import { SAMPLE_URI, Scene } from "./scene.ts";
+import { watchLease } from "./lease.ts";
+import { listenForModels } from "./loading.ts";
+import { ModelList } from "./model_list.ts";
 import { chooseSession, clearScreen, showError, showProgress } from "./screens.ts";
 import { StatisticsPanel } from "./statistics_panel.ts";
+import { Workbench } from "./workbench.ts";
 
 const fragment = takeFragment();
 
@@ -55,6 +54,8 @@ interface ViewerHandle {
   readonly statistics: ConnectionStatistics | undefined;
   readonly models: readonly LoadedModel[];
   readonly camera: OrbitState;
+  /** The ids of the entities that are selected. */
+  readonly selection: readonly number[];
 }
 
 declare global {
@@ -64,21 +65,20 @@ declare global {
 }
 
 const WIDE = "(width >= 720px)";
-const RESIZE_DELAY_MILLISECONDS = 250;
-const LEASE_POLL_MILLISECONDS = 15_000;
-const EXTENSION_MINUTES = 10;
-const MAX_LEASE_MINUTES = 1440;
 
 const video = byId<HTMLVideoElement>("video");
-const stage = byId("stage");
-const camera = new OrbitCamera();
+placeGlyphs();
+const workbench = new Workbench(video, byId("stage"), {
+  toggleStatistics: () => toggleStatistics(),
+  togglePanel: (open) => togglePanel(open),
+});
 const statisticsPanel = new StatisticsPanel(byId("statistics"));
 
 let state: PageState = "link";
 let sessionId: string | undefined;
 let error: FarframeError | undefined;
 let connection: Connection | undefined;
-let scene: Scene | undefined;
+let models: ModelList | undefined;
 let lastShown: LedgerEntry | undefined;
 let sceneEmpty = true;
 let panelOpen = matchMedia(WIDE).matches;
@@ -109,10 +109,13 @@ window.farframeViewer = {
     return connection?.statistics;
   },
   get models() {
-    return scene?.models ?? [];
+    return models?.models ?? [];
   },
   get camera() {
-    return camera.state;
+    return workbench.viewport.camera.state;
+  },
+  get selection() {
+    return workbench.selection.entities.map((entity) => entity.id);
   },
 };
 
@@ -121,7 +124,7 @@ function setState(next: PageState): void {
   document.body.dataset.state = next;
   const live = next === "connected" || next === "interrupted";
   byId("toolbar").hidden = !live;
-  byId("fit").hidden = watching;
+  for (const id of ["fit", "view-button", "measure", "section", "explode"]) byId(id).hidden = watching;
   byId("panel-toggle").hidden = !live || watching;
   byId("leave").hidden = !live;
   byId("panel").hidden = !live || !panelOpen || watching;
@@ -142,6 +145,7 @@ function setState(next: PageState): void {
 }
 
 function togglePanel(open = !panelOpen): void {
+  if (watching || !models) return;
   panelOpen = open;
   openForLoad = false;
   byId("panel").hidden = !open;
@@ -150,6 +154,7 @@ function togglePanel(open = !panelOpen): void {
 
 /** Shows how a load goes on; on a small screen the panel goes away again when the model is there. */
 function showLoads(): void {
+  workbench.tabs.show("models-panel");
   if (panelOpen) return;
   togglePanel(true);
   openForLoad = !matchMedia(WIDE).matches;
@@ -162,43 +167,13 @@ function toggleStatistics(open = !statisticsOpen): void {
   if (connection) statisticsPanel.update(connection);
 }
 
-const aspect = (): number => Math.max(1, stage.clientWidth) / Math.max(1, stage.clientHeight);
-
-function sendPose(): void {
-  connection?.setPose(camera.view(aspect()));
-}
-
-function fitView(): void {
-  camera.frame(scene?.bounds, aspect());
-  sendPose();
-}
-
-function limits(): PictureLimits {
-  if (!connection) return CAUTIOUS_LIMITS;
-  const { maxWidth, maxHeight, server } = connection.info;
-  return { maxWidth, maxHeight, adapterKind: server.adapterKind };
-}
-
-function wantedSize(): { width: number; height: number } {
-  return pictureSize(stage.clientWidth, stage.clientHeight, devicePixelRatio, limits());
-}
-
-let resizeTimer: ReturnType<typeof setTimeout> | undefined;
-
-function resized(): void {
-  sendPose();
-  clearTimeout(resizeTimer);
-  resizeTimer = setTimeout(() => {
-    const size = wantedSize();
-    if (!connection || connection.state === "closed" || watching) return;
-    if (size.width === connection.video.width && size.height === connection.video.height) return;
-    // The old size stays on the screen when this fails; the end of a connection is told elsewhere.
-    connection.configureVideo(size).catch(() => undefined);
-  }, RESIZE_DELAY_MILLISECONDS);
-}
-
 /** One connection from the handshake to its end; resolves with why it ended. */
-async function connected(management: ManagementClient, id: string, reload: readonly string[]): Promise<FarframeError> {
+async function connected(
+  management: ManagementClient,
+  id: string,
+  reload: readonly string[],
+  returning: boolean,
+): Promise<FarframeError> {
   setState("connecting");
   showProgress("connect");
   const wantsTurn = wantedWay === "auto" || wantedWay === "turn";
@@ -211,25 +186,22 @@ async function connected(management: ManagementClient, id: string, reload: reado
     way: wantedWay,
     iceServers,
     watch: watching,
-    ...pictureSize(stage.clientWidth, stage.clientHeight, devicePixelRatio, CAUTIOUS_LIMITS),
+    ...workbench.viewport.firstSize,
   });
   connection = live;
-  const detach = live.attach(video);
-  scene = new Scene(live, management, {
+  const close = workbench.open(live);
+  models = new ModelList(live, management, {
     onEmpty: (empty) => {
       sceneEmpty = empty;
       byId("empty").hidden = !empty || watching;
     },
-    onChange: (models, loaded) => {
+    onChange: (all, loaded) => {
       if (loaded && openForLoad) togglePanel(false);
-      if (loaded && models.length === 1 && !keepCamera) fitView();
-      else {
-        camera.setBounds(scene?.bounds);
-        sendPose();
-      }
+      workbench.modelsChanged(all, loaded, loaded !== undefined && all.length === 1 && !keepCamera);
     },
   });
-  let keepCamera = reload.length > 0;
+  // Who comes back finds the camera where it was.
+  let keepCamera = returning && reload.length > 0;
   clearScreen();
   setState("connected");
   const ended = new Promise<FarframeError>((resolve) => live.on("closed", resolve));
@@ -239,18 +211,24 @@ async function connected(management: ManagementClient, id: string, reload: reado
   live.on("driver", () => setState(state));
   live.on("resumed", () => {
     // Its view may have changed meanwhile, and so may the size of this window.
-    resized();
+    workbench.viewport.resized();
     statisticsPanel.update(live);
   });
   live.on("frame", (entry) => {
     lastShown = entry;
   });
   live.on("statistics", () => statisticsPanel.update(live));
-  const lease = watchLease(management, id);
-  resized();
-  video.dataset["quiet"] = "";
-  video.focus({ preventScroll: true });
-  const loads = Promise.all(reload.map((uri) => scene?.load(uri)));
+  const lease = watchLease(management, id, {
+    watching,
+    onProblem: (thrown) => {
+      workbench.tabs.show("models-panel");
+      models?.report(thrown);
+      togglePanel(true);
+    },
+  });
+  workbench.viewport.resized();
+  workbench.viewport.focus();
+  const loads = Promise.all(reload.map((uri) => models?.load(uri)));
   void loads.then(() => {
     keepCamera = false;
   });
@@ -258,47 +236,8 @@ async function connected(management: ManagementClient, id: string, reload: reado
     return await ended;
   } finally {
     lease.abort();
-    detach();
+    close();
   }
-}
-
-function watchLease(management: ManagementClient, id: string): AbortController {
-  const abort = new AbortController();
-  const extend = byId<HTMLButtonElement>("extend");
-  const show = (session: Session): void => {
-    const left = Math.max(0, session.maxLeaseTimeMinutes - session.elapsedTimeMinutes);
-    byId("lease").textContent = `${left} min left`;
-    byId("lease").hidden = false;
-    extend.hidden = watching || session.maxLeaseTimeMinutes >= MAX_LEASE_MINUTES;
-  };
-  const poll = async (): Promise<void> => {
-    try {
-      const session = await management.getSession(id, { signal: abort.signal });
-      if (!abort.signal.aborted) show(session);
-    } catch {
-      // The picture matters more than its lease; the next poll tells again.
-    }
-  };
-  extend.addEventListener(
-    "click",
-    async () => {
-      extend.disabled = true;
-      try {
-        const { maxLeaseTimeMinutes } = await management.getSession(id);
-        show(await management.extendSession(id, Math.min(MAX_LEASE_MINUTES, maxLeaseTimeMinutes + EXTENSION_MINUTES)));
-      } catch (thrown) {
-        scene?.report(thrown);
-        togglePanel(true);
-      } finally {
-        extend.disabled = false;
-      }
-    },
-    { signal: abort.signal },
-  );
-  void poll();
-  const timer = setInterval(() => void poll(), LEASE_POLL_MILLISECONDS);
-  abort.signal.addEventListener("abort", () => clearInterval(timer), { once: true });
-  return abort;
 }
 
 async function pickSession(management: ManagementClient): Promise<string> {
@@ -331,9 +270,11 @@ async function run(): Promise<void> {
   let reload: readonly string[] = [];
   let code = fragment.get("link");
   let bound = false;
+  let returning = false;
   sessionId = fragment.get("session") ?? undefined;
   const first = fragment.get("model");
   if (first) reload = [first];
+  workbench.link = fragment.get("view");
   for (;;) {
     try {
       if (!management) {
@@ -357,8 +298,9 @@ async function run(): Promise<void> {
       }
       const kept = reload;
       reload = [];
-      error = await connected(management, sessionId, kept);
-      reload = scene?.models.map((model) => model.uri) ?? [];
+      error = await connected(management, sessionId, kept, returning);
+      returning = true;
+      reload = models?.models.map((model) => model.uri) ?? [];
     } catch (thrown) {
       error = toFarframeError(thrown, "Connecting");
     }
@@ -380,6 +322,7 @@ async function run(): Promise<void> {
     if (remedy === "sessions") {
       forgetSession();
       reload = [];
+      returning = false;
     }
   }
 }
@@ -394,89 +337,15 @@ function forgetSession(): void {
   history.replaceState(null, "", location.pathname + location.search);
 }
 
-function listen(): void {
-  for (const event of ["blur", "keydown"]) video.addEventListener(event, () => delete video.dataset["quiet"]);
-  placeGlyphs();
-  new OrbitControls(camera, video, { onChange: sendPose, onFit: fitView });
-  new ResizeObserver(resized).observe(stage);
-
-  const on = (id: string, listener: () => void): void => byId(id).addEventListener("click", listener);
-  const loadSample = (): void => {
-    showLoads();
-    void scene?.load(SAMPLE_URI);
-  };
-  const chooseFile = (): void => byId("file-input").click();
-  on("sample", loadSample);
-  on("empty-sample", loadSample);
-  on("file", chooseFile);
-  on("empty-file", chooseFile);
-  on("folder", () => byId("folder-input").click());
-  on("fit", fitView);
-  on("panel-toggle", () => togglePanel());
-  on("statistics-toggle", () => toggleStatistics());
-  on("clear", () => void scene?.clear().catch((thrown: unknown) => scene?.report(thrown)));
-  on("leave", () => void connection?.close());
-  on("fullscreen", () => {
-    const change = document.fullscreenElement
-      ? document.exitFullscreen()
-      : document.documentElement.requestFullscreen();
-    change.catch(() => undefined);
-  });
-  byId("fullscreen").hidden = !document.fullscreenEnabled;
-
-  byId("load-form").addEventListener("submit", (event) => {
-    event.preventDefault();
-    const field = byId<HTMLInputElement>("uri");
-    const uri = field.value.trim();
-    if (uri === "") {
-      field.focus();
-      return;
-    }
-    field.value = "";
-    void scene?.load(uri);
-  });
-
-  for (const id of ["file-input", "folder-input"]) {
-    const input = byId<HTMLInputElement>(id);
-    input.addEventListener("change", () => {
-      if (!input.files?.length) return;
-      try {
-        const files = filesOfInput(input.files);
-        showLoads();
-        void scene?.loadFiles(files);
-      } catch (thrown) {
-        scene?.report(thrown);
-      }
-      input.value = "";
-    });
-  }
-
-  let dragDepth = 0;
-  const dragging = (by: number): void => {
-    dragDepth = Math.max(0, dragDepth + by);
-    byId("drop").hidden = watching || dragDepth === 0 || (state !== "connected" && state !== "interrupted");
-  };
-  const carriesFiles = (event: DragEvent): boolean => event.dataTransfer?.types.includes("Files") ?? false;
-  addEventListener("dragenter", (event) => carriesFiles(event) && dragging(1));
-  addEventListener("dragleave", (event) => carriesFiles(event) && dragging(-1));
-  addEventListener("dragover", (event) => event.preventDefault());
-  addEventListener("drop", (event) => {
-    event.preventDefault();
-    dragging(-dragDepth);
-    if (!event.dataTransfer || !scene || watching) return;
-    showLoads();
-    filesOfDrop(event.dataTransfer).then(
-      (files) => scene?.loadFiles(files),
-      (thrown: unknown) => scene?.report(thrown),
-    );
-  });
-
-  addEventListener("keydown", (event) => {
-    const typing = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement;
-    if (typing || event.ctrlKey || event.metaKey || event.altKey || !connection) return;
-    if (event.key.toLowerCase() === "s") toggleStatistics();
-  });
-}
-
-listen();
+byId("panel-toggle").addEventListener("click", () => togglePanel());
+byId("panel-close").addEventListener("click", () => {
+  togglePanel(false);
+  byId("panel-toggle").focus();
+});
+byId("statistics-toggle").addEventListener("click", () => toggleStatistics());
+byId("leave").addEventListener("click", () => void connection?.close());
+listenForModels({
+  models: () => (watching || (state !== "connected" && state !== "interrupted") ? undefined : models),
+  onBegin: showLoads,
+});
 void run();

@@ -1,7 +1,8 @@
-/** What is in the scene: uploads and loads with their progress, the list of models, and the camera's bounds. */
+/** The models in the scene: uploads and loads with their progress, the list, and the box around all of them. */
 
 import {
   type Connection,
+  type Entity,
   type LoadedModel,
   type ManagementClient,
   toFarframeError,
@@ -77,22 +78,22 @@ class Activity {
   }
 }
 
-export interface SceneEvents {
-  /** The models changed; `loaded` is the newest when one came. */
-  onChange(models: readonly LoadedModel[], loaded: LoadedModel | undefined): void;
+export interface ModelEvents {
+  /** The models changed; `loaded` is the root of the newest when one came. */
+  onChange(models: readonly LoadedModel[], loaded: Entity | undefined): void;
   /** Whether the scene is empty and nothing is on its way into it. */
   onEmpty(empty: boolean): void;
 }
 
-export class Scene {
+export class ModelList {
   readonly #connection: Connection;
   readonly #management: ManagementClient;
-  readonly #events: SceneEvents;
+  readonly #events: ModelEvents;
   readonly #models: LoadedModel[] = [];
   #last: Promise<unknown> = Promise.resolve();
   #loading = 0;
 
-  constructor(connection: Connection, management: ManagementClient, events: SceneEvents) {
+  constructor(connection: Connection, management: ManagementClient, events: ModelEvents) {
     this.#connection = connection;
     this.#management = management;
     this.#events = events;
@@ -184,13 +185,13 @@ export class Scene {
 
   async #load(uri: string, activity: Activity): Promise<void> {
     activity.update("Asking the server", 0);
-    const model = await this.#connection.loadModel(uri, {
+    const root = await this.#connection.scene.loadModel(uri, {
       signal: activity.signal,
       onProgress: ({ stage, fraction }) => activity.update(STAGE_TEXTS[stage] ?? stage, fraction),
     });
-    this.#models.push(model);
+    if (root.model) this.#models.push(root.model);
     this.#draw();
-    this.#events.onChange(this.#models, model);
+    this.#events.onChange(this.#models, root);
   }
 
   #tellEmpty(): void {

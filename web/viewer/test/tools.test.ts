@@ -1,0 +1,351 @@
+import { type Entity, Scene, symmetricFieldOfView, type Vector3, type View } from "@farframe/client";
+import { describe, expect, it } from "vitest";
+import { piecesOf } from "../src/explode.ts";
+import { degreesOf, inverse, multiply, placeOf, quaternionOf, transformed } from "../src/geometry.ts";
+import { drawingsOf, measure } from "../src/measure_tool.ts";
+import {
+  freeName,
+  linkPartOf,
+  type NamedView,
+  textOf,
+  viewFrom,
+  viewFromLink,
+  viewsFrom,
+  withView,
+} from "../src/named_views.ts";
+import { project, rayThrough } from "../src/projection.ts";
+import { Selection } from "../src/selection.ts";
+import { anglesOf, between, nearestTurn } from "../src/standard_views.ts";
+import { TreeModel, titleOf } from "../src/tree_model.ts";
+import { lengthText, unitFor } from "../src/units.ts";
+import { isHidden, topmost, Visibility } from "../src/visibility.ts";
+
+/** A scene whose server agrees to everything. */
+function emptyScene(): Scene {
+  return new Scene({
+    request: async () => ({}),
+    sendRecord: () => undefined,
+    load: async () => {
+      throw new Error("nothing is loaded here");
+    },
+  });
+}
+
+/** engine ─┬─ block ─┬─ bolt 1
+ *          │         └─ bolt 2
+ *          └─ cover ─── plate */
+function engine(): { scene: Scene; by: (name: string) => Entity } {
+  const scene = emptyScene();
+  const root = scene.create("engine");
+  const block = scene.create("block", { parent: root });
+  scene.create("bolt 1", { parent: block });
+  scene.create("bolt 2", { parent: block });
+  scene.create("plate", { parent: scene.create("cover", { parent: root }) });
+  return {
+    scene,
+    by: (name) => {
+      const found = scene.find(name);
+      if (!found) throw new Error(name);
+      return found;
+    },
+  };
+}
+
+const near = (a: Vector3, b: Vector3): void => {
+  for (const axis of [0, 1, 2] as const) expect(a[axis]).toBeCloseTo(b[axis], 9);
+};
+
+describe("the tree", () => {
+  const names = (tree: TreeModel): string[] => tree.rows.map((row) => `${row.level} ${titleOf(row.entity)}`);
+
+  it("shows what is open, with levels and places", () => {
+    const { scene, by } = engine();
+    const tree = new TreeModel(() => scene.roots);
+    tree.rebuild();
+    expect(names(tree)).toEqual(["1 engine"]);
+    tree.open(by("engine"));
+    expect(names(tree)).toEqual(["1 engine", "2 block", "2 cover"]);
+    expect(tree.rows[2]).toMatchObject({ position: 2, siblings: 2, expandable: true, expanded: false });
+    tree.reveal(by("plate"));
+    expect(tree.indexOf(by("plate"))).toBe(3);
+    tree.setExpanded(by("engine"), false);
+    expect(names(tree)).toEqual(["1 engine"]);
+    tree.setExpanded(by("engine"), true);
+    expect(names(tree)).toContain("3 plate");
+  });
+
+  it("finds all words wherever they are, and shows what is above", async () => {
+    const { scene, by } = engine();
+    const tree = new TreeModel(() => scene.roots);
+    expect(await tree.search("2 BOLT", new AbortController().signal)).toBe(true);
+    expect(names(tree)).toEqual(["1 engine", "2 block", "3 bolt 2"]);
+    expect([...tree.hits]).toEqual([by("bolt 2")]);
+    await tree.search("no such part", new AbortController().signal);
+    expect(tree.rows).toEqual([]);
+    await tree.search(" ", new AbortController().signal);
+    expect(names(tree)).toEqual(["1 engine"]);
+  });
+
+  it("searches 50,000 in slices, and gives up when another search begins", async () => {
+    const scene = emptyScene();
+    const root = scene.create("all");
+    for (let index = 0; index < 50_000; index++) scene.create(`part ${index}`, { parent: root });
+    const tree = new TreeModel(() => scene.roots);
+    let pauses = 0;
+    const pause = (): Promise<void> => {
+      pauses += 1;
+      return Promise.resolve();
+    };
+    expect(await tree.search("part 4999", new AbortController().signal, pause)).toBe(true);
+    expect(tree.hits.size).toBe(15);
+    expect(tree.rows.length).toBe(16);
+    const before = tree.rows;
+    const stopped = new AbortController();
+    stopped.abort();
+    expect(await tree.search("all", stopped.signal, pause)).toBe(false);
+    expect(tree.rows).toBe(before);
+    tree.setExpanded(root, true);
+    await tree.search("", new AbortController().signal);
+    expect(tree.rows.length).toBe(50_001);
+    expect(tree.indexOf(tree.rows[30_000]?.entity)).toBe(30_000);
+    expect(pauses).toBeLessThan(50_000 / 256 + 1);
+  });
+
+  it("forgets what is gone", () => {
+    const { scene, by } = engine();
+    const tree = new TreeModel(() => scene.roots);
+    tree.reveal(by("bolt 1"));
+    by("block").destroy();
+    tree.prune();
+    expect(names(tree)).toEqual(["1 engine", "2 cover"]);
+  });
+});
+
+describe("selection", () => {
+  it("marks what comes and lets go of what goes", () => {
+    const { scene, by } = engine();
+    const selection = new Selection((entities, changes) => scene.override(entities, changes));
+    const heard: number[] = [];
+    selection.on("change", (entities) => heard.push(entities.length));
+    selection.set([by("bolt 1"), by("bolt 2")]);
+    expect(by("bolt 1").overrides.selected).toBe(true);
+    selection.toggle(by("bolt 1"));
+    expect(by("bolt 1").overrides.selected).toBeUndefined();
+    expect(selection.last).toBe(by("bolt 2"));
+    selection.set([by("bolt 2")]);
+    by("block").destroy();
+    selection.prune();
+    expect(heard).toEqual([2, 1, 0]);
+  });
+});
+
+describe("visibility", () => {
+  it("hides, shows below what is hidden, and shows all", () => {
+    const { scene, by } = engine();
+    const visibility = new Visibility(scene);
+    visibility.hide([by("block")]);
+    expect(isHidden(by("bolt 1"))).toBe(true);
+    expect(by("block").overrides.disableCollision).toBe(true);
+    visibility.show([by("bolt 1")]);
+    expect(isHidden(by("bolt 1"))).toBe(false);
+    expect(isHidden(by("bolt 2"))).toBe(true);
+    visibility.toggle(by("bolt 1"));
+    expect(isHidden(by("bolt 1"))).toBe(true);
+    visibility.showAll();
+    expect(visibility.changed).toBe(false);
+    for (const entity of scene) expect(entity.overrides.hidden).toBeUndefined();
+  });
+
+  it("isolates with one force at the root and one at what is kept", () => {
+    const { scene, by } = engine();
+    const visibility = new Visibility(scene);
+    visibility.hide([by("cover")]);
+    visibility.isolate([by("cover"), by("plate"), by("bolt 2")]);
+    expect(isHidden(by("bolt 1"))).toBe(true);
+    expect(isHidden(by("plate"))).toBe(false);
+    expect(isHidden(by("bolt 2"))).toBe(false);
+    const first = by("engine").id;
+    const kept = visibility.forced(first);
+    expect(kept).toEqual({ hidden: [0], shown: [by("cover").id - first, by("bolt 2").id - first] });
+    visibility.showAll();
+    const at = (places: number[]): Entity[] => places.flatMap((place) => scene.get(first + place) ?? []);
+    visibility.restore(at(kept.hidden), at(kept.shown));
+    expect(isHidden(by("bolt 1"))).toBe(true);
+    expect(isHidden(by("plate"))).toBe(false);
+  });
+
+  it("keeps only the topmost of what lies in one another", () => {
+    const { by } = engine();
+    expect(topmost([by("plate"), by("cover"), by("bolt 1")])).toEqual([by("cover"), by("bolt 1")]);
+  });
+});
+
+describe("geometry", () => {
+  it("turns degrees into quaternions and back", () => {
+    for (const degrees of [
+      [10, 20, 30],
+      [-170, 45, 90],
+      [0, 0, -180],
+      [0, 90, 25],
+    ] as const) {
+      const back = quaternionOf(degreesOf(quaternionOf(degrees)));
+      const wanted = quaternionOf(degrees);
+      const sign = Math.sign(back[0] * wanted[0] + back[1] * wanted[1] + back[2] * wanted[2] + back[3] * wanted[3]);
+      back.forEach((value, index) => {
+        expect(value * sign).toBeCloseTo(wanted[index] as number, 9);
+      });
+    }
+    near(degreesOf(quaternionOf([10, 20, 30])), [10, 20, 30]);
+  });
+
+  it("knows where entities are", () => {
+    const scene = emptyScene();
+    const parent = scene.create("", { position: [1, 0, 0], rotation: quaternionOf([0, 90, 0]), scale: [2, 2, 2] });
+    const child = scene.create("", { parent, position: [0, 0, 1], scale: [1, 3, 1] });
+    const { linear, origin } = placeOf(child);
+    near(origin, [3, 0, 0]);
+    near(transformed(linear, [0, 1, 1]), [2, 6, 0]);
+    const back = inverse(linear);
+    if (!back) throw new Error("no inverse");
+    near(transformed(multiply(back, linear), [1, 2, 3]), [1, 2, 3]);
+    expect(
+      inverse([
+        [1, 0, 0],
+        [0, 0, 0],
+        [0, 0, 1],
+      ]),
+    ).toBeUndefined(); // prettier-ignore
+  });
+
+  it("goes from the picture into the world and back, in both projections", () => {
+    const orientation = quaternionOf([-20, 35, 0]);
+    const common = { position: [1, 2, 3] as Vector3, orientation, near: 0.1, far: 10 };
+    const views: View[] = [
+      { ...common, fieldOfView: symmetricFieldOfView(0.8, 1.6) },
+      { ...common, fieldOfView: { left: -2, right: 1, up: 1.5, down: -0.5 }, orthographic: true },
+    ];
+    for (const view of views) {
+      for (const at of [
+        { x: 0.5, y: 0.5 },
+        { x: 0.1, y: 0.9 },
+      ]) {
+        const { start, end } = rayThrough(view, at);
+        for (const part of [0.01, 0.5, 1]) {
+          const point = start.map(
+            (value, axis) => value + ((end[axis] as number) - value) * part,
+          ) as unknown as Vector3;
+          const seen = project(view, point);
+          expect(seen?.x).toBeCloseTo(at.x, 6);
+          expect(seen?.y).toBeCloseTo(at.y, 6);
+        }
+      }
+    }
+    const [perspective] = views as [View];
+    const { start, end } = rayThrough(perspective, { x: 0.5, y: 0.5 });
+    const behind = start.map((value, axis) => value - ((end[axis] as number) - value) * 0.1) as unknown as Vector3;
+    expect(project(perspective, behind)).toBeUndefined();
+  });
+});
+
+describe("views", () => {
+  it("turn the shorter way", () => {
+    expect(nearestTurn(3, -3)).toBeCloseTo(2 * Math.PI - 3);
+    expect(nearestTurn(7, 1)).toBeCloseTo(1 + 2 * Math.PI);
+    const state = { target: [0, 0, 0] as Vector3, distance: 1, yaw: 3, pitch: 0 };
+    const goal = { target: [2, 0, 0] as Vector3, distance: 4, yaw: -3, pitch: 1 };
+    const half = between(state, goal, 0.5);
+    expect(half.distance).toBeCloseTo(2);
+    expect(half.target).toEqual([1, 0, 0]);
+    expect(half.yaw).toBeCloseTo(Math.PI);
+    expect(between(state, goal, 1)).toEqual(goal);
+    expect(anglesOf("top").pitch).toBe(Math.PI / 2);
+  });
+
+  const view: NamedView = {
+    name: "Überblick 1",
+    camera: { target: [1, 2, 3], distance: 4, yaw: 0.5, pitch: 0.25 },
+    orthographic: true,
+    edges: false,
+    apart: 0.5,
+    section: { axis: 1, flipped: true, at: 0.25 },
+    parts: { hidden: [0, 7], shown: [9] },
+  };
+
+  it("go through a link and a file unchanged", () => {
+    expect(viewFromLink(linkPartOf(view))).toEqual(view);
+    expect(linkPartOf(view)).toMatch(/^[\w-]+$/);
+    expect(viewsFrom(textOf([view, { ...view, name: "2" }], "engine")).map(({ name }) => name)).toEqual([
+      view.name,
+      "2",
+    ]);
+  });
+
+  it("are not taken from what holds none", () => {
+    for (const wrong of [
+      null,
+      7,
+      {},
+      { ...view, name: " " },
+      { ...view, camera: { ...view.camera, distance: 0 } },
+      { ...view, camera: { ...view.camera, target: [0, 1] } },
+      { ...view, camera: { ...view.camera, yaw: "0" } },
+      { ...view, camera: { ...view.camera, target: [0, 0, Number.NaN] } },
+    ]) {
+      expect(viewFrom(wrong)).toBeUndefined();
+    }
+    expect(viewFrom({ ...view, parts: { hidden: ["x", -1, 3.5, 4] }, section: { axis: 4, at: 0 }, apart: 9 })).toEqual({
+      ...view,
+      apart: 1,
+      section: undefined,
+      parts: { hidden: [4], shown: [] },
+    });
+    expect(() => viewsFrom("[]")).toThrow(SyntaxError);
+    expect(() => viewsFrom("{")).toThrow(SyntaxError);
+    expect(viewFromLink("!")).toBeUndefined();
+    expect(viewFromLink("A".repeat(10_000))).toBeUndefined();
+  });
+
+  it("have names of their own", () => {
+    const two = withView(withView([], view), { ...view, name: "View 1" });
+    expect(withView(two, { ...view, apart: 0 }).map(({ name, apart }) => [name, apart])).toEqual([
+      [view.name, 0],
+      ["View 1", 0.5],
+    ]);
+    expect(freeName(two)).toBe("View 2");
+  });
+});
+
+describe("measuring", () => {
+  it("tells the distance and its parts", () => {
+    expect(measure([1, 1, 1], [4, 5, 1])).toEqual({ distance: 5, parts: [3, 4, 0] });
+    const drawings = drawingsOf(
+      [
+        [1, 1, 1],
+        [4, 5, 1],
+      ],
+      "mm",
+    ); // prettier-ignore
+    expect(drawings.filter((drawing) => drawing.kind === "line")).toHaveLength(4);
+    expect(drawings.find((drawing) => drawing.kind === "label")).toMatchObject({ text: "5000 mm", at: [2.5, 3, 1] });
+    expect(drawingsOf([[0, 0, 0]], "m").map((drawing) => drawing.kind)).toEqual(["mark"]);
+  });
+
+  it("writes four figures", () => {
+    expect(lengthText(0.18237, "mm")).toBe("182.4 mm");
+    expect(lengthText(-0.0000123, "m")).toBe("-0.000012 m");
+    expect(lengthText(0, "in")).toBe("0 in");
+    expect(lengthText(0.0254, "in")).toBe("1.000 in");
+    expect(lengthText(12345.6, "m")).toBe("12346 m");
+    expect(unitFor(0.5)).toBe("mm");
+    expect(unitFor(20)).toBe("m");
+  });
+});
+
+describe("taking apart", () => {
+  it("takes the finest level that is not too much", () => {
+    const { by } = engine();
+    expect(piecesOf(by("engine")).map(titleOf)).toEqual(["bolt 1", "bolt 2", "plate"]);
+    expect(piecesOf(by("engine"), 2).map(titleOf)).toEqual(["block", "cover"]);
+    expect(piecesOf(by("engine"), 1)).toEqual([]);
+  });
+});
