@@ -18,7 +18,7 @@ import pytest
 from cyclopts import App
 
 from farframe.cli._app import app
-from farframe.protocol import appearance, messages, records, scene
+from farframe.protocol import appearance, messages, queries, records, scene
 from farframe.protocol.errors import Result
 from farframe.server.ledger import WIRE_STAGES
 from farframe.service.description import describe
@@ -328,6 +328,7 @@ def test_members_within_members_are_told() -> None:
         ("`scene.loadModel`", messages.LoadModelParams),
         ("`scene.apply`", scene.ApplyParams),
         ("`scene.castRay`", scene.CastRayParams),
+        ("`scene.findOverlaps`", queries.FindOverlapsParams),
     ],
 )
 def test_defaults_are_the_codes(title: str, kind: type[msgspec.Struct]) -> None:
@@ -343,7 +344,7 @@ def test_defaults_are_the_codes(title: str, kind: type[msgspec.Struct]) -> None:
 
 def test_every_method_has_its_section_and_no_other() -> None:
     named = set(
-        re.findall(r"^    ([a-z]+\.[a-zA-Z]+|\$/\w+) ", f"{messages.__doc__}{scene.__doc__}{appearance.__doc__}", re.M)
+        re.findall(r"^    ([a-z]+\.[a-zA-Z]+|\$/\w+) ", f"{messages.__doc__}{scene.__doc__}{appearance.__doc__}{queries.__doc__}", re.M)
     )
     assert len(named) >= 16
     assert (

@@ -20,6 +20,7 @@ from farframe.protocol.link import LoadLimits
 from farframe.render import Engine, RenderScene
 from farframe.scene.rays import boxes_met, points_met, triangles_met
 from farframe.scene.states import State
+from farframe.server.geometry import Geometry
 from farframe.server.ray_casts import cast, find_candidates, ray_of, told
 from farframe.server.scene_world import SceneWorld, asset_tree, model_tree
 from tests.render.shapes import ModelBuilder, box, sphere
@@ -73,7 +74,7 @@ def scene(request: pytest.FixtureRequest, engine: Engine, tmp_path: Path) -> Ite
 def hits(world: SceneWorld, start: Any, end: Any, **options: Any) -> list[wire.RayHit]:
     params = wire.CastRayParams(start=start, end=end, **options)
     ray = ray_of(params)
-    found, complete = cast(ray, find_candidates(world, ray), any_hit=params.policy == "anyHit")
+    found, complete = cast(Geometry(), ray, find_candidates(world, ray), any_hit=params.policy == "anyHit")
     assert complete
     return [told(ray, hit) for hit in found]
 
@@ -148,7 +149,7 @@ def test_what_was_unloaded_meanwhile_makes_the_answer_incomplete(scene: tuple[Sc
     if not hasattr(candidates[0].resource, "asset"):
         return
     candidates[0].resource.asset.close()
-    found, complete = cast(ray, candidates)
+    found, complete = cast(Geometry(), ray, candidates)
     assert not complete and not found
 
 

@@ -31,6 +31,7 @@ from farframe.client.errors import (
 from farframe.client.frame import Frame, FrameStream, FrameTimings
 from farframe.client.management import InspectorLink, RemoteRenderingClient, SessionToken, ViewerLink
 from farframe.client.operators import OperatorClient, OperatorInfo
+from farframe.client.queries import Overlap, Overlaps
 from farframe.client.runtime import ConnectionStatistics, LoadedModel, LoadProgress, RuntimeConnection
 from farframe.client.scene import RayHit, RayHits, Scene, SceneFailure
 from farframe.client.session import Session, SessionFailure, SessionProperties
@@ -63,6 +64,8 @@ __all__ = [
     "NotFoundError",
     "OperatorClient",
     "OperatorInfo",
+    "Overlap",
+    "Overlaps",
     "Overrides",
     "PermissionDeniedError",
     "RayHit",

@@ -24,6 +24,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from farframe.client.entities import NO_OVERRIDES, STATES, Entity, Group, Overrides, Vector3, Vector4, require
 from farframe.client.errors import RequestError, RuntimeConnectionError
+from farframe.client.queries import Overlaps, vector
+from farframe.client.queries import params as overlap_params
+from farframe.protocol import queries
 from farframe.protocol import scene as wire
 from farframe.protocol.errors import Result
 from farframe.protocol.messages import Bounds, Message, T
@@ -357,6 +360,42 @@ class Scene:
             if (entity := self._entities.get(hit.entity)) is not None
         ]
         return RayHits(tuple(hits), result.complete)
+
+    async def overlap_box(
+        self, low: ArrayLike, high: ArrayLike, *, geometry: bool = False, max_results: int = 0
+    ) -> Overlaps:
+        """The parts that a box along the world's axes overlaps, from its lowest to its highest corner, metres.
+
+        By the parts' own boxes, turned as they are, or with ``geometry`` by their triangles and points, at full detail.
+        At most ``max_results`` (0: 8,192). As for rays, hidden entities count. Raises RequestError (InvalidParam).
+        """
+        return await self._overlap(queries.BoxShape(min=vector(low), max=vector(high)), geometry, max_results)
+
+    async def overlap_sphere(
+        self, center: ArrayLike, radius: float, *, geometry: bool = False, max_results: int = 0
+    ) -> Overlaps:
+        """The parts that a ball overlaps; see :meth:`overlap_box`."""
+        shape = queries.SphereShape(center=vector(center), radius=float(radius))
+        return await self._overlap(shape, geometry, max_results)
+
+    async def overlap_oriented_box(
+        self,
+        center: ArrayLike,
+        half_size: ArrayLike,
+        rotation: Vector4 = (0.0, 0.0, 0.0, 1.0),
+        *,
+        geometry: bool = False,
+        max_results: int = 0,
+    ) -> Overlaps:
+        """The parts that a box overlaps that ``rotation`` (quaternion x, y, z, w) turns; see :meth:`overlap_box`."""
+        shape = queries.OrientedBoxShape(center=vector(center), half_size=vector(half_size), rotation=rotation)
+        return await self._overlap(shape, geometry, max_results)
+
+    async def _overlap(self, shape: queries.Shape, geometry: bool, max_results: int) -> Overlaps:
+        await self._send_first()
+        asked = overlap_params(shape, geometry, max_results)
+        result = await self._link.call("scene.findOverlaps", asked, queries.FindOverlapsResult)
+        return Overlaps.of(result, self._entities.get)
 
     # Sending ----------------------------------------------------------------------------------------------------
 

@@ -1,17 +1,21 @@
 """What a ray meets: candidates in the render thread, by boxes; then geometry on a worker thread, at full detail.
 
-Whatever level is drawn, the answer is that of the finest: of assets the clusters that nothing finer made are looked at,
-and their pages read if the ray meets the clusters' boxes. No frame waits for any of it.
+Whatever level is drawn, the answer is that of the finest, see :mod:`farframe.server.geometry`. No frame waits for it.
 
     entity     drawn or hidden; enabled, and not DisableCollision                      SceneWorld
     instance   its box in the world                                                    SceneWorld
-    cluster    its box in the part's space                                             here
-    triangle   of the pages that hold such clusters, one page in memory at a time      here
+    cluster    its box in the part's space, by pages                                   geometry
+    triangle   of the pages that hold such clusters, nearest first                     here
+
+A ray meets a few thousand triangles that boxes leave over, which takes numpy about a millisecond. Embree answers in
+less, once it has built a tree: that takes it longer than numpy takes to look at all triangles of a page, four times
+the memory of what is kept here, and its single precision moves hits.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,15 +23,13 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from farframe.asset.format import POINTS
 from farframe.protocol import scene as wire
 from farframe.protocol.errors import FarframeError, Result
-from farframe.render import AssetResource, ModelResource
-from farframe.render.points import SIZE_OFFSET, SIZE_STEPS
 from farframe.scene.graph import MAX_COORDINATE
 from farframe.scene.rays import boxes_met, points_met, triangles_met
 from farframe.scene.states import State
 from farframe.scene.transforms import invert
+from farframe.server.geometry import Geometry, Piece, Rows
 
 if TYPE_CHECKING:
     from farframe.server.scene_world import SceneWorld
@@ -35,11 +37,14 @@ if TYPE_CHECKING:
 log = structlog.get_logger("farframe.scene")
 
 Array = NDArray[np.float64]
+Kind = Literal["front", "back", "point"]
 
 SECONDS = 2.0
 """After so long the hits that were found are the answer, which says that it is not complete."""
-KEPT_HITS = 4 * wire.MAX_HITS
-"""Hits that are kept while more are looked for; the farthest go."""
+SAME_PLACE = 1e-9
+"""Neighbours share their edges: a ray through one meets both. Closer than this share of the ray they are one hit."""
+FRONT, BACK, POINT = 0, 1, 2
+_KINDS: tuple[Kind, Kind, Kind] = ("front", "back", "point")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,7 @@ class Hit:
     t: float
     candidate: Candidate
     normal: Array
-    kind: Literal["front", "back", "point"]
+    kind: Kind
 
 
 def ray_of(params: wire.CastRayParams) -> Ray:
@@ -91,19 +96,25 @@ def ray_of(params: wire.CastRayParams) -> Ray:
     return Ray(start, end - start, most)
 
 
+def solid_rows(world: SceneWorld) -> Rows:
+    """The rows of instances that queries look at: of entities that are enabled and do not force collision off, hidden
+    or not. Render thread."""
+    graph, slot = world.graph, world.meshes.slot
+    if not len(slot):
+        return np.zeros(0, np.int64)
+    solid = graph.effective_enabled[slot] & (
+        graph.effective_states[slot] & np.uint16(int(State.DISABLE_COLLISION)) == 0
+    )
+    return np.flatnonzero((slot >= 0) & solid)
+
+
 def find_candidates(world: SceneWorld, ray: Ray) -> list[Candidate]:
     """The instances whose boxes the ray meets, nearest first. Render thread."""
     graph, meshes = world.graph, world.meshes
-    slot = meshes.slot
-    states = graph.effective_states[slot]
-    rows = np.flatnonzero(
-        (slot >= 0) & graph.effective_enabled[slot] & (states & np.uint16(int(State.DISABLE_COLLISION)) == 0)
-        if len(slot)
-        else np.zeros(0, np.bool_)
-    )
-    center, extent = meshes.world_boxes(graph, rows)
+    rows = solid_rows(world)
+    low, high = meshes.boxes(graph)
     with np.errstate(all="ignore"):
-        enters = boxes_met(ray.start, ray.along, center - extent, center + extent)
+        enters = boxes_met(ray.start, ray.along, low[rows], high[rows])
     met = np.flatnonzero(np.isfinite(enters))
     rows, enters = rows[met], enters[met]
     inverse, regular = invert(meshes.world(graph, rows))
@@ -111,15 +122,14 @@ def find_candidates(world: SceneWorld, ray: Ray) -> list[Candidate]:
     for place in np.argsort(enters, kind="stable").tolist():
         row = int(rows[place])
         resource = world.resource(int(meshes.handle[row]))
-        if resource is None or not regular[place]:
+        if resource is None or not regular[place] or not Geometry.solid(resource):
             continue
-        number = int(meshes.number[row])
         found.append(
             Candidate(
-                entity=int(graph.id[slot[row]]),
-                sub_part=int(np.count_nonzero(meshes.slot[:row] == slot[row])),
+                entity=int(graph.id[meshes.slot[row]]),
+                sub_part=int(meshes.sub_part[row]),
                 resource=resource,
-                part=int(resource.instance_part[number]),
+                part=int(resource.instance_part[int(meshes.number[row])]),
                 inverse=inverse[place],
                 enters=float(enters[place]),
             )
@@ -127,91 +137,104 @@ def find_candidates(world: SceneWorld, ray: Ray) -> list[Candidate]:
     return found
 
 
-def cast(ray: Ray, candidates: list[Candidate], *, any_hit: bool = False) -> tuple[list[Hit], bool]:
+def cast(
+    geometry: Geometry, ray: Ray, candidates: Sequence[Candidate], *, any_hit: bool = False
+) -> tuple[list[Hit], bool]:
     """The hits among candidates by distance, and whether all of them were looked at. A worker thread."""
-    deadline = time.monotonic() + SECONDS
-    hits: list[Hit] = []
+    search = _Search(geometry, ray, any_hit)
     complete = True
     for candidate in candidates:
-        if len(hits) >= ray.most and (any_hit or candidate.enters > hits[ray.most - 1].t):
+        if search.enough(candidate.enters):
             break
-        if time.monotonic() > deadline:
+        if time.monotonic() > search.deadline:
             complete = False
             break
-        start = candidate.inverse[:, :3] @ ray.start + candidate.inverse[:, 3]
-        along = candidate.inverse[:, :3] @ ray.along
         try:
-            complete &= _look_at(candidate, start, along, hits, ray.most, deadline)
+            complete &= search.look_at(candidate)
         except (FarframeError, OSError, ValueError) as error:
             # The model was unloaded meanwhile, or where it lies does not answer.
             log.info("ray.unreadable", entity=candidate.entity, error=str(error))
             complete = False
-        hits.sort(key=lambda hit: hit.t)
-        del hits[max(ray.most, 1) :]
-    return hits, complete
+    return search.hits(), complete
 
 
-def _look_at(candidate: Candidate, start: Array, along: Array, hits: list[Hit], most: int, deadline: float) -> bool:
-    """Add the hits on one instance; whether all of it was looked at."""
-    resource = candidate.resource
-    if isinstance(resource, ModelResource):
-        model = resource.model
-        part = model.parts[candidate.part]
-        level = part.levels[0]
-        indices = model.indices[level.first_index : level.first_index + level.index_count].astype(np.int64)
-        positions = model.vertices["position"][part.first_vertex : part.first_vertex + part.vertex_count]
-        _triangles(candidate, start, along, positions[indices].reshape(-1, 3, 3), hits)
+class _Search:
+    """The nearest hits found so far, as arrays in order of ``t``."""
+
+    def __init__(self, geometry: Geometry, ray: Ray, any_hit: bool) -> None:
+        self._geometry = geometry
+        self._ray = ray
+        self._any_hit = any_hit
+        self.deadline = time.monotonic() + SECONDS
+        self._candidates: list[Candidate] = []
+        self._t = np.zeros(0)
+        self._kind = np.zeros(0, np.int64)
+        self._normal = np.zeros((0, 3))
+        self._owner = np.zeros(0, np.int64)
+
+    def enough(self, enters: float) -> bool:
+        """Whether what the ray enters only there can be left out."""
+        most = self._ray.most
+        return len(self._t) >= most and (self._any_hit or enters > float(self._t[most - 1]))
+
+    def look_at(self, candidate: Candidate) -> bool:
+        """Add the hits on one instance; whether all of it was looked at."""
+        start = candidate.inverse[:, :3] @ self._ray.start + candidate.inverse[:, 3]
+        along = candidate.inverse[:, :3] @ self._ray.along
+        part = self._geometry.part(candidate.resource, candidate.part)
+        runs = np.flatnonzero(np.isfinite(boxes_met(start, along, *part.boxes())))
+        low, high, first = part.box_of(runs)
+        enters = boxes_met(start, along, low, high)
+        chosen: list[tuple[float, int, Rows]] = []
+        for run, begin, end in zip(runs.tolist(), first[:-1].tolist(), first[1:].tolist(), strict=True):
+            of_run = enters[begin:end]
+            places = np.flatnonzero(np.isfinite(of_run))
+            if len(places):
+                chosen.append((float(of_run[places].min()), run, places))
+        chosen.sort(key=lambda each: each[0])
+        self._candidates.append(candidate)
+        pieces = part.pieces([(run, places) for _, run, places in chosen])
+        for nearest, _, _ in chosen:
+            if self.enough(nearest):
+                return True
+            if time.monotonic() > self.deadline:
+                return False
+            self._add(next(pieces), start, along)
         return True
-    assert isinstance(resource, AssetResource)
-    asset, tables = resource.asset, resource.tables
-    clusters = asset.clusters
-    mine = np.flatnonzero((clusters["part"] == candidate.part) & (tables.producer < 0))
-    low = clusters["bounds_min"][mine].astype(np.float64)
-    high = clusters["bounds_max"][mine].astype(np.float64)
-    of_points = bool(asset.parts["kind"][candidate.part] == POINTS)
-    margin = float(asset.parts["step"][candidate.part])
-    if of_points and len(mine):
-        # Points reach as far out of their box as they are large; that is not known before they are read.
-        margin = float(np.max(high - low)) * 0.5
-    enters = boxes_met(start, along, low - margin, high + margin)
-    met = np.argsort(enters, kind="stable")
-    met = met[np.isfinite(enters[met])]
-    page, content = -1, None
-    for place in met.tolist():
-        if len(hits) >= most and enters[place] > sorted(hit.t for hit in hits)[most - 1]:
-            break
-        if time.monotonic() > deadline:
-            return False
-        cluster = int(mine[place])
-        if int(tables.cluster_page[cluster]) != page:
-            page = int(tables.cluster_page[cluster])
-            content = asset.decode_page(page, asset.read_page(page))
-        assert content is not None
-        row = clusters[cluster]
-        first, count = int(row["first_vertex"]), int(row["vertex_count"])
-        vertices = content.vertices[first : first + count]
-        if of_points:
-            sizes = np.exp2(vertices["color"][:, 3].astype(np.float64) / SIZE_STEPS - SIZE_OFFSET)
-            _, t = points_met(start, along, vertices["position"].astype(np.float64), sizes * 0.5)
-            hits += [Hit(float(at), candidate, -along, "point") for at in np.sort(t)[:most].tolist()]
-            continue
-        begin = int(row["first_index"])
-        indices = content.indices[begin : begin + int(row["index_count"])].astype(np.int64)
-        _triangles(candidate, start, along, vertices["position"][indices].reshape(-1, 3, 3), hits)
-    return True
 
+    def _add(self, piece: Piece, start: Array, along: Array) -> None:
+        if len(piece.points):
+            _, t = points_met(start, along, piece.points, piece.radius)
+            kind, normal = np.full(len(t), POINT), np.broadcast_to(-along, (len(t), 3))
+        else:
+            _, t, normal = triangles_met(start, along, piece.corners)
+            kind = np.where(normal @ along < 0.0, FRONT, BACK)
+        if not len(t):
+            return
+        owner = np.full(len(t), len(self._candidates) - 1)
+        t, kind = np.concatenate([self._t, t]), np.concatenate([self._kind, kind])
+        normal, owner = np.concatenate([self._normal, normal]), np.concatenate([self._owner, owner])
+        # Hits on one side of one instance in one place are one; points are told one by one.
+        order = np.lexsort((t, kind, owner))
+        same = np.zeros(len(order), np.bool_)
+        same[1:] = (
+            (np.diff(owner[order]) == 0)
+            & (np.diff(kind[order]) == 0)
+            & (np.diff(t[order]) < SAME_PLACE)
+            & (kind[order][1:] != POINT)
+        )
+        keep = np.sort(order[~same])
+        keep = keep[np.argsort(t[keep], kind="stable")[: self._ray.most]]
+        self._t, self._kind, self._normal, self._owner = t[keep], kind[keep], normal[keep], owner[keep]
 
-def _triangles(candidate: Candidate, start: Array, along: Array, corners: NDArray[Any], hits: list[Hit]) -> None:
-    _, t, normals = triangles_met(start, along, corners.astype(np.float64))
-    order = np.argsort(t, kind="stable")[:KEPT_HITS]
-    # Neighbours share their edges: a ray through one meets both, at the same place.
-    last: tuple[float, bool] | None = None
-    for place in order.tolist():
-        front = bool(normals[place] @ along < 0.0)
-        if last is not None and last[1] is front and t[place] - last[0] < 1e-9:
-            continue
-        last = (float(t[place]), front)
-        hits.append(Hit(float(t[place]), candidate, normals[place], "front" if front else "back"))
+    def hits(self) -> list[Hit]:
+        """What was found, by distance."""
+        return [
+            Hit(t, self._candidates[owner], normal, _KINDS[kind])
+            for t, owner, normal, kind in zip(
+                self._t.tolist(), self._owner.tolist(), self._normal, self._kind.tolist(), strict=True
+            )
+        ]
 
 
 def told(ray: Ray, hit: Hit) -> wire.RayHit:

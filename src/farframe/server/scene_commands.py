@@ -107,6 +107,7 @@ class SceneCommands:
         loaded, self._loaded = list(self._loaded.values()), {}
         await self._models.remove(loaded)
         await self._models.reset()
+        await self._entities.forget_geometry()
 
     # Methods ----------------------------------------------------------------------------------------------------
 

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import structlog
 
-from farframe.protocol import messages
+from farframe.protocol import messages, queries
 from farframe.protocol import scene as wire
 from farframe.protocol.errors import FarframeError
 from farframe.protocol.messages import Incoming, Message
+from farframe.server.geometry import Geometry
+from farframe.server.overlaps import answer_of, find_parts, overlapping, shape_of
 from farframe.server.ray_casts import cast, find_candidates, ray_of, told
 from farframe.server.scene_world import Applied, SceneWorld
 
@@ -50,6 +52,7 @@ class SceneRequests:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._moving = False
         self._casting = asyncio.Semaphore(MAX_CASTS)
+        self._geometry = Geometry()
 
     @property
     def methods(self) -> Mapping[str, Handler]:
@@ -64,6 +67,7 @@ class SceneRequests:
             "scene.getBounds": self._get_bounds,
             "scene.getMetadata": self._get_metadata,
             "scene.castRay": self._cast_ray,
+            "scene.findOverlaps": self._find_overlaps,
         }
 
     def on_record(self, data: bytes) -> None:
@@ -86,6 +90,10 @@ class SceneRequests:
         """Wait until everything that was sent has been done."""
         while self._tasks:
             await asyncio.wait(set(self._tasks))
+
+    async def forget_geometry(self) -> None:
+        """Free what questions have left in memory."""
+        await asyncio.to_thread(self._geometry.close)
 
     async def run(self, job: Callable[[SceneWorld], T]) -> T:
         """Run ``job`` on the entities, after all jobs of requests that came before. Cancelling does not stop it.
@@ -157,8 +165,19 @@ class SceneRequests:
         ray = ray_of(params)
         candidates = await self.run(lambda world: find_candidates(world, ray))
         async with self._casting:
-            hits, complete = await asyncio.to_thread(cast, ray, candidates, any_hit=params.policy == "anyHit")
+            hits, complete = await asyncio.to_thread(
+                cast, self._geometry, ray, candidates, any_hit=params.policy == "anyHit"
+            )
         return wire.CastRayResult(hits=[told(ray, hit) for hit in hits], complete=complete)
+
+    async def _find_overlaps(self, message: Incoming) -> Message:
+        params = messages.convert_params(message.params, queries.FindOverlapsParams)
+        shape, most = shape_of(params)
+        geometry = self._geometry if params.against == "geometry" else None
+        parts = await self.run(lambda world: find_parts(world, shape))
+        async with self._casting:
+            found, complete = await asyncio.to_thread(overlapping, shape, parts, geometry, most)
+        return answer_of(found, most, complete=complete)
 
     async def _get_metadata(self, message: Incoming) -> Message:
         params = messages.convert_params(message.params, wire.MetadataParams)
