@@ -97,7 +97,7 @@ class NarrowLine:
     It carries datagrams between one device and a server's port on 127.0.0.1.
 
     ``loss`` (0 to 1) and ``delay_seconds`` hold for either direction, ``bits_per_second`` and ``queue_seconds`` (what
-    does not fit into the queue is dropped) only for what the server sends.
+    does not fit into the queue is dropped) only for what the server sends; of that, ``loses`` drops what it likes.
     """
 
     def __init__(
@@ -108,8 +108,10 @@ class NarrowLine:
         bits_per_second: float | None = None,
         queue_seconds: float = 0.2,
         seed: int = 1,
+        loses: Callable[[bytes], bool] = lambda data: False,
     ) -> None:
         self.loss = loss
+        self.loses = loses
         self.delay_seconds = delay_seconds
         self.bits_per_second = bits_per_second
         self.queue_seconds = queue_seconds
@@ -143,7 +145,7 @@ class NarrowLine:
                 return
             self._free_at += len(data) * 8 / self.bits_per_second
             at += self._free_at - now
-        if self._random.random() < self.loss:
+        if self._random.random() < self.loss or (not towards_server and self.loses(data)):
             self.dropped += 1
             return
         self.carried += 1

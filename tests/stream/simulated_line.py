@@ -6,16 +6,17 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiortc.rtp import RTCP_PSFB_PLI, RTCP_RTPFB_NACK, RtcpPsfbPacket, RtcpRtpfbPacket
 
 from farframe.stream.encoder import EncodedFrame
 from farframe.stream.feedback import FeedbackBuilder
+from farframe.stream.flexfec import FlexFecDecoder
 from farframe.stream.jitter import Assembly, FrameAssembler
 from farframe.stream.negotiation import OFFERED_CODEC
-from farframe.stream.packets import RtpPacket, parse_packet
+from farframe.stream.packets import blank_extensions, original_packet, parse_packet
 from farframe.stream.sender import VideoSender
 
 FEEDBACK_SECONDS = 0.05
@@ -118,7 +119,10 @@ class SimulatedStream:
         start_bitrate: int = 6_000_000,
         max_bitrate: int = 12_000_000,
         receiver_clock: Callable[[float], float] = lambda now: now,
+        takes_parities: bool = True,
+        repeats: bool = True,
     ) -> None:
+        """``takes_parities``: forward error correction is agreed. ``repeats``: what is sent again arrives."""
         self.clock = SimulatedClock()
         self._random = random.Random(seed)
         self._receiver_clock = receiver_clock
@@ -136,8 +140,10 @@ class SimulatedStream:
         self._sent_at: list[float] = []
         self._assembler = FrameAssembler()
         self._feedback = FeedbackBuilder()
+        self._repeats = repeats
+        self._codec = OFFERED_CODEC if takes_parities else replace(OFFERED_CODEC, protection_type=None)
         self.sender = VideoSender(
-            OFFERED_CODEC,
+            self._codec,
             max_bitrate=max_bitrate,
             start_bitrate=start_bitrate,
             send_rtp=self.down.send,
@@ -148,6 +154,8 @@ class SimulatedStream:
             wall_clock=self.clock,
             chooser=random.Random(seed),
         )
+        changing = (self._codec.transport_sequence_id, self._codec.abs_send_time_id)
+        self.protection = FlexFecDecoder(self.sender.ssrc, lambda data: blank_extensions(data, changing))
         assert self.sender.congestion is not None
         self.congestion = self.sender.congestion
         self.sender.start(self.clock)
@@ -193,16 +201,23 @@ class SimulatedStream:
 
     def _arrived(self, data: bytes) -> None:
         now = self._receiver_clock(self.clock.now)
-        codec = OFFERED_CODEC
+        codec = self._codec
         packet = parse_packet(data, codec.abs_send_time_id, codec.transport_sequence_id)
         assert packet.transport_sequence is not None
         self._feedback.add(packet.transport_sequence, now)
-        if packet.payload_type == codec.retransmission_type:
-            number = int.from_bytes(packet.payload[:2], "big")
-            packet = RtpPacket(
-                codec.payload_type, packet.marker, number, packet.timestamp, packet.ssrc, packet.payload[2:]
-            )
-        self._handle(self._assembler.push(packet, self.clock.now))
+        restored = []
+        if packet.payload_type == codec.protection_type:
+            restored = self.protection.add_parity(packet.sequence_number, packet.payload)
+        else:
+            if packet.payload_type == codec.retransmission_type:
+                if not self._repeats:
+                    return
+                data = original_packet(data, packet, codec.payload_type, self.sender.ssrc)
+                packet = parse_packet(data)
+            restored = self.protection.add_packet(packet.sequence_number, data)
+            self._handle(self._assembler.push(packet, self.clock.now))
+        for _, data in restored:
+            self._handle(self._assembler.push(parse_packet(data), self.clock.now))
 
     def _handle(self, assembly: Assembly) -> None:
         for frame in assembly.frames:

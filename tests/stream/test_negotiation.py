@@ -29,7 +29,14 @@ CANDIDATE = LocalCandidate("1", 100, "127.0.0.1", 50001)
 def answer_to(offer_text: str) -> str:
     offer = parse_offer(offer_text)
     return build_answer(
-        offer, OURS, (CANDIDATE,), video_ssrc=11, retransmission_ssrc=12, session_id=1, max_message_bytes=1000
+        offer,
+        OURS,
+        (CANDIDATE,),
+        video_ssrc=11,
+        retransmission_ssrc=12,
+        protection_ssrc=13,
+        session_id=1,
+        max_message_bytes=1000,
     )
 
 
@@ -47,7 +54,7 @@ def refused(text: str) -> Result:
 def test_chromium_offers_vp8_first_and_gets_h264() -> None:
     assert CHROMIUM.index("VP8/90000") < CHROMIUM.index("H264/90000")
     answer = answer_to(CHROMIUM)
-    assert set(re.findall(r"a=rtpmap:\d+ (\S+)", answer)) == {"H264/90000", "rtx/90000"}
+    assert set(re.findall(r"a=rtpmap:\d+ (\S+)", answer)) == {"H264/90000", "rtx/90000", "flexfec-03/90000"}
     offer = parse_offer(CHROMIUM)
     assert offer.codec.profile == "constrained baseline"
     assert "packetization-mode=1;profile-level-id=42e01f" in offer.codec.parameters
@@ -157,9 +164,36 @@ def test_our_offer_and_answer_understand_each_other() -> None:
     assert [(c.host, c.port) for c in offer.candidates] == [("127.0.0.1", 50001)]
     answer = parse_answer(answer_to(offer_text))
     assert answer.transport == OURS
-    assert (answer.video_ssrc, answer.retransmission_ssrc) == (11, 12)
+    assert (answer.video_ssrc, answer.retransmission_ssrc, answer.protection_ssrc) == (11, 12, 13)
     assert answer.max_message_bytes == 1000
     assert answer.codec == offer.codec
+
+
+def test_error_correction_is_agreed_only_with_the_reports_that_say_when_it_is_of_use() -> None:
+    assert parse_offer(CHROMIUM).codec.protection_type == 49
+    assert "a=ssrc-group:FEC-FR 11 13" in answer_to(CHROMIUM)
+    without_reports = re.sub(r"(?m)^a=rtcp-fb:\d+ transport-cc\r?\n", "", CHROMIUM)
+    assert parse_offer(without_reports).codec.protection_type is None
+    without = re.sub(r"(?m)^a=rtpmap:\d+ flexfec-03/90000\r?\n", "", CHROMIUM)
+    answer = answer_to(without)
+    assert "FEC-FR" not in answer and "flexfec" not in answer and "ssrc:13" not in answer
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        ("a=ssrc-group:FEC-FR 11 13\r\na=ssrc-group:FID 11 12", (11, 12, 13)),
+        ("a=ssrc-group:FID 11 12", (11, 12, None)),
+        ("a=ssrc-group:FID 11 12\r\na=ssrc-group:FEC-FR 99 13", (11, 12, None)),
+        ("a=ssrc-group:FEC-FR\r\na=ssrc-group:SIM 11 12 13", (11, None, None)),
+    ],
+)
+def test_the_groups_of_an_answer(groups: str, expected: tuple[int | None, ...]) -> None:
+    theirs = TransportParameters("them", "q" * 24, (("sha-256", FINGERPRINT),), "actpass")
+    text = answer_to(build_offer(theirs, (CANDIDATE,), session_id=2, max_message_bytes=2000))
+    text = re.sub(r"(?m)^a=ssrc-group:FID 11 12\r\na=ssrc-group:FEC-FR 11 13\r$", groups + "\r", text)
+    answer = parse_answer(text)
+    assert (answer.video_ssrc, answer.retransmission_ssrc, answer.protection_ssrc) == expected
 
 
 def test_an_answer_that_declines_is_an_error() -> None:

@@ -60,6 +60,9 @@ LIMITED_SHARE = 0.65
 """Sending more than this share of the rate, the stream is limited by it."""
 
 SENT_SECONDS = 1.0
+MAX_REPAIRS_SHARE = 0.5
+"""Of the rate, for what is sent again and for parities; the picture keeps the rest."""
+
 PACE_FACTOR = 2.5
 MIN_PACE = 1_500_000
 MAX_PACE = 80_000_000
@@ -135,9 +138,9 @@ class CongestionController:
 
     @property
     def target_bitrate(self) -> int:
-        """Bits per second that the encoder should aim at: the total without what is sent again."""
+        """Bits per second that the encoder should aim at: the total without what is sent again and without parities."""
         total = self.total_bitrate
-        repairs = min(self._repaired_bytes * 8 / SENT_SECONDS, 0.3 * total)
+        repairs = min(self._repaired_bytes * 8 / SENT_SECONDS, MAX_REPAIRS_SHARE * total)
         return int(max(total - repairs, self._floor))
 
     @property
@@ -186,10 +189,11 @@ class CongestionController:
     ) -> None:
         """A packet of ``size`` bytes left with the log's next number.
 
-        ``repair``: it was sent before, and lost. ``media`` comes back with what became of it; ``None`` for filling.
+        ``repair``: it was sent before, and lost, or it is a parity. ``media`` comes back with what became of it;
+        ``None`` for parities and filling.
         """
         self.log.add(size, now, cluster, media)
-        if media is not None:  # what fills a probe tells nothing of how much there is to send
+        if media is not None or repair:  # what fills a probe tells nothing of how much there is to send
             self._sent.append((now, size))
             self._sent_bytes += size
         if repair:

@@ -174,6 +174,7 @@ class DeviceTransport:
                 candidates,
                 video_ssrc=device._sender.ssrc,
                 retransmission_ssrc=device._sender.retransmission_ssrc,
+                protection_ssrc=device._sender.protection_ssrc,
                 session_id=secrets.randbelow(1 << 62),
                 max_message_bytes=MAX_MESSAGE_BYTES,
             )

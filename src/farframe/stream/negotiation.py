@@ -27,6 +27,8 @@ PLAYOUT_DELAY_URI = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
 SCTP_PORT = 5000
 DEFAULT_MAX_MESSAGE_BYTES = 65536
 VIDEO_CLOCK_RATE_HZ = 90_000
+REPAIR_WINDOW_MICROSECONDS = 200_000
+"""How long a parity packet may follow the first packet that it covers; the draft wants to know."""
 
 _PROFILE_PREFERENCE = ("constrained baseline", "baseline", "main", "constrained high", "high")
 _FEEDBACK = ("nack", "nack pli", "ccm fir", "transport-cc", "goog-remb")
@@ -94,6 +96,9 @@ class VideoCodec:
     transport_sequence_id: int = 0
     """Of the number that transport-wide feedback reports; agreed only together with that feedback, and then neither
     REMB nor ``abs-send-time`` is."""
+    protection_type: int | None = None
+    """Of forward error correction (FlexFEC-03); agreed only together with transport-wide feedback, which says when it
+    is of use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,7 @@ class Answer:
     candidates: tuple[RemoteCandidate, ...]
     video_ssrc: int
     retransmission_ssrc: int | None
+    protection_ssrc: int | None
     sctp_port: int
     max_message_bytes: int
 
@@ -306,6 +312,14 @@ def _choose_codec(section: _Parsed) -> VideoCodec | None:
         ),
         None,
     )
+    protection = next(
+        (
+            int(payload_type)
+            for payload_type, encoding in names.items()
+            if encoding == f"flexfec-03/{VIDEO_CLOCK_RATE_HZ}" and _usable_payload_type(payload_type)
+        ),
+        None,
+    )
     extensions: dict[str, int] = {}
     for text in section.all("extmap")[:64]:
         identifier, _, uri = text.partition(" ")
@@ -325,6 +339,7 @@ def _choose_codec(section: _Parsed) -> VideoCodec | None:
         abs_send_time_id=0 if transport_sequence_id else extensions.get(ABS_SEND_TIME_URI, 0),
         playout_delay_id=extensions.get(PLAYOUT_DELAY_URI, 0),
         transport_sequence_id=transport_sequence_id,
+        protection_type=protection if transport_sequence_id else None,
     )
 
 
@@ -427,6 +442,10 @@ def _codec_lines(codec: VideoCodec) -> list[str]:
     if codec.retransmission_type is not None:
         lines.append(f"a=rtpmap:{codec.retransmission_type} rtx/{VIDEO_CLOCK_RATE_HZ}")
         lines.append(f"a=fmtp:{codec.retransmission_type} apt={codec.payload_type}")
+    if codec.protection_type is not None:
+        lines.append(f"a=rtpmap:{codec.protection_type} flexfec-03/{VIDEO_CLOCK_RATE_HZ}")
+        lines.append(f"a=rtcp-fb:{codec.protection_type} transport-cc")
+        lines.append(f"a=fmtp:{codec.protection_type} repair-window={REPAIR_WINDOW_MICROSECONDS}")
     if codec.abs_send_time_id:
         lines.append(f"a=extmap:{codec.abs_send_time_id} {ABS_SEND_TIME_URI}")
     if codec.transport_sequence_id:
@@ -437,8 +456,8 @@ def _codec_lines(codec: VideoCodec) -> list[str]:
 
 
 def _codec_formats(codec: VideoCodec) -> str:
-    formats = str(codec.payload_type)
-    return formats if codec.retransmission_type is None else f"{formats} {codec.retransmission_type}"
+    types = (codec.payload_type, codec.retransmission_type, codec.protection_type)
+    return " ".join(str(payload_type) for payload_type in types if payload_type is not None)
 
 
 def _session_lines(bundle: tuple[str, ...], session_id: int) -> list[str]:
@@ -459,6 +478,7 @@ def build_answer(
     *,
     video_ssrc: int,
     retransmission_ssrc: int,
+    protection_ssrc: int,
     session_id: int,
     max_message_bytes: int,
 ) -> str:
@@ -473,9 +493,14 @@ def build_answer(
             lines += [f"a=mid:{section.mid}", "a=sendonly", "a=rtcp-mux", "a=rtcp-rsize"]
             lines += _codec_lines(codec)
             lines.append("a=msid:farframe video")
-            ssrcs = [video_ssrc] if codec.retransmission_type is None else [video_ssrc, retransmission_ssrc]
-            if len(ssrcs) == 2:
-                lines.append(f"a=ssrc-group:FID {ssrcs[0]} {ssrcs[1]}")
+            ssrcs = [video_ssrc]
+            for group, ssrc, agreed in (
+                ("FID", retransmission_ssrc, codec.retransmission_type),
+                ("FEC-FR", protection_ssrc, codec.protection_type),
+            ):
+                if agreed is not None:
+                    ssrcs.append(ssrc)
+                    lines.append(f"a=ssrc-group:{group} {video_ssrc} {ssrc}")
             lines += [f"a=ssrc:{ssrc} cname:farframe" for ssrc in ssrcs]
             lines += _transport_lines(transport, candidates)
         elif section.mid == offer.data_mid:
@@ -496,6 +521,7 @@ OFFERED_CODEC = VideoCodec(
     feedback=_FEEDBACK,
     abs_send_time_id=3,
     transport_sequence_id=5,
+    protection_type=104,
 )
 """What the Python receiver offers. It keeps no playout buffer, so it has no use for playout-delay."""
 
@@ -533,15 +559,35 @@ def parse_answer(text: str) -> Answer:
     transport = _transport(session, video)
     if transport.setup == "actpass":
         raise _handshake_error("The answer leaves the DTLS role open.")
-    ssrcs = []
-    for value in [*video.all("ssrc-group"), *video.all("ssrc")]:
-        words = value.split()
-        numbers = words[1:3] if words[:1] == ["FID"] else words[:1]
-        ssrcs += [
-            number for number in (_number(word, 0, 0xFFFFFFFF, "SSRC") for word in numbers) if number not in ssrcs
-        ]
-    if not ssrcs:
-        raise _handshake_error("The answer names no SSRC for its video.")
+    ssrc, groups = _sources(video)
     sctp_port, max_message_bytes = _data_parameters(data)
-    retransmission_ssrc = ssrcs[1] if len(ssrcs) > 1 and codec.retransmission_type is not None else None
-    return Answer(transport, codec, _candidates(video), ssrcs[0], retransmission_ssrc, sctp_port, max_message_bytes)
+    return Answer(
+        transport,
+        codec,
+        _candidates(video),
+        ssrc,
+        groups.get("FID") if codec.retransmission_type is not None else None,
+        groups.get("FEC-FR") if codec.protection_type is not None else None,
+        sctp_port,
+        max_message_bytes,
+    )
+
+
+def _sources(video: _Parsed) -> tuple[int, dict[str, int]]:
+    """The SSRC of an answer's video, and by the names of their groups those that belong to it."""
+    groups: dict[str, int] = {}
+    first: int | None = None
+    for value in video.all("ssrc-group")[:MAX_CODECS]:
+        words = value.split()
+        if words[:1] not in (["FID"], ["FEC-FR"]) or len(words) != 3:
+            continue
+        of, ssrc = (_number(word, 0, 0xFFFFFFFF, "SSRC") for word in words[1:])
+        if first is None or of == first:
+            first = of
+            groups.setdefault(words[0], ssrc)
+    if first is None:
+        alone = video.first("ssrc")
+        if alone is None:
+            raise _handshake_error("The answer names no SSRC for its video.")
+        first = _number(alone.split(" ")[0], 0, 0xFFFFFFFF, "SSRC")
+    return first, groups

@@ -1,4 +1,5 @@
-"""The order and the pace in which packets leave: retransmissions, then frames, then filling of probes. No I/O.
+"""The order and the pace in which packets leave: retransmissions, parities of what has just left, frames, filling of
+probes. No I/O.
 
 Packets leave at a given pace, in steps of the owner's timer; so many bytes at once as that pace carries within
 ``BURST_SECONDS``, so that neither a keyframe nor a pause's saved-up allowance becomes a burst on the wire. During a
@@ -31,6 +32,10 @@ class QueuedPacket:
     """Sent again to fill a probe, not because it was lost."""
     copy: int = -1
     """The transport-wide number under which it was sent last."""
+    closes: bool = False
+    """The last packet of a block that parities cover together."""
+    parity: tuple[int, int] | None = None
+    """For a parity packet its name in :class:`farframe.stream.protection.ProtectedBlocks`."""
 
 
 class Pacer:
@@ -39,6 +44,7 @@ class Pacer:
     def __init__(self, now: float) -> None:
         self._frames: deque[QueuedPacket] = deque()
         self._repairs: deque[QueuedPacket] = deque()
+        self._parities: deque[QueuedPacket] = deque()
         self._allowance = 0.0
         self._filled_at = now
         self._probe: Probe | None = None
@@ -51,7 +57,7 @@ class Pacer:
     @property
     def waits(self) -> bool:
         """Whether anything is left to send."""
-        return bool(self._frames or self._repairs or self._probe)
+        return bool(self._frames or self._repairs or self._parities or self._probe)
 
     @property
     def cluster(self) -> int:
@@ -68,6 +74,10 @@ class Pacer:
         """Queue a packet that is sent again; it overtakes all frames."""
         self._repairs.append(packet)
 
+    def push_parity(self, packet: QueuedPacket) -> None:
+        """Queue a parity packet of the block that has just left; the next frame waits for it."""
+        self._parities.append(packet)
+
     def begin_probe(self, probe: Probe) -> None:
         """Send the next bytes at the probe's rate."""
         self._probe = probe
@@ -79,6 +89,7 @@ class Pacer:
         torn = bool(self._frames) and not self._frames[0].first
         self._frames.clear()
         self._repairs.clear()
+        self._parities.clear()
         self.queued_frames = 0
         self.queued_bytes = 0
         return torn
@@ -98,6 +109,8 @@ class Pacer:
             return None
         if self._repairs:
             return self._repairs.popleft()
+        if self._parities and window > 0:
+            return self._parities.popleft()
         if self._frames and window > 0:
             packet = self._frames.popleft()
             self.queued_frames -= packet.marker

@@ -10,9 +10,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-MAX_PAYLOAD_BYTES = 1180
-"""RTP payload of one packet. With RTP, its extensions, SRTP, UDP and IPv6 a datagram stays below 1280 bytes, the least
-that every IPv6 path carries whole."""
+MAX_PAYLOAD_BYTES = 1160
+"""RTP payload of one packet. With RTP, its extensions, SRTP, UDP and IPv6 a datagram stays within 1280 bytes, the least
+that every IPv6 path carries whole, and so does a parity packet, which has 24 bytes more."""
 
 RTX_OVERHEAD_BYTES = 2
 
@@ -196,6 +196,43 @@ def parse_packet(data: bytes, abs_send_time_id: int = 0, transport_sequence_id: 
         data[position:end],
         abs_send_time,
         transport_sequence,
+    )
+
+
+def blank_extensions(data: bytes, identifiers: tuple[int, ...]) -> bytes:
+    """The same packet with these header extension elements zeroed; ``data`` is one that :func:`parse_packet` took."""
+    if not data[0] & 0x10:
+        return data
+    position = _RTP_HEAD.size + 4 * (data[0] & 0x0F)
+    profile, words = _EXTENSION_HEAD.unpack_from(data, position)
+    if profile != ONE_BYTE_EXTENSIONS:
+        return data
+    blanked = bytearray(data)
+    position += _EXTENSION_HEAD.size
+    end = position + 4 * words
+    while position < end:
+        head = data[position]
+        size = (head & 0x0F) + 1
+        if head == 0:
+            position += 1
+            continue
+        if head >> 4 in identifiers and position + 1 + size <= end:
+            blanked[position + 1 : position + 1 + size] = bytes(size)
+        position += 1 + size
+    return bytes(blanked)
+
+
+def original_packet(data: bytes, packet: RtpPacket, payload_type: int, ssrc: int) -> bytes:
+    """The packet that a retransmission ``data`` (RFC 4588), parsed as ``packet``, repeats; its extensions are the
+    retransmission's. ``packet.payload`` holds the two bytes of the original number at least."""
+    head_bytes = len(data) - len(packet.payload) - (data[-1] if data[0] & 0x20 else 0)
+    return (
+        bytes([data[0] & ~0x20, (data[1] & 0x80) | payload_type])
+        + packet.payload[:RTX_OVERHEAD_BYTES]
+        + data[4:8]
+        + ssrc.to_bytes(4, "big")
+        + data[_RTP_HEAD.size : head_bytes]
+        + packet.payload[RTX_OVERHEAD_BYTES:]
     )
 
 

@@ -37,6 +37,9 @@ QUIET_INTERVAL_SECONDS = 5.0
 CHECK_INTERVAL_SECONDS = 10.0
 """The same where the rate is the ceiling and little is sent."""
 
+AGAIN_SECONDS = 0.2
+"""After a cluster that shows less than was thought, until it is repeated."""
+
 FAILED_FACTOR = 2.0
 MAX_INTERVAL_SECONDS = 3.0
 CALM_SECONDS = 0.6
@@ -75,6 +78,7 @@ class Prober:
         self._next_at = float("-inf")
         self._calm_until = float("-inf")
         self._interval = INTERVAL_SECONDS
+        self._doubts = False
         self.last_result: float | None = None
 
     def start(self, rate: float) -> None:
@@ -99,8 +103,12 @@ class Prober:
             self._next_at = min(self._next_at, max(now, self._calm_until))
 
     def again(self, now: float) -> None:
-        """Repeat the last cluster at once: what it showed is not believed yet."""
-        self._next_at = now
+        """Look once more, soon and at the rate itself: what the last cluster showed is not believed yet.
+
+        A line that has become so narrow must have drained that one first, or it drops the next.
+        """
+        self._next_at = now + AGAIN_SECONDS
+        self._doubts = True
 
     def check(self, now: float, rate: float) -> Probe | None:
         """A cluster at the rate itself, now and then, to see that the line still carries it."""
@@ -113,8 +121,11 @@ class Prober:
         """The cluster that is due now, if any. ``quiet``: next to nothing is sent."""
         if self._busy(now) or now < self._next_at:
             return None
-        wanted = self._planned.pop(0) if self._planned else min(STEP_FACTOR * rate, self._ceiling)
+        doubts, self._doubts = self._doubts, False
         self._next_at = now + (QUIET_INTERVAL_SECONDS if quiet else self._interval)
+        if doubts:
+            return self._begin(rate, now)
+        wanted = self._planned.pop(0) if self._planned else min(STEP_FACTOR * rate, self._ceiling)
         if wanted < 1.1 * rate:
             return None
         return self._begin(wanted, now)

@@ -39,6 +39,7 @@ from aiortc.rtp import (
 from farframe.protocol.errors import FarframeError, Result
 from farframe.stream.aiortc_hooks import MAX_MESSAGE_BYTES, MediaTransport, TransportConfig, TurnServer
 from farframe.stream.feedback import FeedbackBuilder
+from farframe.stream.flexfec import FlexFecDecoder
 from farframe.stream.jitter import AssembledFrame, Assembly, FrameAssembler
 from farframe.stream.negotiation import (
     DEFAULT_MAX_MESSAGE_BYTES,
@@ -48,7 +49,7 @@ from farframe.stream.negotiation import (
     build_offer,
     parse_answer,
 )
-from farframe.stream.packets import RtpPacket, parse_packet
+from farframe.stream.packets import RtpPacket, blank_extensions, original_packet, parse_packet
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,8 @@ class ReceiverStatistics:
     packets_received: int = 0
     bytes_received: int = 0
     packets_missed: int = 0
+    packets_restored: int = 0
+    """By forward error correction."""
     frames_decoded: int = 0
     keyframes_asked_for: int = 0
     estimated_bitrate: int | None = None
@@ -129,6 +132,7 @@ class ReceiverTransport:
         self._answer: Answer | None = None
         self._max_message_bytes = DEFAULT_MAX_MESSAGE_BYTES
         self._assembler = FrameAssembler()
+        self._protection: FlexFecDecoder | None = None
         self._streams: dict[int, StreamStatistics] = {}
         self._estimator = RemoteBitrateEstimator()
         self._feedback = FeedbackBuilder()
@@ -174,6 +178,9 @@ class ReceiverTransport:
         """
         answer = parse_answer(answer_sdp)
         self._answer = answer
+        if answer.protection_ssrc is not None:
+            changing = (answer.codec.transport_sequence_id, answer.codec.abs_send_time_id)
+            self._protection = FlexFecDecoder(answer.video_ssrc, lambda data: blank_extensions(data, changing))
         self._max_message_bytes = answer.max_message_bytes
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -281,24 +288,43 @@ class ReceiverTransport:
             self._feedback.add(packet.transport_sequence, self._clock())
             if self._feedback_timer is None:
                 self._feedback_timer = self._loop.call_later(FEEDBACK_INTERVAL_SECONDS, self._send_feedback)
-        if packet.ssrc == answer.retransmission_ssrc and packet.payload_type == answer.codec.retransmission_type:
+        codec, restored = answer.codec, []
+        if packet.ssrc == answer.retransmission_ssrc and packet.payload_type == codec.retransmission_type:
             if len(packet.payload) < 2:
                 return
-            packet = RtpPacket(
-                answer.codec.payload_type,
-                packet.marker,
-                int.from_bytes(packet.payload[:2], "big"),
-                packet.timestamp,
-                answer.video_ssrc,
-                packet.payload[2:],
-            )
-        elif packet.ssrc == answer.video_ssrc and packet.payload_type == answer.codec.payload_type:
+            data = original_packet(data, packet, codec.payload_type, answer.video_ssrc)
+            number, payload = int.from_bytes(packet.payload[:2], "big"), packet.payload[2:]
+            packet = RtpPacket(codec.payload_type, packet.marker, number, packet.timestamp, answer.video_ssrc, payload)
+        elif packet.ssrc == answer.video_ssrc and packet.payload_type == codec.payload_type:
             if packet.ssrc not in self._streams:
                 self._streams[packet.ssrc] = StreamStatistics(90_000)
             self._streams[packet.ssrc].add(packet)
+        elif (
+            self._protection is not None
+            and packet.ssrc == answer.protection_ssrc
+            and packet.payload_type == codec.protection_type
+        ):
+            with contextlib.suppress(ValueError):
+                restored = self._protection.add_parity(packet.sequence_number, packet.payload)
+            self._push_restored(restored, answer)
+            return
         else:
             return
+        if self._protection is not None:
+            restored = self._protection.add_packet(packet.sequence_number, data)
         self._handle(self._assembler.push(packet, self._clock()))
+        self._push_restored(restored, answer)
+
+    def _push_restored(self, restored: list[tuple[int, bytes]], answer: Answer) -> None:
+        """Packets that parities brought back, as if they had come by themselves."""
+        for _, data in restored:
+            try:
+                packet = parse_packet(data)
+            except ValueError:
+                continue
+            if packet.payload_type == answer.codec.payload_type:
+                self.statistics.packets_restored += 1
+                self._handle(self._assembler.push(packet, self._clock()))
 
     def _handle(self, assembly: Assembly) -> None:
         for frame in assembly.frames:

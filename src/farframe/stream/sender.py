@@ -7,6 +7,9 @@ The rate, the pace and how much may be on its way come from :mod:`farframe.strea
 feedback is agreed, else from REMB and loss (:mod:`farframe.stream.rate`). Order and pace are
 :mod:`farframe.stream.pacer`'s.
 
+Where the line loses packets and is long, parities follow each frame (:mod:`farframe.stream.protection`,
+:mod:`farframe.stream.flexfec`) if the device takes them; what they are known to have restored is not sent again.
+
 Repairing is not always the shortest way. When so much was lost that sending it again would take ``RESTART_SECONDS`` at
 the rate that the line now has, or frames have waited that long, or the line was gone, what waits is thrown away and the
 stream starts anew with a keyframe; packets from before a keyframe are never sent again.
@@ -39,6 +42,7 @@ from aiortc.rtp import (
 )
 
 from farframe.stream.congestion import CongestionController
+from farframe.stream.delay_trend import STANDING_QUEUE_SECONDS
 from farframe.stream.encoder import EncodedFrame
 from farframe.stream.feedback import (
     RTCP_TRANSPORT_FEEDBACK,
@@ -46,10 +50,13 @@ from farframe.stream.feedback import (
     parse_feedback,
     split_compound,
 )
+from farframe.stream.flexfec import MAX_BLOCK_PACKETS
 from farframe.stream.negotiation import VideoCodec
 from farframe.stream.pacer import STEP_SECONDS, Pacer, QueuedPacket
 from farframe.stream.packets import build_packet, one_byte_extension, packetize
+from farframe.stream.protection import LossHistory, ProtectedBlocks, parities_for
 from farframe.stream.rate import RateController, RetransmissionBudget
+from farframe.stream.transmissions import PacketResult
 
 HISTORY_PACKETS = 2048
 KEYFRAME_INTERVAL_SECONDS = 0.3
@@ -108,6 +115,8 @@ class SenderStatistics:
     """What the line carries in bits per second, by transport-wide feedback or by the device's own estimate (REMB)."""
     packets_filling: int = 0
     """Packets sent once more to look for free capacity, not because they were lost."""
+    packets_parity: int = 0
+    """Packets of forward error correction."""
     frames_dropped: int = 0
     """Frames that were not sent, because the stream started anew at a keyframe."""
     restarts: int = 0
@@ -147,6 +156,7 @@ class VideoSender:
         choose = chooser or random.Random()  # noqa: S311 - identifiers, not secrets
         self.ssrc = choose.randrange(1, 1 << 32)
         self.retransmission_ssrc = (self.ssrc + 1) & 0xFFFFFFFF
+        self.protection_ssrc = (self.ssrc + 2) & 0xFFFFFFFF
         self.statistics = SenderStatistics()
         self.rate = RateController(max_bitrate, start=start_bitrate)
         self.congestion = (
@@ -162,11 +172,16 @@ class VideoSender:
         # The lower half, so that the SRTP roll-over counter is never in doubt at the start.
         self._sequence_number = choose.randrange(1 << 15)
         self._retransmission_number = choose.randrange(1 << 15)
+        self._parity_number = choose.randrange(1 << 15)
         self._history: list[tuple[int, QueuedPacket] | None] = [None] * HISTORY_PACKETS
         self._budget = RetransmissionBudget()
         self._pacer = Pacer(clock())
         self._waiting_since: deque[float] = deque()
         self._filling_back = 0
+        self._losses = LossHistory()
+        self._blocks = (
+            ProtectedBlocks(self.ssrc) if codec.protection_type is not None and self.congestion is not None else None
+        )
         self._keyframe_begin: int | None = None
         self._awaits_keyframe = False
         self._urgent = False
@@ -186,6 +201,12 @@ class VideoSender:
         self._playout_delay = (
             one_byte_extension(codec.playout_delay_id, b"\0\0\0") if codec.playout_delay_id else b""
         )  # least and greatest delay of zero: show a frame as soon as it is decoded
+        # As they are while parities are made: the transport-wide number is not known yet, and counts as zero.
+        self._blank_extensions = (
+            one_byte_extension(codec.transport_sequence_id, b"\0\0") + self._playout_delay
+            if codec.transport_sequence_id
+            else b""
+        )
         self._loop: Timers | None = None
 
     @property
@@ -234,8 +255,11 @@ class VideoSender:
             self._keyframe_sent_at = now
         timestamp = frame.pts & 0xFFFFFFFF
         last = len(payloads) - 1
+        size = _block_size(len(payloads))
         for index, payload in enumerate(payloads):
-            self._pacer.push(QueuedPacket(payload, timestamp, index == last, index == 0, frame.keyframe))
+            packet = QueuedPacket(payload, timestamp, index == last, index == 0, frame.keyframe)
+            packet.closes = index == last or (index + 1) % size == 0
+            self._pacer.push(packet)
         self._waiting_since.append(now)
         self._last_timestamp, self._last_wall = timestamp, self._wall_clock()
         self.statistics.frames_sent += 1
@@ -246,6 +270,22 @@ class VideoSender:
     def _skip_number(self) -> None:
         """A frame was cut off in the middle: a gap in the numbers keeps a receiver from joining it to the next one."""
         self._sequence_number = (self._sequence_number + 1) & 0xFFFF
+
+    def _protect(self, number: int, packet: QueuedPacket) -> None:
+        """Take a packet that leaves for the first time into its block; a block that is full is followed by parities."""
+        blocks, congestion = self._blocks, self.congestion
+        assert blocks is not None and congestion is not None  # the caller has looked
+        if packet.first:
+            blocks.begin()
+        head = (self._codec.payload_type, packet.marker, number, packet.timestamp, self.ssrc)
+        blocks.add(number, build_packet(*head, self._blank_extensions, packet.payload))
+        if not packet.closes:
+            return
+        parities, burst = 0, self._losses.burst
+        if congestion.queue_seconds <= STANDING_QUEUE_SECONDS:
+            parities = parities_for(blocks.size, self._losses.share, burst, congestion.loop_seconds)
+        for name, payload in blocks.close(parities, burst > 1):
+            self._pacer.push_parity(QueuedPacket(payload, packet.timestamp, False, parity=name))
 
     def _look_for_capacity(self, now: float) -> None:
         if self.congestion is None or self._codec.retransmission_type is None or self._pacer.cluster:
@@ -275,7 +315,7 @@ class VideoSender:
                 window -= size
         if self._pacer.waits:
             self._pace_timer = self._loop.call_later(STEP_SECONDS, self._drain)
-        elif congestion is not None and congestion.loss > DOUBLED_ABOVE_LOSS:
+        elif congestion is not None and congestion.loss > DOUBLED_ABOVE_LOSS and not self._protected:
             self._loop.call_later(TAIL_SECONDS, self._send_tail, self._sequence_number)
 
     def _send_tail(self, next_number: int) -> None:
@@ -312,10 +352,14 @@ class VideoSender:
 
     def _transmit(self, packet: QueuedPacket, now: float) -> int:
         """Number a packet and send it; its size on the wire without SRTP."""
+        if packet.parity is not None:
+            return self._transmit_parity(packet, packet.parity, now)
         codec, cluster = self._codec, self._pacer.cluster
         if packet.again is None:
             number = self._sequence_number
             self._sequence_number = (number + 1) & 0xFFFF
+            if self._protected:
+                self._protect(number, packet)
             self._history[number % HISTORY_PACKETS] = (number, packet)
             if packet.first and packet.keyframe:
                 self._keyframe_begin = number
@@ -359,6 +403,28 @@ class VideoSender:
         elif packet.again is not None:
             self.statistics.packets_retransmitted += 1
         return size
+
+    @property
+    def _protected(self) -> bool:
+        """Whether the line loses so much that parities may be of use."""
+        return self._blocks is not None and self._losses.share > 0
+
+    def _transmit_parity(self, packet: QueuedPacket, name: tuple[int, int], now: float) -> int:
+        blocks, congestion, payload_type = self._blocks, self.congestion, self._codec.protection_type
+        assert blocks is not None and congestion is not None and payload_type is not None  # else there are no parities
+        transmission = congestion.log.next_number
+        extension = one_byte_extension(self._codec.transport_sequence_id, transmission.to_bytes(2, "big"))
+        data = build_packet(
+            payload_type, False, self._parity_number, packet.timestamp, self.protection_ssrc, extension, packet.payload
+        )
+        self._parity_number = (self._parity_number + 1) & 0xFFFF
+        self._send_rtp(data)
+        blocks.sent(name, transmission)
+        congestion.on_sent(len(data), now, cluster=self._pacer.cluster, repair=True)
+        self.statistics.packets_sent += 1
+        self.statistics.bytes_sent += len(data)
+        self.statistics.packets_parity += 1
+        return len(data)
 
     def _extensions(self) -> bytes:
         codec = self._codec
@@ -431,7 +497,11 @@ class VideoSender:
         except ValueError:
             return
         was_silent, decreases, rate = congestion.silent, congestion.decreases, congestion.total_bitrate
-        for result in congestion.on_feedback(feedback, now):
+        results = congestion.on_feedback(feedback, now)
+        if self._blocks is not None:
+            self._losses.add(results, now, congested=congestion.queue_seconds > STANDING_QUEUE_SECONDS)
+            self._follow_parities(self._blocks, results)
+        for result in results:
             if result.arrived_at is None:
                 self._lost.append((now, result.size))
                 if result.media is not None:
@@ -451,6 +521,16 @@ class VideoSender:
                 self._restart(now)
         if self._pace_timer is None and self._pacer.waits:
             self._drain()
+
+    def _follow_parities(self, blocks: ProtectedBlocks, results: list[PacketResult]) -> None:
+        """All of a report, before anything is sent again because of it: parities may have made it good."""
+        for result in results:
+            if result.media is None:
+                blocks.report(result.number & 0xFFFF, result.arrived_at is not None)
+            elif result.arrived_at is None:
+                entry = self._history[result.media % HISTORY_PACKETS]
+                if entry is not None and entry[0] == result.media:
+                    blocks.lost(result.media)
 
     def _on_reports(self, reports: list[object], now: float) -> None:
         for report in reports:
@@ -501,6 +581,9 @@ class VideoSender:
         self.statistics.packets_asked_for += len(numbers)
         if self._awaits_keyframe:
             return
+        if self._blocks is not None:
+            for number in numbers:
+                self._blocks.lost(number)
         for number in numbers:
             self._repair(number, now)
         if self._pace_timer is None and self._pacer.waits:
@@ -519,6 +602,8 @@ class VideoSender:
             return
         if self._keyframe_begin is not None and (number - self._keyframe_begin) & 0xFFFF >= 0x8000:
             return
+        if self._blocks is not None and self._blocks.restored(number):
+            return
         packet = entry[1]
         round_trip = self.statistics.round_trip_seconds
         if self.congestion is not None and self.congestion.loop_seconds is not None:
@@ -527,6 +612,8 @@ class VideoSender:
             return
         again = QueuedPacket(packet.payload, packet.timestamp, packet.marker, again=number)
         self._pacer.push_repair(again)
+        if self._blocks is not None and not self._blocks.hopeless(number):
+            return  # parities may be quicker than this
         if self.congestion is not None and self.congestion.loss > DOUBLED_ABOVE_LOSS and self._loop is not None:
             self._loop.call_later(DOUBLED_AFTER_SECONDS, self._repair_twice, again)
 
@@ -559,3 +646,8 @@ class VideoSender:
         source = RtcpSourceInfo(ssrc=self.ssrc, items=[(1, b"farframe")])
         self._last_report = ((ntp >> 16) & 0xFFFFFFFF, self._clock())
         self._send_rtcp(bytes(RtcpSrPacket(ssrc=self.ssrc, sender_info=info)) + bytes(RtcpSdesPacket(chunks=[source])))
+
+
+def _block_size(packets: int) -> int:
+    """Into how many packets at most a frame is divided, so that all its blocks are about the same."""
+    return -(-packets // -(-packets // MAX_BLOCK_PACKETS))
