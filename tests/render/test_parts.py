@@ -81,11 +81,11 @@ def test_culling_agrees_with_projecting_points() -> None:
     assert seen == set(np.flatnonzero(inside).tolist())
 
 
-def test_opaque_front_to_back_within_batches_blended_back_to_front() -> None:
+def test_opaque_front_to_back_within_batches_blended_by_batches() -> None:
     z = np.array([-30.0, -10, -20, -5, -15, -25, -8, -12])
     centers = np.stack([np.zeros(8), np.zeros(8), z], axis=1)
     result = choose(placement(centers, 0.5, np.array([0, 0, 1, 1, 2, 2, 3, 3]), 2))
-    assert result.commands[:, 4].tolist() == [3, 2, 1, 0, 5, 4, 7, 6]
+    assert result.commands[:, 4].tolist() == [3, 2, 1, 0, 4, 5, 6, 7]
     assert [(run.batch, run.first, run.count) for run in result.opaque] == [(1, 0, 2), (0, 2, 2)]
     assert [(run.batch, run.first, run.count) for run in result.blended] == [(2, 4, 2), (3, 6, 2)]
     assert set(result.commands[:, 3].tolist()) == {7}

@@ -19,10 +19,17 @@ AdapterKind = Literal["cpu", "gpu"]
 
 REQUIRED_FEATURES = ("indirect-first-instance",)
 """An indirect command names the row of its instance: all parts of a batch are then one call."""
-WELCOME_FEATURES = ("multi-draw-indirect-count", "timestamp-query", "texture-compression-bc", "clip-distances")
+WELCOME_FEATURES = (
+    "multi-draw-indirect-count",
+    "timestamp-query",
+    "texture-compression-bc",
+    "clip-distances",
+    "shader-early-depth-test",
+)
 """The first makes multi-draw native; without it wgpu issues the same commands one by one, outside of Python.
-The third lets compressed textures stay as they are; without it they are decoded on the way. The last cuts triangles at
-planes; without it fragments beyond a plane are thrown away one by one, so that cut edges are not antialiased."""
+The third lets compressed textures stay as they are; without it they are decoded on the way. The fourth cuts triangles
+at planes; without it fragments beyond a plane are thrown away one by one, so that cut edges are not antialiased. The
+last spares the layers of transparent surfaces that are hidden anyway."""
 
 _RANK = {"DiscreteGPU": 0, "IntegratedGPU": 1, "Unknown": 2, "CPU": 3}
 _BACKEND_RANK = {"Vulkan": 0, "Metal": 0, "D3D12": 1}

@@ -53,6 +53,7 @@ from farframe.render.frame import (
     view_projection,
     viewports,
 )
+from farframe.render.layers import LAYER, Layers
 from farframe.render.occlusion import DepthGrid, OcclusionGovernor
 from farframe.render.pipelines import PICTURE, Pipelines, Use, lit
 from farframe.render.placement import Resource, ScenePlacement
@@ -61,8 +62,8 @@ from farframe.render.points import CUT_POINTS, PointPipelines, point_commands, p
 from farframe.render.pools import Pool
 from farframe.render.resources import ModelResource, Uploader
 from farframe.render.scene import RenderScene
-from farframe.render.styles import SHELL_COLOR, SHELL_DEPTH, STYLE_DTYPE
 from farframe.render.streaming import Residency, Streamer
+from farframe.render.styles import SHELL_COLOR, SHELL_DEPTH, STYLE_DTYPE
 from farframe.render.surroundings import Surroundings
 from farframe.render.targets import Attachments, Fence, ReadbackPool
 from farframe.render.textures import TextureResource
@@ -186,6 +187,7 @@ class Engine:
             usage=wgpu.BufferUsage.UNIFORM | wgpu.BufferUsage.COPY_DST,
         )
         self._fence = Fence(device)
+        self._layers = Layers(device, self.pipelines)
         self._outlines = outlines.Outlines(device, self.pipelines)
         self._styles = device.create_buffer(
             label="styles", size=STYLE_DTYPE.itemsize, usage=wgpu.BufferUsage.UNIFORM | wgpu.BufferUsage.COPY_DST
@@ -470,7 +472,10 @@ class Engine:
             if batch.variant.points:
                 self._point_pipelines.make(frame.quality.samples)
             else:
-                self.pipelines.surface(batch.variant, frame.quality.samples)
+                use = LAYER if batch.variant.blended else PICTURE
+                self.pipelines.surface(batch.variant, frame.quality.samples, use)
+                if use is LAYER:
+                    self._layers.prepare(frame.quality.samples)
         return placement
 
     def _select_views(
@@ -765,12 +770,25 @@ class Engine:
         # With one sample the backdrop is copied in before; with four, or in a band of a larger picture, it is drawn
         # behind what the surfaces left free.
         copied = background is None and attachments.samples == 1 and frame.full_height is None
+        samples = attachments.samples
+        layered = any(selection.blended for selection in selections)
+        shells = any(selection.shells for selection in selections)
+        keep_depth = frame.read_depth or keep_depth
+        # What counts for depth though it is seen through is only drawn for a picture whose depth is wanted.
+        counted = [
+            tuple(run for run in selection.blended if placement.batches[run.batch].variant.writes_depth)
+            for selection in selections
+        ]
+        again = shells or (frame.read_depth and any(counted))
         if copied and first:
             self._record_backdrop_copy(encoder, attachments, ports)
         clear = None if copied else background or (0.0, 0.0, 0.0)
         passing = encoder.begin_render_pass(
-            **attachments.pass_descriptor(clear, keep_depth=frame.read_depth or keep_depth, first=first, last=last)
+            **attachments.pass_descriptor(
+                clear, keep_depth=keep_depth or layered or again, first=first, last=last and not (layered or again)
+            )
         )
+        starts = np.cumsum([0, *(len(selection.commands) for selection in selections)]).tolist()
         start = first_cloud = 0
         for index, (selection, port) in enumerate(zip(selections, ports, strict=True)):
             self._set_view(passing, index, port)
@@ -780,13 +798,36 @@ class Engine:
             if background is None and not copied and last:
                 passing.set_pipeline(self.pipelines.backdrop(attachments.samples, behind=True))
                 passing.draw(3)
-            self._draw_runs(passing, placement, selection.blended, start, attachments.samples)
-            for use in (SHELL_DEPTH, SHELL_COLOR) if selection.shells else ():
-                self._draw_runs(passing, placement, selection.shells, start, attachments.samples, use)
             start += len(selection.commands)
         passing.end()
+        if layered:
+
+            def append(passing: Any, rows: tuple[int, int]) -> None:
+                for index, (selection, port) in enumerate(zip(selections, ports, strict=True)):
+                    self._set_view(passing, index, port)
+                    top, bottom = max(rows[0], port.y), min(rows[1], port.y + port.height)
+                    passing.set_scissor_rect(port.x, top, port.width, max(0, bottom - top))
+                    self._draw_runs(passing, placement, selection.blended, starts[index], samples, LAYER)
+
+            self._submit(encoder)
+            encoder = self._layers.draw(attachments, append, self._submit, last=last and not again)
+        if again:
+            passing = encoder.begin_render_pass(
+                **attachments.pass_descriptor(None, keep_depth=keep_depth, first=False, last=last)
+            )
+            for index, (selection, port) in enumerate(zip(selections, ports, strict=True)):
+                self._set_view(passing, index, port)
+                for use in (SHELL_DEPTH, SHELL_COLOR) if selection.shells else ():
+                    self._draw_runs(passing, placement, selection.shells, starts[index], samples, use)
+                if frame.read_depth:
+                    self._draw_runs(passing, placement, counted[index], starts[index], samples, SHELL_DEPTH)
+            passing.end()
         if frame.read_depth and last:
             self._record_linear_depth(encoder, attachments, ports)
+        self._submit(encoder)
+
+    def _submit(self, encoder: Any) -> None:
+        """Submit, and wait until it is done."""
         self._fence.record(encoder)
         self._device.queue.submit([encoder.finish()])
         self._fence.wait()
@@ -849,9 +890,10 @@ class Engine:
             elif self._lit:
                 variant = lit(variant)
             passing.set_pipeline(self.pipelines.surface(variant, samples, use))
-            if variant.textured or variant.extras:
-                passing.set_bind_group(1, batch.texture_group())
-            if variant.extras:
+            if variant.textured or variant.extras or use.layers:
+                textures = batch.texture_group()
+                passing.set_bind_group(1, self._uploader.no_textures if textures is None else textures)
+            if variant.extras or use.layers:
                 passing.set_bind_group(2, placement.table.extras_group())
             vertices, indices = self._geometry(batch.resource)
             passing.set_vertex_buffer(0, vertices)

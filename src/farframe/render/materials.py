@@ -72,7 +72,7 @@ class Look:
             vertex_color=vertex_color and self.vertex_color,
             mirrored=mirrored,
             derived_tangents=self.variant.derived_tangents and not tangents,
-            writes_depth=self.variant.alpha_mode == "blend" and (self.variant.writes_depth or counts_for_depth),
+            writes_depth=counts_for_depth or (self.variant.alpha_mode == "blend" and self.variant.writes_depth),
         )
 
 

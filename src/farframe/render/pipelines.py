@@ -186,6 +186,8 @@ class Variant:
 
 
 CLIP_DISTANCES = "clip-distances"
+EARLY_DEPTH_TEST = "shader-early-depth-test"
+"""Lets what is hidden add no layer; without it such layers are found and passed over when they are composed."""
 SEE_THROUGH_OPACITY = 0.5
 """How much of what is see-through is seen itself."""
 
@@ -209,6 +211,8 @@ class Use:
     depth_write: bool = True
     silhouettes: bool = False
     """Only where surfaces are is wanted."""
+    layers: bool = False
+    """They are added to lists of layers and draw no colour, see ``layers``."""
 
     @property
     def blend(self) -> dict[str, Any] | None:
@@ -298,7 +302,7 @@ def _vertex_buffers(flags: dict[str, str]) -> list[dict[str, Any]]:
 
 
 PIECES = {
-    "surface": ("styles", "extras", "lights"),
+    "surface": ("styles", "extras", "lights", "layers"),
 }
 """Sources that are joined to another, features of their own that its hooks call."""
 
@@ -352,6 +356,11 @@ class Pipelines:
             label="materials",
             entries=[{"binding": 0, "visibility": both, "buffer": {"type": "read-only-storage"}}],
         )
+        storage = {"visibility": stage.FRAGMENT, "buffer": {"type": "storage"}}
+        self.layers_layout = device.create_bind_group_layout(
+            label="layers", entries=[{"binding": binding, **storage} for binding in (0, 1)]
+        )
+        self.tests_early = EARLY_DEPTH_TEST in device.features
         self.depth_layouts = {
             samples: device.create_bind_group_layout(
                 label="depth",
@@ -379,7 +388,8 @@ class Pipelines:
 
     def surface(self, variant: Variant, samples: int, use: Use = PICTURE) -> Any:
         """The pipeline that draws surfaces of ``variant``, into the picture or otherwise; made at the first call."""
-        key = (variant, samples, use)
+        # What counts for depth is drawn once more for it; by itself it is drawn alike.
+        key = (replace(variant, writes_depth=False), samples, use)
         if key not in self._surfaces:
             self._surfaces[key] = self._make_surface(variant, samples, use)
         return self._surfaces[key]
@@ -393,23 +403,26 @@ class Pipelines:
         }
         if "CUT" in flags and not self.clips:
             flags["UNCLIPPED"] = ""
+        if use.layers:
+            flags["LAYERS"] = ""
+            if self.tests_early:
+                flags["EARLY"] = ""
         module = vertices = self._module("surface", flags)
         if "CUT" in flags and self.clips:
             vertices = self._module("surface", flags | {"CLIPPED": ""})
         layouts = [self.view_layout]
-        if variant.textured or variant.extras:
+        if variant.textured or variant.extras or use.layers:
             layouts.append(self.texture_layout)
-        if variant.extras:
+        if variant.extras or use.layers:
             layouts.append(self.extras_layout)
-        blend = variant.blended
+        if use.layers:
+            layouts.append(self.layers_layout)
         target: dict[str, Any] = {"format": use.color_format, "write_mask": use.write_mask}
-        if blend:
-            target["blend"] = OVER
         if use.blend is not None:
             target["blend"] = use.blend
         depth = {
             "format": DEPTH_FORMAT,
-            "depth_write_enabled": use.depth_write and not blend,
+            "depth_write_enabled": use.depth_write,
             "depth_compare": use.depth_compare,
         }
         self.created += 1
@@ -417,7 +430,7 @@ class Pipelines:
             label=str(variant),
             layout=self._device.create_pipeline_layout(bind_group_layouts=layouts),
             vertex={"module": vertices, "entry_point": "vertex", "buffers": _vertex_buffers(flags)},
-            fragment={"module": module, "entry_point": "fragment", "targets": [target]},
+            fragment={"module": module, "entry_point": "fragment", "targets": [] if use.layers else [target]},
             primitive={
                 "topology": "triangle-list",
                 "cull_mode": "none" if variant.double_sided else "back",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -314,6 +315,11 @@ class Uploader:
                 {"binding": 2 * slot + 1, "resource": binding[1]},
             ]
         return self._device.create_bind_group(layout=self._pipelines.texture_layout, entries=entries)
+
+    @cached_property
+    def no_textures(self) -> Any:
+        """The bind group of a material without textures."""
+        return self.texture_group(())
 
     @property
     def plain_sampler(self) -> Any:

@@ -45,6 +45,7 @@ class Attachments:
         self._depth = self._texture(DEPTH_FORMAT, usage.RENDER_ATTACHMENT | usage.TEXTURE_BINDING, samples)
         self._depth_view = self._depth.create_view()
         self._linear: tuple[Any, Any, Any] | None = None
+        self._depth_group: Any = None
         self._farthest: FarthestDepth | None = None
         self._backdrops: dict[int, Any] = {}
         self._companions: dict[str, Companion] = {}
@@ -89,6 +90,24 @@ class Attachments:
                 "depth_store_op": "store" if keep_depth or not last else "discard",
             },
         }
+
+    def depth_only(self) -> dict[str, Any]:
+        """Arguments of a pass that tests against the depth drawn so far and changes nothing of it."""
+        return {"depth_stencil_attachment": {"view": self._depth_view, "depth_read_only": True}}
+
+    def depth_group(self) -> Any:
+        """The bind group that reads the depth drawn."""
+        if self._depth_group is None:
+            self._depth_group = self._device.create_bind_group(
+                layout=self._pipelines.depth_layouts[self.samples],
+                entries=[{"binding": 0, "resource": self._depth_view}],
+            )
+        return self._depth_group
+
+    def resolve(self, encoder: Any) -> None:
+        """Record what makes pixels of samples, where the last pass over them has not done it."""
+        descriptor = self.pass_descriptor(None, keep_depth=True, first=False)
+        encoder.begin_render_pass(color_attachments=descriptor["color_attachments"]).end()
 
     def farthest(self) -> FarthestDepth:
         """What the farthest depth of squares of pixels is reduced into and read back through."""

@@ -475,11 +475,19 @@ fn appearance(in: VertexOut, front: bool) -> vec4f {
 }
 
 #ifndef CLIPPED
+#ifdef EARLY
+@early_depth_test(force)
+#endif
 @fragment fn fragment(in: VertexOut
 #ifdef DOUBLE_SIDED
     , @builtin(front_facing) front: bool
 #endif
+#ifdef LAYERS
+    , @builtin(sample_mask) samples: u32
+) {
+#else
 ) -> @location(0) vec4f {
+#endif
 #ifdef CUT
 #ifdef UNCLIPPED
     if (cut_away(world_position(in.position), in.cut_mask)) {
@@ -501,6 +509,10 @@ fn appearance(in: VertexOut, front: bool) -> vec4f {
 #ifdef SEE_THROUGH
     color *= SEE_THROUGH_OPACITY;
 #endif
+#ifdef LAYERS
+    append_layer(in.position, samples, color);
+#else
     return color;
+#endif
 }
 #endif

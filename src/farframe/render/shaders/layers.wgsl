@@ -1,0 +1,28 @@
+// Lists of what is seen through, see layers.py. A piece of surface.wgsl: adds a fragment to its pixel's list.
+#ifdef LAYERS
+struct Lists {
+    count: atomic<u32>,
+    capacity: u32,
+    width: u32,
+    unused: u32,
+    heads: array<atomic<u32>>,
+}
+@group(3) @binding(0) var<storage, read_write> lists: Lists;
+@group(3) @binding(1) var<storage, read_write> nodes: array<vec4u>;
+
+// ``color`` is multiplied by its coverage; ``samples`` are those that the triangle covers.
+fn append_layer(position: vec4f, samples: u32, color: vec4f) {
+    if (all(color == vec4f(0.0))) {
+        return;
+    }
+    let node = atomicAdd(&lists.count, 1u);
+    if (node >= lists.capacity) {
+        return;
+    }
+    let pixel = u32(position.y) * lists.width + u32(position.x);
+    let next = atomicExchange(&lists.heads[pixel], node + 1u);
+    let bright = min(color, vec4f(60000.0));
+    nodes[node] = vec4u(next | ((samples & 15u) << 28u), bitcast<u32>(position.z), pack2x16float(bright.rg),
+        pack2x16float(bright.ba));
+}
+#endif
