@@ -14,6 +14,7 @@ from farframe.asset.container import Asset
 from farframe.asset.model import Model
 from farframe.asset.source import FileSource
 from farframe.convert.build import BuildOptions, build_asset
+from farframe.convert.points import PointCloud
 from farframe.protocol.link import LoadLimits
 from farframe.protocol.records import View
 from farframe.render import Engine, FrameInput, Quality, RenderScene
@@ -22,9 +23,12 @@ from tests.render.shapes import look_at
 
 
 @contextlib.contextmanager
-def opened(engine: Engine, model: Model, kind: str = "model", folder: Path | None = None) -> Iterator[Resource]:
+def opened(
+    engine: Engine, model: Model | PointCloud, kind: str = "model", folder: Path | None = None
+) -> Iterator[Resource]:
     """A model on the device, plainly or as an asset; gone at the end."""
     if kind == "model":
+        assert isinstance(model, Model)
         plain = engine.upload(model)
         yield plain
         engine.release(plain)
@@ -54,9 +58,10 @@ def draw(
     width: int | None = None,
     samples: int = 4,
     scale: float = 1.0,
+    cut_error: float = 1.0,
 ) -> NDArray[np.uint8]:
     """The picture, once everything of it is on the device; as wide as high, unless it says so."""
-    quality = Quality(samples=samples, scale=scale)
+    quality = Quality(samples=samples, scale=scale, cut_error=cut_error)
     for _ in range(200):
         frame = engine.render(FrameInput((view,), width or height, height, quality, scene))
         pixels = frame.pixels.copy()
