@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,75 @@ async def test_chromium_shows_the_pictures_under_their_time_stamps(
         assert handler.closed == [Result.DISCONNECT_REQUEST]
     finally:
         await device.close()
+        encoder.close()
+
+
+async def test_chromium_restores_by_parities_what_is_lost_and_never_repeated(
+    page: Page, make_handler: Any, make_line: Any, moving_picture: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One packet of twenty is lost, and nothing is sent again: only forward error correction can bring it back."""
+    handler = make_handler()
+    devices: list[DeviceTransport] = []
+    seen_and_lost = [0, 0]
+
+    def loses(data: bytes) -> bool:
+        if len(data) < 12 or not 0x80 <= data[0] < 0xC0 or not devices:
+            return False
+        if data[1] & 0x7F != devices[0]._offer.codec.payload_type:
+            return False
+        seen_and_lost[0] += 1
+        seen_and_lost[1] += seen_and_lost[0] % 20 == 0
+        return seen_and_lost[0] % 20 == 0
+
+    line = make_line(delay_seconds=0.03, loses=loses)
+
+    async def whep(offer: str) -> str:
+        without = re.sub(r"(?m)^a=candidate:.*\r?\n", "", offer)  # the only way is through the line
+        devices.append(await DeviceTransport.accept(without, TransportConfig("127.0.0.1"), handler))
+        for repeats in ("_repair", "_resend_newest", "_look_for_capacity"):
+            monkeypatch.setattr(devices[0]._sender, repeats, lambda *_: None)
+        answer: str = await line.open(devices[0].answer_sdp)
+        return answer
+
+    async def inbound() -> dict[str, Any]:
+        report: dict[str, Any] = await page.evaluate(
+            "async () => [...(await view.pc.getStats()).values()].find(report => report.type === 'inbound-rtp') || {}"
+        )
+        return report
+
+    await page.expose_function("whep", whep)
+    await page.evaluate(PAGE, {"audio": False})
+    await asyncio.wait_for(handler.connected.wait(), 15)
+    device = devices[0]
+    encoder = H264Encoder(640, 360, bitrate=2_000_000, max_bitrate=4_000_000)
+    index = 0
+
+    async def send(frames: int) -> None:
+        nonlocal index
+        for _ in range(frames):
+            wanted, handler.keyframe_requests = handler.keyframe_requests, 0
+            picture = moving_picture(640, 360, index)
+            device.send_video(encoder.encode(picture, 3000 * index, keyframe=index == 0 or wanted > 0))
+            index += 1
+            await asyncio.sleep(1 / 30)
+
+    try:
+        async with asyncio.timeout(60):
+            while (await inbound()).get("fecPacketsReceived", 0) < 20:
+                await send(10)
+            keyframes = (await inbound())["keyFramesDecoded"]
+            while (await inbound())["keyFramesDecoded"] == keyframes:
+                await send(10)  # what was lost before the first parities costs a keyframe
+        before, lost_before = await inbound(), seen_and_lost[1]
+        await send(90)
+        after = await inbound()
+        assert seen_and_lost[1] - lost_before >= 10
+        assert after["framesDecoded"] - before["framesDecoded"] >= 75
+        assert after["fecPacketsReceived"] > before["fecPacketsReceived"]
+        assert after.get("retransmittedPacketsReceived", 0) == 0
+    finally:
+        await device.close()
+        line.close()
         encoder.close()
 
 
