@@ -48,7 +48,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> InstalledPackage:
 
 
 def test_the_tarball_holds_what_users_need_and_nothing_else(package: InstalledPackage) -> None:
-    modules = {path.stem for path in (CLIENT / "src").glob("*.ts")}
+    modules = {path.relative_to(CLIENT / "src").with_suffix("").as_posix() for path in (CLIENT / "src").rglob("*.ts")}
     assert {path for path in package.files if not path.startswith("dist/")} == {"LICENSE", "README.md", "package.json"}
     assert {path for path in package.files if path.startswith("dist/")} == {
         f"dist/{name}{ending}" for name in modules for ending in (".js", ".d.ts")

@@ -18,6 +18,7 @@ import {
   type LoadedModel,
   type LoadProgress,
   PROTOCOL_VERSION,
+  type SceneDescription,
   type SceneSettings,
   type ServerStatistics,
   type SessionEnding,
@@ -27,7 +28,8 @@ import { PoseSender } from "./pose_sender.ts";
 import { decodeFrame, type FrameRecord, type View } from "./records.ts";
 import { FrameReporter } from "./reports.ts";
 import { type RequestOptions, RpcPeer } from "./rpc.ts";
-import { Scene } from "./scene.ts";
+import type { TextureInfo } from "./scene/materials.ts";
+import { Scene } from "./scene/scene.ts";
 import { type TokenProvider, TokenSource, withToken } from "./tokens.ts";
 import type { Transport, TransportEvents, Way, WayChoice } from "./transport.ts";
 import { findWay } from "./ways.ts";
@@ -146,6 +148,8 @@ export class Connection extends Emitter<ConnectionEvents> {
   readonly #poses: PoseSender;
   readonly #reports: FrameReporter;
   readonly #progress = new Map<string, (progress: LoadProgress) => void>();
+  /** The models that this device has heard of; what else there is after an interruption, nobody knows of. */
+  readonly #models = new Set<number>();
   readonly #disposal = new AbortController();
   #info: ConnectionInfo | undefined;
   #video: VideoSettings | undefined;
@@ -178,9 +182,14 @@ export class Connection extends Emitter<ConnectionEvents> {
       this.clock,
     );
     this.scene = new Scene({
-      request: (method, params) => this.#rpc.request(method, params),
+      request: (method, params, options) => this.#rpc.request(method, params, options),
+      ready: async () => {
+        await this.#back;
+      },
       sendRecord: (bytes) => this.#transport?.sendPose(bytes),
       load: (uri, parent, { parent: _, ...options }) => this.loadModel(uri, { ...options, parent }),
+      loadTexture: async (uri, kind, options) =>
+        (await this.#load("scene.loadTexture", { uri, kind }, options)) as TextureInfo,
     });
     this.#listen();
   }
@@ -310,16 +319,24 @@ export class Connection extends Emitter<ConnectionEvents> {
     uri: string,
     options: { signal?: AbortSignal; onProgress?: (progress: LoadProgress) => void; parent?: number } = {},
   ): Promise<LoadedModel> {
+    const params = { uri, ...(options.parent && { parent: options.parent }) };
+    const result = (await this.#load("scene.loadModel", params, options)) as object;
+    const model = { warnings: [], ...result } as unknown as LoadedModel;
+    this.#models.add(model.modelId);
+    return model;
+  }
+
+  async #load(
+    method: string,
+    params: object,
+    options: { signal?: AbortSignal; onProgress?: (progress: LoadProgress) => void },
+  ): Promise<unknown> {
     await this.#back;
     const progressToken = `load-${++this.#progressCount}`;
     if (options.onProgress) this.#progress.set(progressToken, options.onProgress);
     try {
-      const result = await this.#rpc.request(
-        "scene.loadModel",
-        { uri, progressToken, ...(options.parent && { parent: options.parent }) },
-        options.signal ? { signal: options.signal } : {},
-      );
-      return { warnings: [], ...(result as object) } as unknown as LoadedModel;
+      const cancellation = options.signal ? { signal: options.signal } : {};
+      return await this.#rpc.request(method, { ...params, progressToken }, cancellation);
     } finally {
       this.#progress.delete(progressToken);
     }
@@ -502,9 +519,10 @@ export class Connection extends Emitter<ConnectionEvents> {
       this.#finish(error);
       return;
     }
-    this.#back = this.#comeBack(error).finally(() => {
-      this.#back = undefined;
+    const back = this.#comeBack(error).finally(() => {
+      if (this.#back === back) this.#back = undefined;
     });
+    this.#back = back;
     this.#rpc.interrupt(error);
     this.#setState("interrupted");
   }
@@ -555,8 +573,25 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.#poses.repeat();
     this.#back = undefined;
     this.scene.resumed();
+    await this.#discardUnknown().catch(() => undefined);
+    if (this.#error || this.#back) return;
     this.#setState("connected");
     this.emit("resumed", this.info);
+  }
+
+  /** A load may have ended at the server just when the line broke: its caller was told that it failed. */
+  async #discardUnknown(): Promise<void> {
+    let found = this.#info?.scene;
+    while (found) {
+      for (const model of found.models) {
+        if (!this.watching && !this.#models.has(model.modelId)) this.scene.discard(model);
+      }
+      const last = found.models.at(-1);
+      if (!found.more || !last) return;
+      const params = { afterModelId: last.modelId };
+      const options = { timeoutMilliseconds: REQUEST_TIMEOUT_MILLISECONDS };
+      found = (await this.#rpc.request("scene.describe", params, options)) as SceneDescription;
+    }
   }
 
   /** What the transport of a line tells. */

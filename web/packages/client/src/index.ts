@@ -99,21 +99,59 @@ export {
 } from "./regions.ts";
 export { FrameReporter, type FrameReporterEnvironment } from "./reports.ts";
 export { MAX_CONTROL_MESSAGE_BYTES, type RequestOptions, RpcPeer } from "./rpc.ts";
+export type { Axis, CutPlane, CutPlaneValues } from "./scene/cut_planes.ts";
+export type {
+  CameraOverride,
+  CameraValues,
+  Debug,
+  DebugValues,
+  Outline,
+  OutlineValues,
+  Shell,
+  ShellValues,
+  SingleSidedMode,
+  Sky,
+  StageSpace,
+  StageValues,
+  ZFighting,
+  ZFightingValues,
+} from "./scene/effects.ts";
+export { Entity, MeshPart, SubPart } from "./scene/entity.ts";
+export type {
+  DirectionalLight,
+  DirectionalLightValues,
+  Light,
+  LightKind,
+  LightValues,
+  PointLight,
+  PointLightValues,
+  SpotLight,
+  SpotLightValues,
+} from "./scene/lights.ts";
+export {
+  type Color3,
+  type Color4,
+  type Material,
+  type MaterialKind,
+  type MaterialMap,
+  type MaterialValues,
+  type Pair,
+  Texture,
+  type TextureInfo,
+  type TextureKind,
+} from "./scene/materials.ts";
+export type { Command, SceneFailure } from "./scene/outbox.ts";
+export type { Overrides, Tint } from "./scene/overrides.ts";
+export type { Overlap, OverlapOptions, Overlaps, RayHit, RayHits, RayOptions, Shape } from "./scene/queries.ts";
 export {
   type CreateOptions,
-  Entity,
-  type Overrides,
-  type RayHit,
-  type RayHits,
-  type RayOptions,
   Scene,
   type SceneEvents,
-  type SceneFailure,
   type SceneLink,
   type SceneLoadOptions,
-  type Tint,
-  type Transforms,
-} from "./scene.ts";
+  type TextureLoadOptions,
+} from "./scene/scene.ts";
+export type { Transforms } from "./scene/transforms.ts";
 export { expiryOf, type TokenProvider, type TokenRequest, TokenSource } from "./tokens.ts";
 export type { Transport, TransportEvents, TransportSample, Way, WayChoice, WayKind } from "./transport.ts";
 export { type FoundWay, findWay, forgetWays, type WayOpeners, type WayOptions } from "./ways.ts";

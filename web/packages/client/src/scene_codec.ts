@@ -13,6 +13,7 @@ export const HAS_SCALE = 4;
 export const ENTITIES_PER_RECORD = 512;
 const HEAD_BYTES = 16;
 const MAX_PAGE = 8192;
+const MAX_SUB_PARTS = 4_194_304;
 const MAX_UNPACKED_BYTES = 64 << 20;
 
 /** Flags of an entity on the wire. */
@@ -140,15 +141,55 @@ async function inflate(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<Array
   return whole;
 }
 
-/** The entities of an answer to `scene.getEntities`. Rejects with a ProtocolError for bytes that are none. */
-export async function decodeEntities(count: number, data: string): Promise<EntityRow[]> {
-  if (!Number.isInteger(count) || count < 0 || count > MAX_PAGE) throw unreadable("they are too many");
-  let bytes: Uint8Array<ArrayBuffer>;
+/** Unsigned 32-bit numbers from base64. Throws a ProtocolError for anything else. */
+export function unpackIds(text: string): number[] {
+  const bytes = fromBase64(text);
+  if (bytes.length % 4 !== 0) throw unreadable("they are cut off");
+  const view = new DataView(bytes.buffer);
+  return Array.from({ length: bytes.length / 4 }, (_, index) => view.getUint32(4 * index, true));
+}
+
+/** What an entity is made of, as the server tells it. */
+export interface SubPartRow {
+  readonly entity: number;
+  /** The same number where the mesh is the same. */
+  readonly part: number;
+  /** The file's; 0: none. */
+  readonly material: number;
+  /** In the mesh in the place of the file's; 0: none. */
+  readonly replaced: number;
+  /** Of this entity only; 0: none. */
+  readonly override: number;
+}
+
+/** The sub-parts of an answer to `scene.getSubParts`. Rejects with a ProtocolError for bytes that are none. */
+export async function decodeSubParts(count: number, data: string): Promise<SubPartRow[]> {
+  if (!Number.isInteger(count) || count < 0 || count > MAX_SUB_PARTS) throw unreadable("they are too many");
+  const bytes = await unpacked(data);
+  if (bytes.length !== 20 * count) throw unreadable("they are cut off");
+  const view = new DataView(bytes.buffer);
+  const at = (column: number, row: number): number => view.getUint32(4 * (column * count + row), true);
+  return Array.from({ length: count }, (_, row) => ({
+    entity: at(0, row),
+    part: at(1, row),
+    material: at(2, row),
+    replaced: at(3, row),
+    override: at(4, row),
+  }));
+}
+
+async function unpacked(data: string): Promise<Uint8Array<ArrayBuffer>> {
   try {
-    bytes = await inflate(fromBase64(data));
+    return await inflate(fromBase64(data));
   } catch (error) {
     throw error instanceof FarframeError ? error : unreadable("they are not compressed as they should be");
   }
+}
+
+/** The entities of an answer to `scene.getEntities`. Rejects with a ProtocolError for bytes that are none. */
+export async function decodeEntities(count: number, data: string): Promise<EntityRow[]> {
+  if (!Number.isInteger(count) || count < 0 || count > MAX_PAGE) throw unreadable("they are too many");
+  const bytes = await unpacked(data);
   const view = new DataView(bytes.buffer);
   const text = new TextDecoder();
   const at: Record<string, number> = {};

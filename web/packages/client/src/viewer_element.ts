@@ -21,7 +21,9 @@ import type { Bounds, ConnectionInfo, LoadProgress } from "./messages.ts";
 import { OrbitControls } from "./orbit_controls.ts";
 import { CAUTIOUS_LIMITS, pictureSize } from "./picture_size.ts";
 import type { Vector3 } from "./records.ts";
-import { Entity, type RayHits, type RayOptions, type Scene } from "./scene.ts";
+import { Entity } from "./scene/entity.ts";
+import type { RayHits, RayOptions } from "./scene/queries.ts";
+import type { Scene } from "./scene/scene.ts";
 import { type TokenProvider, TokenSource } from "./tokens.ts";
 import type { WayChoice } from "./transport.ts";
 

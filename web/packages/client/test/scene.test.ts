@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type Entity, FarframeError, type LoadedModel, Scene, type SceneLink } from "../src/index.ts";
+import { type CutPlane, type Entity, FarframeError, type Material, Scene, type SubPart } from "../src/index.ts";
 import {
   decodeEntities,
   type EntityRow,
@@ -11,231 +11,7 @@ import {
   toBase64,
 } from "../src/scene_codec.ts";
 import fixtures from "./fixtures/scene.json" with { type: "json" };
-
-interface Row {
-  id: number;
-  parent: number;
-  name: string;
-  position: number[];
-  rotation: number[];
-  scale: number[];
-  enabled: boolean;
-  on: number;
-  off: number;
-  tint: number[];
-  flags: number;
-  sequence: number;
-}
-
-type Command = Record<string, unknown> & { op: string; id?: number };
-
-async function deflate(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
-  const stream = new Blob([bytes]).stream().pipeThrough(new CompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
-}
-
-/** The server in the simplest way that can be right: it does what docs/protocol.md says. */
-class Server implements SceneLink {
-  readonly rows = new Map<number, Row>();
-  readonly batches: Command[][] = [];
-  readonly records: ArrayBuffer[] = [];
-  lose = (): boolean => false;
-  broken: FarframeError | undefined;
-  answersLost = false;
-  #nextModel = 2 ** 31;
-
-  async request(method: string, params: object): Promise<unknown> {
-    if (this.broken) throw this.broken;
-    const given = JSON.parse(JSON.stringify(params)) as Record<string, unknown>;
-    expect(JSON.stringify(params).length).toBeLessThan(250_000);
-    const answer = await this.#answer(method, given);
-    await Promise.resolve();
-    if (this.broken || this.answersLost) throw this.broken ?? new FarframeError("ConnectionLost", "Gone.");
-    return answer;
-  }
-
-  sendRecord(bytes: ArrayBuffer): void {
-    if (!this.lose()) this.records.push(bytes);
-  }
-
-  async load(uri: string, parent: number): Promise<LoadedModel> {
-    if (parent && !this.rows.has(parent)) throw new FarframeError("InvalidParentId", "No such parent.");
-    const count = Number(uri);
-    const first = this.#nextModel;
-    this.#nextModel += count;
-    for (let row = 0; row < count; row++) {
-      this.rows.set(first + row, this.#row(first + row, row === 0 ? parent : first, `part ${row}`, row ? 1 : 0));
-      (this.rows.get(first + row) as Row).position = [row, 0, 0];
-    }
-    return { modelId: first, rootEntity: first, entityCount: count, name: uri, uri } as unknown as LoadedModel;
-  }
-
-  arrive(record: ArrayBuffer): void {
-    const data = new DataView(record);
-    expect([data.getUint8(0), data.getUint8(1)]).toEqual([3, 1]);
-    const has = data.getUint8(2);
-    const sequence = data.getUint32(4, true);
-    const count = data.getUint32(8, true);
-    const ids = record.byteLength - 4 * count;
-    for (let index = 0; index < count; index++) {
-      const row = this.rows.get(data.getUint32(ids + 4 * index, true));
-      if (!row || sequence < row.sequence) continue;
-      row.sequence = sequence;
-      expect(has).toBe(HAS_POSITION);
-      row.position = [0, 8, 16].map((step) => data.getFloat64(16 + 24 * index + step, true));
-    }
-  }
-
-  #row(id: number, parent: number, name: string, flags: number): Row {
-    const still = { position: [0, 0, 0], rotation: [0, 0, 0, 1], scale: [1, 1, 1] };
-    return { id, parent, name, ...still, enabled: true, on: 0, off: 0, tint: [1, 1, 1, 1], flags, sequence: 0 };
-  }
-
-  async #answer(method: string, params: Record<string, unknown>): Promise<unknown> {
-    if (method === "scene.apply") {
-      const commands = params.commands as Command[];
-      this.batches.push(commands);
-      const failures = commands.flatMap((command, index) => {
-        const result = this.#apply(command, params.sequence as number);
-        return result ? [{ index, result, message: `${result}.` }] : [];
-      });
-      return { applied: commands.length - failures.length, ...(failures.length > 0 && { failures }) };
-    }
-    if (method === "scene.getEntities") return this.#page(params.first as number, params.last as number);
-    if (method === "scene.getBounds")
-      return params.space === "local" ? {} : { bounds: { min: [0, 0, 0], max: [1, 1, 1] } };
-    if (method === "scene.getMetadata") {
-      return params.after === "" ? { metadata: { a: 1 }, more: true } : { metadata: { b: "x" } };
-    }
-    if (method === "scene.castRay") {
-      const hit = { subPart: 0, position: [0, 0, 0], normal: [0, 1, 0], distance: 1, kind: "front" };
-      return { hits: [...this.rows.keys(), 77].map((entity) => ({ entity, ...hit })) };
-    }
-    throw new FarframeError("NotSupported", method);
-  }
-
-  #apply(command: Command, sequence: number): string | undefined {
-    const ids = command.ids === undefined ? [command.id as number] : this.#unpack(command.ids as string);
-    if (command.op === "create") {
-      const id = command.id as number;
-      const parent = command.parent as number;
-      if (this.rows.has(id)) return "AlreadyExists";
-      if (parent && !this.rows.has(parent)) return "InvalidParentId";
-      const row = { ...this.#row(id, parent, "", 0), ...command } as unknown as Row;
-      this.rows.set(id, row);
-      return undefined;
-    }
-    if (ids.some((id) => !this.rows.has(id))) return "InvalidId";
-    const rows = ids.map((id) => this.rows.get(id) as Row);
-    if (command.op === "destroy") {
-      const gone = [...this.rows.keys()].filter((id) => this.#above(id).includes(ids[0] as number));
-      for (const id of gone) this.rows.delete(id);
-    } else if (command.op === "setParent") {
-      const parent = command.parent as number;
-      if (parent && !this.rows.has(parent)) return "InvalidParentId";
-      if (parent && this.#above(parent).includes(ids[0] as number)) return "CyclicReference";
-      (rows[0] as Row).parent = parent;
-    } else if (command.op === "setName") (rows[0] as Row).name = command.name as string;
-    else if (command.op === "setEnabled") for (const row of rows) row.enabled = command.enabled as boolean;
-    else if (command.op === "setStates") {
-      for (const row of rows) {
-        const keep = ~((command.on as number) | (command.off as number) | (command.inherit as number));
-        row.on = (row.on & keep) | (command.on as number);
-        row.off = (row.off & keep) | (command.off as number);
-        if (command.tint) row.tint = command.tint as number[];
-      }
-    } else if (command.op === "setTransforms") {
-      for (const [key, name, width, size] of [
-        ["positions", "position", 3, 8],
-        ["rotations", "rotation", 4, 4],
-        ["scales", "scale", 3, 4],
-      ] as const) {
-        if (command[key] === undefined) continue;
-        const data = new DataView(fromBase64(command[key] as string).buffer);
-        expect(data.byteLength).toBe(width * size * rows.length);
-        rows.forEach((row, index) => {
-          if (sequence < row.sequence) return;
-          row[name] = Array.from({ length: width }, (_, place) => {
-            const at = (index * width + place) * size;
-            return size === 8 ? data.getFloat64(at, true) : data.getFloat32(at, true);
-          });
-        });
-      }
-      for (const row of rows) row.sequence = Math.max(row.sequence, sequence);
-    } else return "InvalidParam";
-    return undefined;
-  }
-
-  #above(id: number): number[] {
-    const found: number[] = [];
-    for (let at = id; at; at = this.rows.get(at)?.parent ?? 0) found.push(at);
-    return found;
-  }
-
-  #unpack(text: string): number[] {
-    const data = new DataView(fromBase64(text).buffer);
-    return Array.from({ length: data.byteLength / 4 }, (_, index) => data.getUint32(4 * index, true));
-  }
-
-  async #page(first: number, last: number): Promise<object> {
-    const ids = [...this.rows.keys()].filter((id) => id >= first && id <= last).sort((a, b) => a - b);
-    const rows = ids.slice(0, 100).map((id) => this.rows.get(id) as Row);
-    const bytes: number[] = [];
-    const put = (size: number, write: (data: DataView) => void): void => {
-      const data = new DataView(new ArrayBuffer(size));
-      write(data);
-      bytes.push(...new Uint8Array(data.buffer));
-    };
-    const floats = (values: number[]): void => {
-      for (const value of values) put(4, (data) => data.setFloat32(0, value, true));
-    };
-    const names = rows.map((row) => new TextEncoder().encode(row.name));
-    for (const row of rows) for (const value of row.position) put(8, (data) => data.setFloat64(0, value, true));
-    for (const row of rows) put(4, (data) => data.setUint32(0, row.id, true));
-    for (const row of rows) put(4, (data) => data.setUint32(0, row.parent, true));
-    for (const row of rows) floats(row.rotation);
-    for (const row of rows) floats(row.scale);
-    for (const row of rows) floats(row.tint);
-    for (const row of rows) put(2, (data) => data.setUint16(0, row.on, true));
-    for (const row of rows) put(2, (data) => data.setUint16(0, row.off, true));
-    for (const name of names) put(2, (data) => data.setUint16(0, name.length, true));
-    for (const row of rows) bytes.push(row.flags | (row.enabled ? 0 : 8));
-    for (const _ of rows) bytes.push(255);
-    for (const name of names) bytes.push(...name);
-    const data = toBase64(await deflate(new Uint8Array(bytes)));
-    return { count: rows.length, data, ...(ids[100] !== undefined && { next: ids[100] }) };
-  }
-}
-
-function same(scene: Scene, server: Server): void {
-  expect(scene.size).toBe(server.rows.size);
-  for (const entity of scene) {
-    const row = server.rows.get(entity.id) as Row;
-    expect(row.parent).toBe(entity.parent?.id ?? 0);
-    expect(row.name).toBe(entity.name);
-    expect(row.enabled).toBe(entity.enabled);
-    expect(row.position).toEqual(entity.position);
-    entity.scale.forEach((value, index) => {
-      expect(row.scale[index]).toBeCloseTo(value, 5);
-    });
-    expect([(row.on & 1) !== 0, (row.off & 1) !== 0]).toEqual([
-      entity.overrides.hidden === true,
-      entity.overrides.hidden === false,
-    ]);
-    expect((row.on & 8) !== 0).toBe(Boolean(entity.overrides.tint));
-  }
-}
-
-/** A generator of numbers below 1, the same for the same seed (mulberry32). */
-function chance(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
+import { chance, Server, same } from "./model_server.ts";
 
 const refusal = (result: string): object => expect.objectContaining({ result });
 
@@ -360,47 +136,321 @@ describe("Scene", () => {
     expect(back.create("new").id).toBe(2);
   });
 
-  it.each([1, 2, 3, 4, 5, 6, 7, 8])("ends up with the same as the server, whatever is lost (%i)", async (seed) => {
-    const server = new Server();
-    const random = chance(seed);
-    server.lose = () => random() < 0.4;
-    const scene = new Scene(server);
-    const pick = (): Entity | undefined => [...scene][Math.floor(random() * scene.size)];
-    const vector = (): [number, number, number] => [random(), random(), random()];
-    for (let step = 0; step < 300; step++) {
-      const entity = pick();
-      const kind = Math.floor(random() * 12);
-      if (kind <= 1 || !entity) scene.create(`e${step}`, { parent: random() < 0.6 ? entity : undefined });
-      else if (kind === 2) entity.position = vector();
-      else if (kind === 3) {
-        const some = [...new Set([entity, pick() as Entity])];
-        scene.setTransforms(some, { positions: some.map(vector) }, { streaming: true });
-      } else if (kind === 4) entity.override({ hidden: [true, false, undefined][Math.floor(random() * 3)] });
-      else if (kind === 5) entity.enabled = random() < 0.5;
-      else if (kind === 6 && random() < 0.4) entity.destroy();
-      else if (kind === 7) {
-        const above = pick() as Entity;
-        if ([...entity.descendants()].includes(above)) {
-          expect(() => (entity.parent = above)).toThrow(refusal("CyclicReference"));
-        } else entity.parent = above;
-      } else if (kind === 8) await new Promise((resolve) => setTimeout(resolve, 0));
-      else if (kind === 9) {
-        for (const record of server.records.splice(0).sort(() => random() - 0.5)) server.arrive(record);
-      } else if (kind === 10 && random() < 0.3) {
-        if (random() < 0.5) server.broken = new FarframeError("ConnectionLost", "Gone.");
-        else server.answersLost = true;
-      } else if (kind === 11) {
-        server.broken = undefined;
-        server.answersLost = false;
-        scene.resumed();
+  it.each([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])(
+    "ends up with the same as the server, whatever is lost (%i)",
+    async (seed) => {
+      const server = new Server();
+      const random = chance(seed);
+      server.lose = () => random() < 0.4;
+      const scene = new Scene(server);
+      const some = <T>(items: readonly T[]): T | undefined => items[Math.floor(random() * items.length)];
+      const pick = (): Entity | undefined => some([...scene]);
+      const vector = (): [number, number, number] => [random(), random(), random()];
+      const tries = async (work: () => Promise<unknown>): Promise<void> => {
+        await work().catch((error: unknown) => expect((error as FarframeError).result).toBe("ConnectionLost"));
+      };
+      const change = async (entity: Entity, kind: number): Promise<void> => {
+        const parts = [...scene].flatMap(({ subParts }) => subParts);
+        const material = some(scene.materials);
+        const own = some(scene.materials.filter(({ isModels }) => !isModels));
+        const texture = some(scene.textures);
+        const part = some(parts);
+        if (kind === 12 && random() < 0.2) await tries(() => scene.loadModel(String(3 + Math.floor(random() * 5))));
+        else if (kind === 13) scene.createMaterial(random() < 0.5 ? "pbr" : "color", { roughness: random() });
+        else if (kind === 14 && material) material.set({ roughness: random(), transparent: random() < 0.5 });
+        else if (kind === 15 && material) material.albedoMap = texture?.kind === "2d" ? texture : undefined;
+        else if (kind === 16 && own && random() < 0.5) own.destroy();
+        else if (kind === 17)
+          scene.dress(
+            parts.filter(() => random() < 0.5),
+            random() < 0.7 ? own : undefined,
+          );
+        else if (kind === 18 && part) part.meshMaterial = random() < 0.7 ? own : undefined;
+        else if (kind === 19) {
+          const kinds = ["2d", "cube"] as const;
+          await tries(() =>
+            scene.loadTexture(`https://x/${Math.floor(random() * 3)}`, { kind: kinds[random() < 0.5 ? 0 : 1] }),
+          );
+        } else if (kind === 20 && random() < 0.3) texture?.destroy();
+        else if (kind === 21)
+          entity.addSpotLight({ intensity: random(), ...(texture?.kind === "2d" && { projectedTexture: texture }) });
+        else if (kind === 22) some(entity.lights)?.remove();
+        else if (kind === 23) entity.cutPlane = random() < 0.7 ? { filterMask: Math.floor(random() * 256) } : undefined;
+        else if (kind === 24 && entity.cutPlane) entity.cutPlane.normal = random() < 0.5 ? "negativeY" : "z";
+        else if (kind === 25) scene.outline.pulseRateHz = random();
+        else if (kind === 26) scene.stage.set({ position: vector() });
+        else if (kind === 27) scene.sky = texture ?? "builtin://Garden";
+        else if (kind === 28) scene.singleSided = random() < 0.5 ? "normal" : "alwaysDoubleSided";
+        else if (kind === 29) scene.debug.edges = random() < 0.5;
+      };
+      for (let step = 0; step < 500; step++) {
+        const entity = pick();
+        const kind = Math.floor(random() * 30);
+        if (kind <= 1 || !entity) scene.create(`e${step}`, { parent: random() < 0.6 ? entity : undefined });
+        else if (kind === 2) entity.position = vector();
+        else if (kind === 3) {
+          const two = [...new Set([entity, pick() as Entity])];
+          scene.setTransforms(two, { positions: two.map(vector) }, { streaming: true });
+        } else if (kind === 4) entity.override({ hidden: [true, false, undefined][Math.floor(random() * 3)] });
+        else if (kind === 5) entity.enabled = random() < 0.5;
+        else if (kind === 6 && random() < 0.4) {
+          // A part of a model goes with its model.
+          if (!entity.hasMesh) entity.destroy();
+        } else if (kind === 7) {
+          const above = pick() as Entity;
+          if ([...entity.descendants()].includes(above)) {
+            expect(() => (entity.parent = above)).toThrow(refusal("CyclicReference"));
+          } else entity.parent = above;
+        } else if (kind === 8) await new Promise((resolve) => setTimeout(resolve, 0));
+        else if (kind === 9) {
+          for (const record of server.records.splice(0).sort(() => random() - 0.5)) server.arrive(record);
+        } else if (kind === 10 && random() < 0.3) {
+          if (random() < 0.5) server.broken = new FarframeError("ConnectionLost", "Gone.");
+          else server.answersLost = true;
+        } else if (kind === 11) {
+          server.broken = undefined;
+          server.answersLost = false;
+          server.reconnect();
+          scene.resumed();
+        } else await change(entity, kind);
       }
-    }
+      server.broken = undefined;
+      server.answersLost = false;
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      server.reconnect();
+      scene.resumed();
+      await scene.flush();
+      for (const record of server.records.splice(0)) server.arrive(record);
+      same(scene, server);
+      // Somebody who knows nothing finds the same.
+      const back = new Scene(server);
+      await back.restore();
+      same(back, server);
+    },
+  );
+
+  it("edits materials while they are seen, and shares them", async () => {
+    const server = new Server();
+    const scene = new Scene(server);
+    const root = await scene.loadModel("7");
+    const [first, second, third] = root.children.map(({ subParts }) => subParts[0] as SubPart) as [
+      SubPart,
+      SubPart,
+      SubPart,
+    ];
+    const own = first.material as Material;
+    expect([own.isModels, own.name, own.albedoMap, own.doubleSided, own.specularHighlights]).toEqual([
+      true,
+      "material 2",
+      "own",
+      true,
+      false,
+    ]);
+    expect(third.mesh).toBe(first.mesh);
+    expect(second.mesh).not.toBe(first.mesh);
+    const texture = await scene.loadTexture("https://x/a.png");
+    expect(await scene.loadTexture("https://x/a.png")).toBe(texture);
+    server.batches.length = 0;
+    const red = scene.createMaterial("pbr", { albedoColor: [1, 0, 0, 1], albedoMap: texture });
+    red.roughness = 0.25;
+    red.metalness = 1;
+    red.alphaClipped = true;
+    scene.dress([first, second], red);
+    own.roughness = 0.5;
+    await scene.flush();
+    expect(server.batches).toHaveLength(1);
+    same(scene, server);
+    expect(server.materials.get(red.id)?.values).toEqual({
+      albedoColor: [1, 0, 0, 1],
+      albedoMap: texture.id,
+      roughness: 0.25,
+      metalness: 1,
+      flags: 8 + 16,
+    });
+    expect([first.override, first.meshMaterial, third.material]).toEqual([red, own, own]);
+    third.meshMaterial = red;
+    expect(third.material).toBe(red);
+    first.material = undefined;
+    expect(first.material).toBe(red);
+    red.destroy();
+    red.destroy();
+    expect([first.material, second.override, third.material]).toEqual([own, undefined, own]);
+    texture.destroy();
+    await scene.flush();
+    same(scene, server);
+    expect(() => (first.material = red)).toThrow(refusal("InvalidId"));
+    expect(() => (red.roughness = 1)).toThrow(refusal("InvalidId"));
+    expect(() => (own.albedoMap = texture)).toThrow(refusal("InvalidId"));
+    expect(() => own.destroy()).toThrow(refusal("InvalidParam"));
+    expect(() => (second.material = own)).toThrow(refusal("NotSupported"));
+    root.destroy();
+    expect([scene.materials.length, own.valid]).toEqual([0, false]);
+    await scene.flush();
+    same(scene, server);
+  });
+
+  it("gives each instance of a model materials of its own", async () => {
+    const server = new Server();
+    const scene = new Scene(server);
+    const one = await scene.loadModel("3");
+    const other = await scene.loadModel("3");
+    expect(scene.materials).toHaveLength(4);
+    one.destroy();
+    expect(scene.materials).toHaveLength(2);
+    expect(other.children[0]?.subParts[0]?.material?.valid).toBe(true);
+    await scene.flush();
+    same(scene, server);
+  });
+
+  it("has lights, cut planes and effects", async () => {
+    const server = new Server();
+    const scene = new Scene(server);
+    const entity = scene.create("lamp");
+    const light = entity.addPointLight();
+    expect(entity.addPointLight({ intensity: 3 })).toBe(light);
+    light.radius = 0.5;
+    entity.addDirectionalLight({ color: [1, 1, 0] });
+    entity.cutPlane = { normal: "negativeZ", fadeColor: [0, 1, 0, 1] };
+    const plane = entity.cutPlane as unknown as CutPlane;
+    plane.fadeLength = 0.2;
+    scene.outline.set({ color: [0, 0, 1], pulseRateHz: 2 });
+    scene.outline.pulseIntensity = 0.5;
+    scene.camera.set({ near: 0.5, far: 20 });
+    scene.stage.rotation = [0, 0, 0, 2];
+    scene.pointSize = 2;
+    expect(scene.stage.rotation).toEqual([0, 0, 0, 1]);
+    expect([entity.pointLight, entity.spotLight, entity.directionalLight?.intensity]).toEqual([light, undefined, 10]);
+    await scene.flush();
+    same(scene, server);
+    expect(server.effects).toEqual({
+      outline: { color: [0, 0, 1], pulseRateHz: 2, pulseIntensity: 0.5 },
+      camera: { near: 0.5, far: 20 },
+      stage: { rotation: [0, 0, 0, 1] },
+      pointSize: 2,
+    });
+    light.remove();
+    entity.cutPlane = undefined;
+    expect([light.valid, entity.lights.length, entity.cutPlane]).toEqual([false, 1, undefined]);
+    expect(() => (light.intensity = 1)).toThrow(refusal("InvalidId"));
+    await scene.flush();
+    same(scene, server);
+  });
+
+  it("throws at once for values out of range, and changes nothing", async () => {
+    const server = new Server();
+    const scene = new Scene(server);
+    const entity = scene.create("a");
+    const material = scene.createMaterial();
+    const flat = await scene.loadTexture("https://x/a");
+    const cube = await scene.loadTexture("https://x/a", { kind: "cube" });
+    const light = entity.addSpotLight();
+    entity.cutPlane = {};
+    await scene.flush();
+    server.batches.length = 0;
+    const tries: [() => void, string][] = [
+      [() => (material.roughness = 1.5), "InvalidParam"],
+      [() => (material.roughness = Number.NaN), "InvalidParam"],
+      [() => (material.albedoColor = [1, 1, 1] as never), "InvalidParam"],
+      [() => (material.albedoColor = [1, 1, 1, -1]), "InvalidParam"],
+      [() => (material.fresnelEffectExponent = 0), "InvalidParam"],
+      [() => (material.vertexAlphaMode = "much" as never), "InvalidParam"],
+      [() => (material.transparent = 1 as never), "InvalidParam"],
+      [() => (material.name = "x".repeat(1025)), "StringTooLong"],
+      [() => (material.albedoMap = "own"), "InvalidParam"],
+      [() => (material.albedoMap = cube), "InvalidParam"],
+      [() => material.set({ roughness: 0.5, metalness: 2 }), "InvalidParam"],
+      [() => material.set({ shine: 1 } as never), "InvalidParam"],
+      [() => scene.createMaterial("wood" as never), "InvalidParam"],
+      [() => scene.createMaterial("pbr", { metalness: -1 }), "InvalidParam"],
+      [() => (light.intensity = -1), "InvalidParam"],
+      [() => (light.spotAngleDeg = [40, 30]), "InvalidParam"],
+      [() => (light.attenuationCutoff = [2, 1]), "InvalidParam"],
+      [() => (light.projectedTexture = cube), "InvalidParam"],
+      [() => entity.addPointLight({ projectedTexture: flat }), "InvalidParam"],
+      [() => (entity.cutPlane = { normal: "w" as never }), "InvalidParam"],
+      [() => (entity.cutPlane = { filterMask: 1.5 }), "InvalidParam"],
+      [() => (scene.outline.pulseRateHz = 61), "InvalidParam"],
+      [() => (scene.camera.near = 1), "InvalidParam"],
+      [() => (scene.stage.rotation = [0, 0, 0, 0]), "InvalidParam"],
+      [() => (scene.singleSided = "never" as never), "InvalidParam"],
+      [() => (scene.pointSize = -1), "InvalidParam"],
+      [() => (scene.sky = ""), "InvalidParam"],
+    ];
+    for (const [attempt, result] of tries) expect(attempt).toThrow(refusal(result));
+    expect([material.roughness, entity.pointLight, scene.materials.length]).toEqual([1, undefined, 1]);
+    await scene.flush();
+    expect(server.batches).toHaveLength(0);
+  });
+
+  it("takes transforms as numbers one after the other", async () => {
+    const server = new Server();
+    const scene = new Scene(server);
+    const two = [scene.create("a"), scene.create("b")];
+    scene.setTransforms(two, {
+      positions: new Float64Array([1, 2, 3, 4, 5, 6]),
+      rotations: new Float32Array([0, 0, 0, 1, 0, 0, 3, 4]),
+    });
+    expect(two.map((entity) => entity.position)).toEqual([
+      [1, 2, 3],
+      [4, 5, 6],
+    ]);
+    expect(two[1]?.rotation[2]).toBeCloseTo(0.6, 6);
+    expect(() => scene.setTransforms(two, { positions: new Float64Array(5) })).toThrow(refusal("InvalidParam"));
+    expect(() => scene.setTransforms(two, { scales: new Float32Array(6).fill(Number.NaN) })).toThrow(
+      refusal("InvalidParam"),
+    );
+    await scene.flush();
+    same(scene, server);
+  });
+
+  it("sends what is too long for one message as one batch", async () => {
+    const server = new Server();
+    const scene = new Scene(server);
+    await scene.batch(() => {
+      for (let index = 0; index < 9000; index++) scene.create(`entity number ${index}`);
+    });
+    expect(server.batches.map(({ length }) => length)).toEqual([9000]);
+    same(scene, server);
+  });
+
+  it("sends a batch whole once more when its line broke in the middle", async () => {
+    const server = new Server();
+    const scene = new Scene(server);
+    const request = server.request.bind(server);
+    let messages = 0;
+    server.request = async (method, params) => {
+      if (++messages === 2) server.broken = new FarframeError("ConnectionLost", "Gone.");
+      return request(method, params);
+    };
+    for (let index = 0; index < 9000; index++) scene.create(`entity number ${index}`);
+    await expect(scene.flush()).rejects.toEqual(refusal("ConnectionLost"));
+    expect(server.batches).toHaveLength(0);
     server.broken = undefined;
-    server.answersLost = false;
-    await new Promise((resolve) => setTimeout(resolve, 0));
+    server.reconnect();
     scene.resumed();
     await scene.flush();
-    for (const record of server.records.splice(0)) server.arrive(record);
+    expect(server.batches.map(({ length }) => length)).toEqual([9000]);
+    same(scene, server);
+  });
+
+  it("finds what overlaps", async () => {
+    const scene = new Scene(new Server());
+    const root = await scene.loadModel("4");
+    const { parts, more, complete } = await scene.findOverlaps({ kind: "sphere", center: [0, 0, 0], radius: 1 });
+    expect(parts.map(({ entity }) => entity)).toEqual(root.children);
+    expect([more, complete]).toEqual([true, true]);
+  });
+
+  it("takes a load out of the scene that nobody could be told of", async () => {
+    const server = new Server();
+    const scene = new Scene(server);
+    server.broken = new FarframeError("ConnectionLost", "Gone.");
+    await expect(scene.loadModel("3")).rejects.toEqual(refusal("ConnectionLost"));
+    expect(server.rows.size).toBe(3);
+    server.broken = undefined;
+    scene.resumed();
+    await scene.flush();
+    expect(server.rows.size).toBe(0);
     same(scene, server);
   });
 

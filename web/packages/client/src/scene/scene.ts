@@ -1,0 +1,910 @@
+/**
+ * The scene of a connection, as the device holds it.
+ *
+ *     const root = await connection.scene.loadModel("builtin://Engine");
+ *     root.position = [0, 1, 0];                        // there at once, sent with the next turn
+ *     await connection.scene.batch(() => {              // sent together, seen in one frame, refusals reject
+ *       root.children[0]?.override({ hidden: true });
+ *     });
+ *
+ * Everything set within one turn goes out as one batch. The server takes batches in order and never answers back with
+ * state of its own. `docs/scene.md` tells what each thing means.
+ */
+
+import { FarframeError } from "../errors.ts";
+import { Emitter } from "../events.ts";
+import type { Bounds, LoadedModel, LoadProgress } from "../messages.ts";
+import type { Quaternion, Vector3 } from "../records.ts";
+import type { RequestOptions } from "../rpc.ts";
+import {
+  decodeEntities,
+  decodeSubParts,
+  type EntityRow,
+  IS_DISABLED,
+  type SubPartRow,
+  unpackIds,
+} from "../scene_codec.ts";
+import { invalid, text } from "./checks.ts";
+import { type CutPlane, CutPlaneHandle, type CutPlaneValues } from "./cut_planes.ts";
+import {
+  type CameraOverride,
+  type Debug,
+  Effects,
+  type Outline,
+  type Shell,
+  type SingleSidedMode,
+  type Sky,
+  type StageSpace,
+  type ZFighting,
+} from "./effects.ts";
+import { Entity, type EntityState, MeshPart, requireAlive, SubPart, staticError } from "./entity.ts";
+import { type Light, LightHandle, type LightKind, type LightValues, lightFromWire } from "./lights.ts";
+import {
+  FIRST_MODEL_MATERIAL,
+  type Material,
+  MaterialHandle,
+  type MaterialKind,
+  type MaterialValues,
+  makeMaterial,
+  materialFromWire,
+  materialToWire,
+  Texture,
+  type TextureInfo,
+  type TextureKind,
+} from "./materials.ts";
+import { Outbox, type SceneFailure } from "./outbox.ts";
+import { checkOverrides, type Overrides, overridesFromWire } from "./overrides.ts";
+import { Pending, transformRecords } from "./pending.ts";
+import type { OverlapOptions, Overlaps, RayHit, RayHits, RayOptions, Shape } from "./queries.ts";
+import { checkTransforms, position, rotation, scale, type Transforms } from "./transforms.ts";
+
+export interface CreateOptions {
+  readonly parent?: Entity | undefined;
+  readonly position?: Vector3;
+  readonly rotation?: Quaternion;
+  readonly scale?: Vector3;
+  readonly enabled?: boolean;
+}
+
+export interface SceneLoadOptions {
+  parent?: Entity;
+  signal?: AbortSignal;
+  onProgress?: (progress: LoadProgress) => void;
+}
+
+export interface TextureLoadOptions {
+  /** A 2D texture by default; a file of the other kind is refused. */
+  kind?: TextureKind;
+  signal?: AbortSignal;
+  onProgress?: (progress: LoadProgress) => void;
+}
+
+export interface SceneEvents {
+  /** The server refused a command. */
+  failure: SceneFailure;
+}
+
+/** What a scene needs of its connection. */
+export interface SceneLink {
+  /** Sends a request at once. */
+  request(method: string, params: object, options?: RequestOptions): Promise<unknown>;
+  /** Resolves when there is a line to ask over. */
+  ready(): Promise<void>;
+  sendRecord(bytes: ArrayBuffer): void;
+  load(uri: string, parent: number, options: SceneLoadOptions): Promise<LoadedModel>;
+  loadTexture(uri: string, kind: TextureKind, options: TextureLoadOptions): Promise<TextureInfo>;
+}
+
+type Metadata = Record<string, string | number | boolean>;
+type Values = Readonly<Record<string, unknown>>;
+
+const FIRST_MODEL_ID = 2 ** 31;
+const LAST_ID = 2 ** 32 - 1;
+/** After so long without anything new, what was streamed is made sure of. */
+const REST_MILLISECONDS = 150;
+const checkName = text(1024);
+
+/** What is in a connection's scene: `connection.scene`. */
+export class Scene extends Emitter<SceneEvents> {
+  readonly #link: SceneLink;
+  readonly #entities = new Map<number, Entity>();
+  readonly #roots = new Set<Entity>();
+  readonly #models = new Map<number, LoadedModel>();
+  readonly #materials = new Map<number, Material>();
+  readonly #textures = new Map<number, Texture>();
+  readonly #meshes = new Map<number, MeshPart>();
+  /** By a model's root, what came with it. */
+  readonly #belongings = new Map<number, { entities: number; materials: Set<number>; meshes: Set<number> }>();
+  readonly #pending = new Pending();
+  readonly #outbox: Outbox;
+  readonly #effects: Effects;
+  #nextId = 1;
+  #nextMaterial = 1;
+  #sequence = 0;
+  #scheduled = false;
+  #held = 0;
+  #rest: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(link: SceneLink) {
+    super();
+    this.#link = link;
+    this.#outbox = new Outbox(
+      (params) => link.request("scene.apply", params),
+      (failure) => this.emit("failure", failure),
+    );
+    this.#effects = new Effects((changes) => {
+      this.#pending.effects(changes);
+      this.#schedule();
+    });
+  }
+
+  // What is there -----------------------------------------------------------------------------------------------
+
+  /** The entities without a parent, oldest first. */
+  get roots(): readonly Entity[] {
+    return [...this.#roots];
+  }
+
+  /** How many entities there are. */
+  get size(): number {
+    return this.#entities.size;
+  }
+
+  *[Symbol.iterator](): Generator<Entity> {
+    for (const root of this.roots) yield* root.descendants();
+  }
+
+  /** The entity with that id. */
+  get(id: number): Entity | undefined {
+    return this.#entities.get(id);
+  }
+
+  /** The first with that name. */
+  find(name: string): Entity | undefined {
+    for (const entity of this) if (entity.name === name) return entity;
+    return undefined;
+  }
+
+  /** All with that name. */
+  findAll(name: string): Entity[] {
+    return [...this].filter((entity) => entity.name === name);
+  }
+
+  /** All materials: those that were made here, and those of models. */
+  get materials(): readonly Material[] {
+    return [...this.#materials.values()];
+  }
+
+  /** The material with that id. */
+  getMaterial(id: number): Material | undefined {
+    return this.#materials.get(id);
+  }
+
+  /** The textures that were loaded and not destroyed. */
+  get textures(): readonly Texture[] {
+    return [...this.#textures.values()].filter((texture) => texture.valid);
+  }
+
+  // How all of it is drawn --------------------------------------------------------------------------------------
+
+  /** Outlines of what is selected. */
+  get outline(): Outline {
+    return this.#effects.outline;
+  }
+
+  get shell(): Shell {
+    return this.#effects.shell;
+  }
+
+  get zFighting(): ZFighting {
+    return this.#effects.zFighting;
+  }
+
+  /** Near and far in the place of those of poses. */
+  get camera(): CameraOverride {
+    return this.#effects.camera;
+  }
+
+  /** Where the space of poses stands in the world. */
+  get stage(): StageSpace {
+    return this.#effects.stage;
+  }
+
+  get debug(): Debug {
+    return this.#effects.debug;
+  }
+
+  /** How surfaces are drawn that have one side. */
+  get singleSided(): SingleSidedMode {
+    return this.#effects.singleSided;
+  }
+
+  set singleSided(mode: SingleSidedMode) {
+    this.#effects.singleSided = mode;
+  }
+
+  /** A factor on the size of points. */
+  get pointSize(): number {
+    return this.#effects.pointSize;
+  }
+
+  set pointSize(size: number) {
+    this.#effects.pointSize = size;
+  }
+
+  /** What lights from all sides: a built-in sky's name (`builtin://…`) or a texture. */
+  get sky(): Sky {
+    return this.#effects.sky;
+  }
+
+  set sky(sky: Sky) {
+    this.#effects.sky = sky;
+  }
+
+  // What makes --------------------------------------------------------------------------------------------------
+
+  /** Makes an entity; it is there at once. Throws StringTooLong, InvalidId (of the parent), InvalidParam. */
+  create(name = "", options: CreateOptions = {}): Entity {
+    checkName("name", name);
+    if (options.parent) requireAlive(options.parent);
+    const placed = {
+      position: position("position", options.position ?? [0, 0, 0]),
+      rotation: rotation("rotation", options.rotation ?? [0, 0, 0, 1]),
+      scale: scale("scale", options.scale ?? [1, 1, 1]),
+    };
+    const enabled = options.enabled ?? true;
+    const state = newState({ name, parent: options.parent, enabled, ...placed });
+    const entity = new Entity(this, this.#nextId++, state);
+    this.#add(entity);
+    this.#pending.structure.push({
+      op: "create",
+      id: entity.id,
+      parent: options.parent?.id ?? 0,
+      name,
+      ...placed,
+      enabled,
+    });
+    this.#schedule();
+    return entity;
+  }
+
+  /** Loads a model and resolves with its root; its nodes hang below. Aborting cancels as {@link Connection.loadModel}. */
+  async loadModel(uri: string, options: SceneLoadOptions = {}): Promise<Entity> {
+    if (options.parent) requireAlive(options.parent);
+    await this.#before();
+    const model = await this.#link.load(uri, options.parent?.id ?? 0, options);
+    try {
+      await this.#mirror(model.rootEntity, model.rootEntity + model.entityCount - 1, [model]);
+    } catch (error) {
+      // Nobody would know of it.
+      this.discard(model);
+      throw error;
+    }
+    const root = this.#entities.get(model.rootEntity);
+    if (!root) throw new FarframeError("ProtocolError", "The server did not tell the model's root.");
+    return root;
+  }
+
+  /** Makes a material; it is there at once. Throws InvalidParam, InvalidId, StringTooLong. */
+  createMaterial(kind: MaterialKind = "pbr", values: Partial<MaterialValues> = {}): Material {
+    const material = makeMaterial(this.#home, this.#nextMaterial, kind, values);
+    this.#nextMaterial++;
+    this.#materials.set(material.id, material);
+    const set = materialToWire(material.values, Object.keys(values) as (keyof MaterialValues)[]);
+    this.#pending.structure.push({ op: "createMaterial", id: material.id, kind, set });
+    this.#schedule();
+    return material;
+  }
+
+  /** Loads a texture: DDS, KTX2, PNG, JPEG or HDR. The same URI gives the same texture while that lives. */
+  async loadTexture(uri: string, options: TextureLoadOptions = {}): Promise<Texture> {
+    await this.#before();
+    const info = await this.#link.loadTexture(uri, options.kind ?? "2d", options);
+    return this.#texture(info);
+  }
+
+  /** Takes over what the server holds: for a connection that came back to its scene with nothing of its own. */
+  async restore(models: readonly LoadedModel[] = []): Promise<void> {
+    this.forget();
+    await this.#before();
+    await this.#pages("scene.getTextures", {}, (page: { textures: readonly TextureInfo[] }) => {
+      for (const info of page.textures) this.#texture(info);
+    });
+    await this.#mirror(1, LAST_ID, models);
+    for (const id of this.#entities.keys()) if (id < FIRST_MODEL_ID) this.#nextId = Math.max(this.#nextId, id + 1);
+    await this.#pages("scene.getComponents", {}, (page: ComponentsPage) => {
+      for (const { entity: id, kind, values } of page.lights ?? []) {
+        const entity = this.#entities.get(id);
+        if (entity) this.#newLight(entity, kind).adopt(lightFromWire(values, (texture) => this.#textures.get(texture)));
+      }
+      for (const { entity: id, values } of page.cutPlanes ?? []) {
+        const entity = this.#entities.get(id);
+        if (entity) this.#newCutPlane(entity).adopt(values);
+      }
+    });
+    const effects = await this.#askIfKnown<Values>("scene.getEffects", {});
+    this.#effects.adopt(effects ?? {}, (id) => this.#textures.get(id));
+  }
+
+  // Together, and in order --------------------------------------------------------------------------------------
+
+  /** What is set by `work` goes out together and is seen in one frame. Rejects with the first refusal. */
+  async batch(work: () => void | Promise<void>): Promise<void> {
+    this.#send();
+    this.#held++;
+    try {
+      await work();
+    } finally {
+      this.#held--;
+    }
+    await this.flush();
+  }
+
+  /** Waits until the server has done all. Rejects with the first command refused since the last call, or the end. */
+  flush(): Promise<void> {
+    this.#send();
+    return this.#outbox.flush();
+  }
+
+  /** Sends what was set, before something is asked: messages are worked on in the order in which they are sent. @internal */
+  async sent(): Promise<void> {
+    this.#send();
+    await this.#outbox.sent();
+  }
+
+  // Many at once ------------------------------------------------------------------------------------------------
+
+  /**
+   * Places entities anew. `streaming`: for what is set with every frame; it may be lost on the way, but is never late,
+   * and the last of a movement is made sure of. Throws InvalidParam, ObjectStatic, InvalidId; then nothing is changed.
+   */
+  setTransforms(entities: readonly Entity[], transforms: Transforms, options: { streaming?: boolean } = {}): void {
+    for (const entity of entities) {
+      requireAlive(entity);
+      if (entity.isStatic) throw staticError(entity);
+    }
+    const checked = checkTransforms(transforms, entities.length);
+    if (!checked.bits || entities.length === 0) return;
+    entities.forEach(({ state }, row) => {
+      checked.apply(state, row);
+    });
+    if (options.streaming && !this.#pending.structural && this.#held === 0) {
+      this.#stream(entities, checked.bits);
+      return;
+    }
+    for (const entity of entities) this.#pending.moved(entity, checked.bits);
+    this.#schedule();
+  }
+
+  /** As {@link Entity.override}, for many. */
+  override(entities: readonly Entity[], changes: Overrides): void {
+    checkOverrides(changes);
+    for (const entity of entities) requireAlive(entity);
+    for (const entity of entities) {
+      entity.state.overrides = { ...entity.state.overrides, ...changes };
+      this.#pending.restyled.add(entity);
+    }
+    this.#schedule();
+  }
+
+  /** Draws sub-parts with another material, on their entities only; `undefined`: with the mesh's own again. */
+  dress(parts: readonly SubPart[], material: Material | undefined): void {
+    this.#requireMaterial(material);
+    for (const part of parts) requireAlive(part.entity);
+    for (const part of parts) {
+      part.dress = material;
+      this.#pending.dressed.add(part);
+    }
+    this.#schedule();
+  }
+
+  // Questions ---------------------------------------------------------------------------------------------------
+
+  /** What a ray between two points (world, metres) meets, at full detail, whatever is drawn. Hidden parts are hit. */
+  async castRay(start: Vector3, end: Vector3, { signal, ...options }: RayOptions = {}): Promise<RayHits> {
+    const answer = await this.#ask<{
+      hits: (Omit<RayHit, "entity"> & { entity: number })[];
+      complete?: boolean;
+    }>("scene.castRay", { start, end, ...options }, signal);
+    const hits: RayHit[] = [];
+    for (const hit of answer.hits) {
+      const entity = this.#entities.get(hit.entity);
+      if (entity) hits.push({ ...hit, entity });
+    }
+    return { hits, complete: answer.complete ?? true };
+  }
+
+  /** Which parts a box or a ball (world, metres) overlaps, at full detail. Hidden parts are found; disabled ones are not. */
+  async findOverlaps(shape: Shape, { signal, ...options }: OverlapOptions = {}): Promise<Overlaps> {
+    const answer = await this.#ask<{ entities: string; subParts: string; more?: boolean; complete?: boolean }>(
+      "scene.findOverlaps",
+      { shape, ...options },
+      signal,
+    );
+    const subParts = unpackIds(answer.subParts);
+    const parts = unpackIds(answer.entities).flatMap((id, index) => {
+      const entity = this.#entities.get(id);
+      return entity ? [{ entity, subPart: subParts[index] ?? 0 }] : [];
+    });
+    return { parts, more: answer.more ?? false, complete: answer.complete ?? true };
+  }
+
+  // What the connection tells -----------------------------------------------------------------------------------
+
+  /** The connection has come back to its scene: sends what was not answered once more, in order, and goes on. @internal */
+  resumed(): void {
+    this.#outbox.resumed();
+    this.#makeSure();
+  }
+
+  /** The connection has ended: nothing is sent any more. @internal */
+  close(error: FarframeError): void {
+    clearTimeout(this.#rest);
+    this.#outbox.close(error);
+  }
+
+  /** Takes a model out that nobody here knows: its load was given up, or its answer was lost. @internal */
+  discard(model: LoadedModel): void {
+    const root = this.#entities.get(model.rootEntity);
+    if (root) this.#drop([root]);
+    this.#pending.structure.push({ op: "destroy", id: model.rootEntity });
+    this.#schedule();
+  }
+
+  /** Forgets everything, or what belongs to one model, that the connection has taken out. @internal */
+  forget(model?: number): void {
+    if (model === undefined) {
+      this.#drop(this.roots);
+      this.#models.clear();
+      for (const material of this.#materials.values()) material.forget();
+      for (const texture of this.#textures.values()) texture.forget();
+      for (const known of [this.#materials, this.#textures, this.#meshes, this.#belongings]) known.clear();
+      this.#effects.adopt({}, () => undefined);
+      this.#pending.clear();
+      return;
+    }
+    for (const [root, loaded] of this.#models) {
+      const entity = this.#entities.get(root);
+      if (loaded.modelId === model && entity) this.#drop([entity]);
+    }
+  }
+
+  // What entities, materials and lights ask for -----------------------------------------------------------------
+
+  /** @internal */
+  modelOf(entity: Entity): LoadedModel | undefined {
+    return this.#models.get(entity.id);
+  }
+
+  /** @internal */
+  rename(entity: Entity, name: string): void {
+    requireAlive(entity);
+    checkName("name", name);
+    entity.state.name = name;
+    this.#pending.structure.push({ op: "setName", id: entity.id, name });
+    this.#schedule();
+  }
+
+  /** @internal */
+  reparent(entity: Entity, parent: Entity | undefined): void {
+    requireAlive(entity);
+    if (entity.isStatic) throw staticError(entity);
+    if (parent) requireAlive(parent);
+    for (let above = parent; above; above = above.parent) {
+      if (above === entity) {
+        throw new FarframeError("CyclicReference", `The entity ${entity.id} would become its own ancestor.`);
+      }
+    }
+    if (parent === entity.state.parent) return;
+    (entity.state.parent?.state.children ?? this.#roots).delete(entity);
+    entity.state.parent = parent;
+    (parent?.state.children ?? this.#roots).add(entity);
+    this.#pending.structure.push({ op: "setParent", id: entity.id, parent: parent?.id ?? 0 });
+    this.#schedule();
+  }
+
+  /** @internal */
+  enable(entity: Entity, enabled: boolean): void {
+    requireAlive(entity);
+    if (entity.state.enabled === enabled) return;
+    entity.state.enabled = enabled;
+    this.#pending.switched.add(entity);
+    this.#schedule();
+  }
+
+  /** @internal */
+  destroy(entity: Entity): void {
+    this.#drop([entity]);
+    this.#pending.structure.push({ op: "destroy", id: entity.id });
+    this.#schedule();
+  }
+
+  /** @internal */
+  dressMesh(part: SubPart, material: Material | undefined): void {
+    requireAlive(part.entity);
+    this.#requireMaterial(material);
+    part.mesh.current = material ?? part.mesh.own;
+    const { entity, index } = part;
+    // In order with what makes and takes: another entity may show the mesh when this one is gone.
+    this.#pending.structure.push({
+      op: "setMeshMaterial",
+      id: entity.id,
+      subPart: index,
+      material: material?.id ?? 0,
+    });
+    this.#schedule();
+  }
+
+  /** @internal */
+  addLight(entity: Entity, kind: LightKind, values: Partial<LightValues>): Light {
+    const known = entity.state.lights.get(kind);
+    const light = known ?? (new LightHandle(this.#home, entity, kind) as Light);
+    light.set(values);
+    if (!known) {
+      entity.state.lights.set(kind, light);
+      // Also where nothing is set: that makes it.
+      if (!this.#pending.lights.has(light)) this.#pending.lights.set(light, new Set());
+      this.#schedule();
+    }
+    return light;
+  }
+
+  /** @internal */
+  addCutPlane(entity: Entity, values: Partial<CutPlaneValues>): CutPlane {
+    const known = entity.state.cutPlane;
+    const plane = known ?? (new CutPlaneHandle(this.#home, entity) as CutPlane);
+    plane.set(values);
+    if (!known) {
+      entity.state.cutPlane = plane;
+      if (!this.#pending.cutPlanes.has(plane)) this.#pending.cutPlanes.set(plane, new Set());
+      this.#schedule();
+    }
+    return plane;
+  }
+
+  /** @internal */
+  async bounds(entity: Entity, space: "world" | "local"): Promise<Bounds | undefined> {
+    requireAlive(entity);
+    return (await this.#ask<{ bounds?: Bounds }>("scene.getBounds", { entity: entity.id, space })).bounds;
+  }
+
+  /** @internal */
+  async metadata(entity: Entity): Promise<Metadata> {
+    requireAlive(entity);
+    const found: Metadata = {};
+    for (let after = ""; ; ) {
+      const answer = await this.#ask<{ metadata: Metadata; more?: boolean }>("scene.getMetadata", {
+        entity: entity.id,
+        after,
+      });
+      Object.assign(found, answer.metadata);
+      const last = Object.keys(answer.metadata).pop();
+      if (!answer.more || last === undefined) return found;
+      after = last;
+    }
+  }
+
+  /** What materials, textures, lights and cut planes tell. */
+  readonly #home = {
+    materialChanged: (material: MaterialHandle, names: readonly (keyof MaterialValues)[]): void => {
+      note(this.#pending.materials, material, names);
+      this.#schedule();
+    },
+    materialDestroyed: (material: MaterialHandle): void => {
+      this.#materials.delete(material.id);
+      this.#pending.materials.delete(material);
+      this.#pending.structure.push({ op: "destroyMaterial", id: material.id });
+      this.#schedule();
+    },
+    textureDestroyed: (texture: Texture): void => {
+      this.#pending.last.push({ op: "destroyTexture", id: texture.id });
+      this.#schedule();
+    },
+    lightChanged: (light: LightHandle, names: readonly (keyof LightValues)[]): void => {
+      note(this.#pending.lights, light, names);
+      this.#schedule();
+    },
+    lightRemoved: (light: LightHandle): void => {
+      const { entity, kind } = light;
+      entity.state.lights.delete(kind);
+      this.#pending.lights.delete(light);
+      this.#pending.structure.push({ op: "removeLight", id: entity.id, kind });
+      this.#schedule();
+    },
+    cutPlaneChanged: (plane: CutPlaneHandle, names: readonly (keyof CutPlaneValues)[]): void => {
+      note(this.#pending.cutPlanes, plane, names);
+      this.#schedule();
+    },
+    cutPlaneRemoved: (plane: CutPlaneHandle): void => {
+      plane.entity.state.cutPlane = undefined;
+      this.#pending.cutPlanes.delete(plane);
+      this.#pending.structure.push({ op: "removeCutPlane", id: plane.entity.id });
+      this.#schedule();
+    },
+  };
+
+  #requireMaterial(material: Material | undefined): void {
+    if (material === undefined) return;
+    if (!(material instanceof MaterialHandle)) throw invalid("A part is drawn with a material.");
+    if (this.#materials.get(material.id) !== (material as Material)) {
+      throw new FarframeError("InvalidId", `The material ${material.id} was destroyed.`);
+    }
+    if (material.isModels) {
+      throw new FarframeError("NotSupported", "A model's material is seen where its file puts it, and nowhere else.", {
+        nextStep: "Make a material with the same values.",
+      });
+    }
+  }
+
+  #newLight(entity: Entity, kind: LightKind): Light {
+    const light = new LightHandle(this.#home, entity, kind) as Light;
+    entity.state.lights.set(kind, light);
+    return light;
+  }
+
+  #newCutPlane(entity: Entity): CutPlane {
+    const plane = new CutPlaneHandle(this.#home, entity) as CutPlane;
+    entity.state.cutPlane = plane;
+    return plane;
+  }
+
+  #texture(info: TextureInfo): Texture {
+    const known = this.#textures.get(info.id);
+    if (known?.valid) return known;
+    const texture = new Texture(this.#home, info);
+    this.#textures.set(info.id, texture);
+    return texture;
+  }
+
+  #add(entity: Entity): void {
+    this.#entities.set(entity.id, entity);
+    (entity.state.parent?.state.children ?? this.#roots).add(entity);
+  }
+
+  #drop(tops: readonly Entity[]): void {
+    for (const top of tops) {
+      (top.state.parent?.state.children ?? this.#roots).delete(top);
+      for (const entity of [...top.descendants()]) {
+        entity.state.alive = false;
+        this.#entities.delete(entity.id);
+        this.#pending.forget(entity);
+        if (this.#models.delete(entity.id)) this.#dropBelongings(entity.id);
+      }
+    }
+  }
+
+  /** A model is gone: so are its materials, and what was drawn at parts of it that hang elsewhere now. */
+  #dropBelongings(root: number): void {
+    const gone = this.#belongings.get(root);
+    this.#belongings.delete(root);
+    if (!gone) return;
+    for (const id of gone.materials) {
+      const material = this.#materials.get(id);
+      material?.forget();
+      if (material) this.#pending.materials.delete(material);
+      this.#materials.delete(id);
+    }
+    for (const id of gone.meshes) this.#meshes.delete(id);
+    for (let id = root; id < root + gone.entities; id++) {
+      const entity = this.#entities.get(id);
+      if (!entity) continue;
+      for (const part of entity.subParts) this.#pending.dressed.delete(part);
+      entity.state.subParts = [];
+    }
+  }
+
+  /** Makes local entities, and what they are made of, of those at the server that have ids in a range. */
+  async #mirror(first: number, last: number, models: readonly LoadedModel[]): Promise<void> {
+    const rows: EntityRow[] = [];
+    await this.#pages("scene.getEntities", { first, last }, async (page: Packed) => {
+      rows.push(...(await decodeEntities(page.count, page.data)));
+    });
+    const parts: SubPartRow[] = [];
+    await this.#pages("scene.getSubParts", { first, last }, async (page: Packed) => {
+      for (const row of await decodeSubParts(page.count, page.data)) parts.push(row);
+    });
+    const whole = last === LAST_ID;
+    let [least, greatest] = whole ? [1, LAST_ID] : [LAST_ID, 0];
+    if (!whole) {
+      for (const { material } of parts) {
+        if (material < FIRST_MODEL_MATERIAL || this.#materials.has(material)) continue;
+        least = Math.min(least, material);
+        greatest = Math.max(greatest, material);
+      }
+    }
+    const infos: MaterialInfo[] = [];
+    if (least <= greatest) {
+      await this.#pages(
+        "scene.getMaterials",
+        { first: least, last: greatest },
+        (page: { materials: MaterialInfo[] }) => {
+          infos.push(...page.materials);
+        },
+      );
+    }
+    // Everything is there: from here on nothing waits, so that nobody sees half of it.
+    for (const { id, kind, values } of infos) {
+      if (this.#materials.has(id)) continue;
+      const known = materialFromWire(values, (texture) => this.#textures.get(texture));
+      const material = new MaterialHandle(this.#home, id, kind, known) as Material;
+      this.#materials.set(id, material);
+      if (id < FIRST_MODEL_MATERIAL) this.#nextMaterial = Math.max(this.#nextMaterial, id + 1);
+    }
+    const made = rows.map((row) => {
+      const { name, position: place, rotation: turn, scale: size, flags } = row;
+      const state = newState({ name, position: place, rotation: turn, scale: size, flags });
+      state.enabled = (flags & IS_DISABLED) === 0;
+      state.overrides = overridesFromWire(row);
+      const entity = new Entity(this, row.id, state);
+      this.#entities.set(row.id, entity);
+      return entity;
+    });
+    made.forEach((entity, index) => {
+      entity.state.parent = this.#entities.get(rows[index]?.parent ?? 0);
+      (entity.state.parent?.state.children ?? this.#roots).add(entity);
+    });
+    for (const model of models) {
+      this.#models.set(model.rootEntity, model);
+      const { entityCount: entities, rootEntity } = model;
+      this.#belongings.set(rootEntity, { entities, materials: new Set(), meshes: new Set() });
+    }
+    this.#assemble(parts, models);
+  }
+
+  /** Gives entities their sub-parts, and models what came with them. */
+  #assemble(rows: readonly SubPartRow[], models: readonly LoadedModel[]): void {
+    const byEntity = new Map<number, SubPart[]>();
+    for (const row of rows) {
+      const entity = this.#entities.get(row.entity);
+      if (!entity) continue;
+      let mesh = this.#meshes.get(row.part);
+      if (!mesh) {
+        mesh = new MeshPart(this.#materials.get(row.material), this.#materials.get(row.replaced));
+        this.#meshes.set(row.part, mesh);
+      }
+      const parts = byEntity.get(row.entity) ?? [];
+      byEntity.set(row.entity, parts);
+      parts.push(new SubPart(this, entity, parts.length, mesh, this.#materials.get(row.override)));
+      const model = models.find(
+        ({ rootEntity, entityCount }) => row.entity >= rootEntity && row.entity < rootEntity + entityCount,
+      );
+      const belongings = model && this.#belongings.get(model.rootEntity);
+      belongings?.meshes.add(row.part);
+      if (row.material >= FIRST_MODEL_MATERIAL) belongings?.materials.add(row.material);
+    }
+    for (const [id, parts] of byEntity) {
+      const entity = this.#entities.get(id);
+      if (entity) entity.state.subParts = parts;
+    }
+  }
+
+  /** Asks for one page after the other; a server that does not know the method has none. */
+  async #pages<P extends object>(
+    method: string,
+    params: object,
+    take: (page: P) => void | Promise<void>,
+  ): Promise<void> {
+    let at = (params as { first?: number }).first ?? 1;
+    let skip = 0;
+    while (at) {
+      const page = await this.#askIfKnown<P & { next?: number; skip?: number }>(method, {
+        ...params,
+        first: at,
+        ...(skip > 0 && { skip }),
+      });
+      if (!page) return;
+      await take(page);
+      const next = page.next ?? 0;
+      // What one entity is made of may take several pages.
+      const goesOn = next > at || (next === at && (page.skip ?? 0) > skip);
+      if (next && !goesOn) throw new FarframeError("ProtocolError", `The server's pages of ${method} do not go on.`);
+      at = next;
+      skip = page.skip ?? 0;
+    }
+  }
+
+  /** As {@link #ask}; undefined from an older server that does not know the method. */
+  async #askIfKnown<R>(method: string, params: object): Promise<R | undefined> {
+    try {
+      return await this.#ask<R>(method, params);
+    } catch (error) {
+      if (error instanceof FarframeError && error.result === "NotSupported") return undefined;
+      throw error;
+    }
+  }
+
+  async #ask<R>(method: string, params: object, signal?: AbortSignal): Promise<R> {
+    await this.#before();
+    return (await this.#link.request(method, params, signal ? { signal } : {})) as R;
+  }
+
+  /** Waits for a line, and until what was set so far is on its way. */
+  async #before(): Promise<void> {
+    await this.#link.ready();
+    await this.sent();
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#held > 0) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      if (this.#scheduled) this.#send();
+    });
+  }
+
+  #send(): void {
+    this.#scheduled = false;
+    if (this.#held > 0) return;
+    const commands = this.#pending.take();
+    if (commands.length === 0) return;
+    this.#outbox.push(commands, this.#nextSequence());
+  }
+
+  #nextSequence(): number {
+    this.#sequence = (this.#sequence + 1) >>> 0 || 1;
+    return this.#sequence;
+  }
+
+  #stream(entities: readonly Entity[], bits: number): void {
+    for (const record of transformRecords(this.#nextSequence(), entities, bits)) this.#link.sendRecord(record);
+    for (const entity of entities) this.#pending.streamed(entity, bits);
+    clearTimeout(this.#rest);
+    this.#rest = setTimeout(() => this.#makeSure(), REST_MILLISECONDS);
+  }
+
+  /** Nothing has been streamed for a while: sends the last of it in a way that does not lose it. */
+  #makeSure(): void {
+    clearTimeout(this.#rest);
+    this.#pending.makeSure();
+    this.#send();
+  }
+}
+
+interface Packed {
+  readonly count: number;
+  readonly data: string;
+}
+
+interface MaterialInfo {
+  readonly id: number;
+  readonly kind: MaterialKind;
+  readonly values: Values;
+}
+
+interface ComponentsPage {
+  readonly lights?: readonly { entity: number; kind: LightKind; values: Values }[];
+  readonly cutPlanes?: readonly { entity: number; values: Partial<CutPlaneValues> }[];
+}
+
+function note<K, N>(pending: Map<K, Set<N>>, key: K, names: readonly N[]): void {
+  let known = pending.get(key);
+  if (!known) {
+    known = new Set();
+    pending.set(key, known);
+  }
+  for (const name of names) known.add(name);
+}
+
+function newState(
+  given: Pick<EntityState, "name" | "position" | "rotation" | "scale"> & {
+    parent?: Entity | undefined;
+    enabled?: boolean;
+    flags?: number;
+  },
+): EntityState {
+  return {
+    name: given.name,
+    parent: given.parent,
+    children: new Set(),
+    position: given.position,
+    rotation: given.rotation,
+    scale: given.scale,
+    enabled: given.enabled ?? true,
+    overrides: {},
+    flags: given.flags ?? 0,
+    alive: true,
+    subParts: [],
+    lights: new Map(),
+    cutPlane: undefined,
+  };
+}
