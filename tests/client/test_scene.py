@@ -17,15 +17,20 @@ from hypothesis import given, settings
 from farframe.asset.model import Material, Node
 from farframe.client import ConnectionLostError, LoadedModel, Overrides, RequestError, Result, SceneFailure
 from farframe.client.entities import STATES, Entity
+from farframe.client.materials import Texture
 from farframe.client.scene import Scene
-from farframe.protocol import messages
+from farframe.protocol import appearance, messages
+from farframe.protocol.appearance import TextureInfo
 from farframe.protocol.errors import FarframeError
 from farframe.protocol.messages import Bounds, Incoming
 from farframe.render.scene import RenderScene
+from farframe.server import scene_values
+from farframe.server.look_requests import LookRequests
+from farframe.server.scene_looks import texture_info
 from farframe.server.scene_requests import SceneRequests
 from farframe.server.scene_world import SceneWorld, model_tree
 from tests.render.shapes import ModelBuilder, box
-from tests.server.test_scene_world import Resource
+from tests.server.test_scene_looks import resource
 
 
 class Models:
@@ -47,6 +52,7 @@ class Loopback:
     def __init__(self) -> None:
         self.models = Models()
         self.requests = SceneRequests(self.models, self._forget)  # type: ignore[arg-type]
+        self.looks = LookRequests(self.requests)
         self.sent: list[tuple[str, Any]] = []
         self.records: list[bytes] = []
         self.lose: Callable[[], bool] = lambda: False
@@ -62,7 +68,8 @@ class Loopback:
         raw = msgspec.Raw(msgspec.json.encode(params))
         assert len(raw) < messages.MAX_CONTROL_MESSAGE_BYTES
         self.sent.append((method, params))
-        handler = {**self.requests.methods, **self.requests.reading_methods}[method]
+        handlers = {**self.requests.methods, **self.requests.reading_methods, **self.looks.reading_methods}
+        handler = handlers[method]
         try:
             result = await handler(Incoming(method=method, id=1, params=raw))
             if self.broken is not None:
@@ -83,7 +90,7 @@ class Loopback:
         await self.requests.settle()
         built = grid(int(str(model)))
         world = self.models.world
-        handle = world._scene.add(Resource(built.instance_part, built.instance_matrix), np.eye(4))  # type: ignore[arg-type]
+        handle = world._scene.add(resource(built), np.eye(4))
         entry = world.add_model(handle, model_tree(built), parent)
         self._loads += 1
         box_of_all = Bounds(min=(0.0, 0.0, 0.0), max=(1.0, 1.0, 1.0))
@@ -100,6 +107,16 @@ class Loopback:
             root_entity=entry.first,
             entity_count=entry.count,
         )
+
+    async def load_texture(self, texture: str | os.PathLike[str], kind: Any, progress: Any) -> TextureInfo:
+        await asyncio.sleep(0)
+        await self.requests.settle()
+        textures = self.models.world.looks.textures
+        cube = kind == "cube"
+        found = textures.want(str(texture), cube=cube) or textures.add(
+            str(texture), cube=cube, width=8, height=8, levels=1, size_bytes=256
+        )
+        return texture_info(found)
 
     async def _forget(self, handles: list[int]) -> None:
         self.freed += handles
@@ -122,10 +139,11 @@ class Loopback:
 
 
 def grid(parts: int) -> Any:
+    """Boxes in a row, an entity each: they show two meshes in turn."""
     builder = ModelBuilder("grid")
-    part = builder.part(box(), Material())
+    meshes = [builder.part(box(), Material("even")), builder.part(box(), Material("odd"))]
     for number in range(parts):
-        builder.place(part, (float(number), 0, 0))
+        builder.place(meshes[number % 2], (float(number), 0, 0))
     built = builder.build()
     built.nodes = [Node(f"part {number}", -1, np.eye(4)) for number in range(parts)]
     for number, node in enumerate(built.nodes):
@@ -154,6 +172,46 @@ def assert_same(scene: Scene, world: SceneWorld) -> None:
             assert bool(graph.force_off[slot] & bit) is (value is False), name
         if entity.overrides.tint:
             np.testing.assert_allclose(graph.tint[slot], entity.overrides.tint, rtol=1e-6)
+    assert_looks_same(scene, world)
+
+
+def assert_looks_same(scene: Scene, world: SceneWorld) -> None:
+    """Materials, textures, components and effects are the same on both sides."""
+    looks = world.looks
+    told = {info.id: (info.kind, info.values) for info in looks.told_materials(1, (1 << 32) - 1).materials}
+    assert {material.id: (material.kind, material._values) for material in scene.materials} == told
+    assert {texture.id for texture in scene.textures} == looks.textures._wanted
+    lights = {
+        (light.entity.id, light.kind): light._values
+        for entity in scene
+        for light in entity.lights
+    }  # fmt: skip
+    assert lights == {
+        (entity, scene_values.light_info(entity, light).kind): scene_values.light_values(light)
+        for (entity, _), light in looks.components.lights.items()
+    }
+    planes = {entity.id: entity.cut_plane._values for entity in scene if entity.cut_plane is not None}
+    assert planes == {
+        entity: scene_values.cut_plane_values(plane) for entity, plane in looks.components.cut_planes.items()
+    }  # fmt: skip
+    for name, group in scene._looks.settings.items():
+        assert group._values == getattr(looks.effects, name), name
+    assert (scene.point_size, scene.single_sided) == (looks.effects.point_size, looks.effects.single_sided)
+    assert (scene.sky.id if isinstance(scene.sky, Texture) else 0) == looks.effects.sky.texture
+    table, ranks = looks.sub_parts(world.meshes, appearance.SubPartsParams(), 1 << 20)
+    server = {
+        (entity, rank): (override or replaced or material)
+        for entity, rank, material, replaced, override in zip(
+            table.entity.tolist(), ranks.tolist(), table.material.tolist(), table.replaced.tolist(),
+            table.override.tolist(), strict=True,
+        )
+    }  # fmt: skip
+    assert server == {
+        (entity.id, rank): material.id
+        for entity in scene
+        for rank, material in enumerate(entity.used_materials)
+        if material is not None
+    }
 
 
 @pytest.fixture
@@ -310,8 +368,9 @@ async def test_a_connection_that_came_back_takes_over_what_is_there(link: Loopba
     await scene.load_model("20", parent=shelf)
     scene.create("other", enabled=False)
     await scene.flush()
+    model = next(entity.model for entity in scene if entity.model is not None)
     back = Scene(link)
-    await back.restore()
+    await back.restore([model])
     assert_same(back, link.models.world)
     found = back.find("shelf")
     assert found is not None
@@ -364,6 +423,20 @@ STEPS = st.one_of(
     st.tuples(st.just("rename"), st.integers(0, 20), st.text(max_size=5)),
     st.tuples(st.just("load"), st.integers(-1, 20)),
     st.tuples(st.just("turn")),
+    st.tuples(st.just("material"), st.integers(0, 5), st.sampled_from(["pbr", "color"]), st.floats(0, 1)),
+    st.tuples(st.just("edit"), st.integers(0, 9), st.floats(0, 1), st.booleans()),
+    st.tuples(st.just("unmake"), st.integers(0, 9)),
+    st.tuples(st.just("wear"), st.integers(0, 20), st.integers(-1, 9)),
+    st.tuples(st.just("mesh"), st.integers(0, 20), st.integers(-1, 9)),
+    st.tuples(st.just("texture"), st.integers(0, 3), st.sampled_from(["2d", "cube"])),
+    st.tuples(st.just("map"), st.integers(0, 9), st.integers(-1, 5)),
+    st.tuples(st.just("untexture"), st.integers(0, 5)),
+    st.tuples(st.just("light"), st.integers(0, 20), st.sampled_from(["point", "spot", "directional"]), st.floats(0, 9)),
+    st.tuples(st.just("unlight"), st.integers(0, 20), st.integers(0, 2)),
+    st.tuples(st.just("plane"), st.integers(0, 20), st.booleans(), st.integers(0, 255)),
+    st.tuples(st.just("unplane"), st.integers(0, 20)),
+    st.tuples(st.just("effects"), st.integers(0, 20), st.floats(0, 1)),
+    st.tuples(st.just("sky"), st.integers(-1, 5)),
     st.tuples(st.just("arrive"), st.integers(0, 3)),
     st.tuples(st.just("break")),
     st.tuples(st.just("resume")),
@@ -371,8 +444,8 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=80, deadline=None)
-@given(st.lists(STEPS, max_size=40), st.randoms(use_true_random=False))
+@settings(max_examples=120, deadline=None)
+@given(st.lists(STEPS, max_size=60), st.randoms(use_true_random=False))
 def test_whatever_is_done_the_server_ends_up_with_what_the_device_has(steps: list[Any], chance: random.Random) -> None:
     asyncio.run(play(steps, chance))
 
@@ -410,9 +483,12 @@ async def play(steps: list[Any], chance: random.Random) -> None:
                 await scene.flush()
             await scene.close()
             link.requests.disconnect()
+            models = [root.model for root in scene if root.model is not None]
             scene = Scene(link)
-            await scene.restore()
+            await scene.restore(models)
             link.records.clear()
+        elif step in LOOKS:
+            await dress(scene, link, entity, step, values)
         elif step == "stream":
             group = scene.group(list({item for number in values[0] if (item := pick(number)) is not None}))
             group.set(positions=[values[1]], streaming=True)
@@ -445,6 +521,72 @@ async def play(steps: list[Any], chance: random.Random) -> None:
     await link.arrive()
     assert_same(scene, link.models.world)
     await scene.close()
+
+
+LOOKS = {
+    "material", "edit", "unmake", "wear", "mesh", "texture", "map", "untexture", "light", "unlight", "plane", "unplane",
+    "effects", "sky",
+}  # fmt: skip
+
+
+async def dress(scene: Scene, link: Loopback, entity: Entity | None, step: str, given: list[Any]) -> None:
+    """A step that changes looks."""
+    materials, textures = scene.materials, scene.textures
+    made = [material for material in materials if not material.is_own]
+
+    def one(items: Any, number: int) -> Any:
+        return items[number % len(items)] if items and number >= 0 else None
+
+    material = one(materials, given[0])
+    if step == "material":
+        scene.create_material(given[1], roughness=given[2], name=str(given[0]))
+    elif step == "edit" and material is not None:
+        material.set(fade_out=given[1], double_sided=given[2], albedo_color=(given[1], 0, 0, 1))
+    elif step == "unmake" and made:
+        one(made, given[0]).destroy()
+    elif step == "map" and material is not None:
+        texture = one(textures, given[1])
+        if texture is not None and texture.kind == "cube":
+            with pytest.raises(ValueError, match="2D texture"):
+                material.normal_map = texture
+        else:
+            material.normal_map = texture
+    elif step == "texture":
+        if link.broken is None:
+            await scene.load_texture(f"upload://{given[0]}", kind=given[1])
+    elif step == "untexture" and textures:
+        one(textures, given[0]).destroy()
+    elif step == "effects":
+        scene.outline.pulse_intensity = given[1]
+        scene.debug.set(wireframe=given[0] % 2 == 0, edges=given[1] > 0.5)
+        scene.point_size = given[1]
+        scene.single_sided = "normal" if given[0] < 9 else "alwaysDoubleSided"
+    elif step == "sky":
+        scene.sky = one(textures, given[0]) or "builtin://Studio"
+    elif entity is None:
+        return
+    elif step in ("wear", "mesh") and entity.mesh is not None:
+        if step == "wear":
+            entity.materials[0] = one(made, given[1])
+        else:
+            entity.mesh.materials[0] = one(made, given[1])
+    elif step == "light":
+        add = {"point": entity.add_point_light, "spot": entity.add_spot_light}.get(
+            given[1], entity.add_directional_light
+        )
+        if any(light.kind == given[1] for light in entity.lights):
+            with pytest.raises(RequestError, match="has a"):
+                add(intensity=given[2])
+            one(entity.lights, 0).set(intensity=given[2], enabled=given[2] > 1)
+        else:
+            add(intensity=given[2])
+    elif step == "unlight" and entity.lights:
+        one(entity.lights, given[1]).remove()
+    elif step == "plane":
+        plane = entity.cut_plane or entity.add_cut_plane()
+        plane.set(enabled=given[1], filter_mask=given[2])
+    elif step == "unplane" and entity.cut_plane is not None:
+        entity.cut_plane.remove()
 
 
 async def resume(link: Loopback, scene: Scene) -> None:

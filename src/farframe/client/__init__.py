@@ -6,6 +6,7 @@ named here; modules that begin with an underscore are nobody's but ours.
 """
 
 from farframe.client._uploads import UploadProgress
+from farframe.client.components import Component, CutPlane, DirectionalLight, Light, PointLight, SpotLight
 from farframe.client.connection_file import ConnectionInfo
 from farframe.client.entities import Entity, Group, Overrides
 from farframe.client.errors import (
@@ -30,22 +31,37 @@ from farframe.client.errors import (
 )
 from farframe.client.frame import Frame, FrameStream, FrameTimings
 from farframe.client.management import InspectorLink, RemoteRenderingClient, SessionToken, ViewerLink
+from farframe.client.materials import OWN_TEXTURE, Material, Mesh, OwnTexture, Texture
 from farframe.client.operators import OperatorClient, OperatorInfo
 from farframe.client.queries import Overlap, Overlaps
 from farframe.client.runtime import ConnectionStatistics, LoadedModel, LoadProgress, RuntimeConnection
 from farframe.client.scene import RayHit, RayHits, Scene, SceneFailure
 from farframe.client.session import Session, SessionFailure, SessionProperties
+from farframe.client.settings import (
+    CameraSettings,
+    DebugSettings,
+    OutlineSettings,
+    ShellSettings,
+    StageSettings,
+    ZFightingSettings,
+)
 from farframe.client.ways import Way
 from farframe.protocol.errors import Result
 from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, View
 
 __all__ = [
+    "OWN_TEXTURE",
     "AuthenticationError",
+    "CameraSettings",
+    "Component",
     "ConflictError",
     "ConnectionFileError",
     "ConnectionInfo",
     "ConnectionLostError",
     "ConnectionStatistics",
+    "CutPlane",
+    "DebugSettings",
+    "DirectionalLight",
     "Entity",
     "FarframeClientError",
     "FieldOfView",
@@ -58,16 +74,22 @@ __all__ = [
     "HandshakeError",
     "InspectorLink",
     "InvalidRequestError",
+    "Light",
     "LoadProgress",
     "LoadedModel",
     "LocalFileError",
+    "Material",
+    "Mesh",
     "NotFoundError",
     "OperatorClient",
     "OperatorInfo",
+    "OutlineSettings",
     "Overlap",
     "Overlaps",
     "Overrides",
+    "OwnTexture",
     "PermissionDeniedError",
+    "PointLight",
     "RayHit",
     "RayHits",
     "RemoteRenderingClient",
@@ -86,9 +108,14 @@ __all__ = [
     "SessionFailure",
     "SessionProperties",
     "SessionToken",
+    "ShellSettings",
+    "SpotLight",
+    "StageSettings",
+    "Texture",
     "TooManyRequestsError",
     "UploadProgress",
     "View",
     "ViewerLink",
     "Way",
+    "ZFightingSettings",
 ]

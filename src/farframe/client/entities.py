@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from farframe.client.dressed import Dressed
 from farframe.client.errors import RequestError
 from farframe.protocol import scene as wire
 from farframe.protocol.errors import Result
 from farframe.protocol.messages import Bounds
 
 if TYPE_CHECKING:
+    from farframe.client.materials import Material
     from farframe.client.runtime import LoadedModel
     from farframe.client.scene import Scene
 
@@ -69,7 +71,7 @@ class Overrides:
 NO_OVERRIDES = Overrides()
 
 
-class Entity:
+class Entity(Dressed):
     """A named transform in the scene, with all that hangs below it. Made by :class:`Scene`.
 
     ``position`` (metres, double), ``rotation`` (unit quaternion x, y, z, w) and ``scale`` are relative to the parent.
@@ -324,6 +326,12 @@ class Group(Sequence[Entity]):
             raise TypeError(f"there is no state {min(unknown)!r}")
         self._live()
         self._scene._override(self._entities, changes)
+
+    def dress(self, material: Material | None) -> None:
+        """Draw all sub-parts of each of them with ``material``, or (``None``) with their meshes' own again; points stay
+        as they are. Raises RequestError (InvalidId, NotSupported for a model's material)."""
+        self._live()
+        self._scene._looks.dress(self._entities, material)
 
     def _live(self) -> NDArray[np.int64]:
         if self._version != self._scene._destroyed:

@@ -20,7 +20,7 @@ import os
 import statistics
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +61,7 @@ from farframe.client.frame import Frame, FrameStream, Matcher, Picture, StillTra
 from farframe.client.scene import Scene
 from farframe.client.ways import Way, WayChoice
 from farframe.protocol import messages
+from farframe.protocol.appearance import LoadTextureParams, TextureInfo, TextureKind
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.messages import (
     Bounds,
@@ -732,20 +733,9 @@ class RuntimeConnection:
         call leaves no model behind. Raises RequestError (FileNotFound, FileCorrupt, InvalidUri, ...), LocalFileError,
         ServiceError.
         """
-        self._require_open()
         load = _Load(progress or (lambda _: None), before=0.0)
-        if _uploads.is_uri(model):
-            uri = str(model)
-        else:
-            # Sending counts as the first half: how long the rest takes is not known here.
-            sending = load.callback
-            uri = await self.session.client.upload(
-                Path(model), lambda sent: sending(LoadProgress("send", sent.fraction / 2))
-            )
-            load.before = load.reached = 0.5
-        token = f"load-{next(self._tokens)}"
-        self._loads[token] = load
-        try:
+        uri = await self._sent_up(model, load)
+        with self._loading(load) as token:
             result = await self._call(
                 "scene.loadModel",
                 LoadModelParams(uri=uri, progress_token=token, parent=parent),
@@ -753,14 +743,45 @@ class RuntimeConnection:
                 timeout=None,
                 on_late_result=self._discard,
             )
-        finally:
-            del self._loads[token]
         loaded = _loaded(result)
         self._models[loaded.model_id] = loaded
         self._scene_changed()
         if load.reached < 1.0:
             load.report("upload", 1.0)
         return loaded
+
+    async def _load_texture(
+        self, texture: str | os.PathLike[str], kind: TextureKind, progress: LoadCallback | None
+    ) -> TextureInfo:
+        """Have the server load a texture; see :meth:`Scene.load_texture`."""
+        load = _Load(progress or (lambda _: None), before=0.0)
+        uri = await self._sent_up(texture, load)
+        with self._loading(load) as token:
+            params = LoadTextureParams(uri=uri, kind=kind, progress_token=token)
+            return await self._call("scene.loadTexture", params, TextureInfo, timeout=None)
+
+    async def _sent_up(self, source: str | os.PathLike[str], load: _Load) -> str:
+        """The URI of what is to be loaded; a path on this machine is uploaded first."""
+        self._require_open()
+        if _uploads.is_uri(source):
+            return str(source)
+        # Sending counts as the first half: how long the rest takes is not known here.
+        sending = load.callback
+        uri = await self.session.client.upload(
+            Path(source), lambda sent: sending(LoadProgress("send", sent.fraction / 2))
+        )
+        load.before = load.reached = 0.5
+        return uri
+
+    @contextlib.contextmanager
+    def _loading(self, load: _Load) -> Iterator[str]:
+        """Have the server's progress reported to ``load``, by the token that this is bound to."""
+        token = f"load-{next(self._tokens)}"
+        self._loads[token] = load
+        try:
+            yield token
+        finally:
+            del self._loads[token]
 
     def _discard(self, result: LoadModelResult) -> None:
         """A load was done although its caller had gone: take the model out again."""
@@ -1121,6 +1142,11 @@ class _SceneLink:
 
     async def load(self, model: str | os.PathLike[str], progress: LoadCallback | None, parent: int) -> LoadedModel:
         return await self._connection.load_model(model, progress, parent=parent)
+
+    async def load_texture(
+        self, texture: str | os.PathLike[str], kind: TextureKind, progress: LoadCallback | None
+    ) -> TextureInfo:
+        return await self._connection._load_texture(texture, kind, progress)
 
     def changed(self) -> None:
         self._connection._scene_changed()

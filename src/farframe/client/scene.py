@@ -16,18 +16,22 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from farframe.client.entities import NO_OVERRIDES, STATES, Entity, Group, Overrides, Vector3, Vector4, require
 from farframe.client.errors import RequestError, RuntimeConnectionError
+from farframe.client.looks import Appearance, Looks
+from farframe.client.materials import Texture
 from farframe.client.queries import Overlaps, vector
 from farframe.client.queries import params as overlap_params
 from farframe.protocol import queries
 from farframe.protocol import scene as wire
+from farframe.protocol.appearance import TextureInfo
 from farframe.protocol.errors import Result
 from farframe.protocol.messages import Bounds, Message, T
 
@@ -37,9 +41,11 @@ if TYPE_CHECKING:
 MAX_NAME_CHARACTERS = 1024
 MAX_IN_FLIGHT = 16
 """Batches that have been sent and not answered."""
-COMMANDS_PER_MESSAGE = 1000
+MESSAGE_BYTES = 160_000
 ENTITIES_PER_COMMAND = 1500
 """So that a message stays below what the control channel takes."""
+MOST_BATCH_BYTES = wire.MAX_BATCH_BYTES * 9 // 10
+"""Of commands, so that their messages stay below what the server keeps of a batch."""
 REST_SECONDS = 0.15
 """After so long without anything new, what was streamed is made sure of."""
 KEPT_FAILURES = 1000
@@ -81,12 +87,20 @@ class RayHits(Sequence[RayHit]):
 
 
 @dataclass(slots=True, eq=False)
-class _Batch:
-    """Commands that go out as one message. ``again``: they may have been done before."""
+class _Message:
+    """Commands that go out together. ``batch``: all messages that take effect with it; ``again``: it may have been done
+    before."""
 
-    commands: list[wire.Command]
+    commands: list[msgspec.Raw]
     sequence: int
     again: bool = False
+    batch: list[_Message] = field(default_factory=list)
+
+
+def _joined(messages: list[_Message]) -> list[_Message]:
+    for message in messages:
+        message.batch = messages
+    return messages
 
 
 _DONE_BEFORE = frozenset({Result.ALREADY_EXISTS, Result.INVALID_ID, Result.INVALID_PARENT_ID, Result.CYCLIC_REFERENCE})
@@ -105,6 +119,12 @@ class Link(Protocol):
 
     async def load(self, model: str | os.PathLike[str], progress: LoadCallback | None, parent: int) -> LoadedModel:
         """Load a model."""
+        ...
+
+    async def load_texture(
+        self, texture: str | os.PathLike[str], kind: Literal["2d", "cube"], progress: LoadCallback | None
+    ) -> TextureInfo:
+        """Load a texture."""
         ...
 
     def changed(self) -> None:
@@ -159,8 +179,8 @@ class _Store:
 _BITS = {"position": wire.HAS_POSITION, "rotation": wire.HAS_ROTATION, "scale": wire.HAS_SCALE}
 
 
-class Scene:
-    """The entities of a connection. ``connection.scene`` is it; see the module."""
+class Scene(Appearance):
+    """The entities of a connection, and how they look. ``connection.scene`` is it; see the module."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -171,14 +191,15 @@ class Scene:
         self._next_id = 1
         self._destroyed = 0
         self._structure: list[wire.Command] = []
+        self._looks = Looks(self._enqueue)
         self._switched: dict[Entity, None] = {}
         self._restyled: dict[Entity, None] = {}
         self._sequence = 0
         self._scheduled: asyncio.Handle | None = None
         self._rest: asyncio.TimerHandle | None = None
         self._held = 0
-        self._outgoing: deque[_Batch] = deque()
-        self._unanswered: dict[_Batch, None] = {}
+        self._outgoing: deque[_Message] = deque()
+        self._unanswered: dict[_Message, None] = {}
         self._in_flight: set[asyncio.Task[None]] = set()
         self._new_failures: list[SceneFailure] = []
         self._error: RuntimeConnectionError | None = None
@@ -274,8 +295,11 @@ class Scene:
             require(parent)
         await self._send_first()
         loaded = await self._link.load(model, progress, 0 if parent is None else parent.id)
+        last = loaded.root_entity + loaded.entity_count - 1
         try:
-            await self._mirror(loaded.root_entity, loaded.root_entity + loaded.entity_count - 1)
+            await self._mirror(loaded.root_entity, last)
+            of_model = [(loaded.root_entity, loaded.entity_count)]
+            await self._looks.fetch(self._link.call, loaded.root_entity, last, of_model)
         except asyncio.CancelledError:
             # Nobody would know of it.
             self._queue([wire.Destroy(id=loaded.root_entity)])
@@ -285,11 +309,29 @@ class Scene:
         self._models[root.id] = loaded
         return root
 
+    async def load_texture(
+        self,
+        texture: str | os.PathLike[str],
+        *,
+        kind: Literal["2d", "cube"] = "2d",
+        progress: LoadCallback | None = None,
+    ) -> Texture:
+        """Load a texture (DDS, KTX2, PNG, JPEG or HDR) from a URI that the render server reads or a path on this
+        machine, as of :meth:`load_model`. The same URI gives the same texture for as long as that lives.
+
+        Raises RequestError: FileNotFound, FileDownloadFailed, FileCorrupt, InvalidUri, InvalidParam (a file of the
+        other kind), ExceedsMemoryLimit.
+        """
+        await self._send_first()
+        return self._looks.add_texture(await self._link.load_texture(texture, kind, progress))
+
     async def restore(self, models: Sequence[LoadedModel] = ()) -> None:
         """Take over what is in the scene at the server: for a connection that came back to it."""
         self._drop(list(self._roots))
         self._models = {model.root_entity: model for model in models}
         await self._mirror(1, (1 << 32) - 1)
+        ranges = [(model.root_entity, model.entity_count) for model in models]
+        await self._looks.restore(self._link.call, self._entities, ranges)
         own = [identifier for identifier in self._entities if identifier < 1 << 31]
         self._next_id = max([self._next_id - 1, *own]) + 1
 
@@ -403,8 +445,8 @@ class Scene:
     async def batch(self) -> AsyncIterator[None]:
         """What is set inside goes out together at the end, is shown by one frame, and is waited for.
 
-        Raises RequestError for the first command that the server refused; the others were done. Very large batches
-        are split: some 1,000 commands, or 1,500 single transforms, make a message.
+        Raises RequestError for the first command that the server refused; the others were done. However large it is,
+        one frame shows all of it, up to 65,536 commands or 43 MB; half a million transforms, set by groups, fit in.
         """
         self._send()
         self._held += 1
@@ -434,6 +476,10 @@ class Scene:
         """Have ``callback`` called, in the event loop, for each command that the server refuses."""
         self._callbacks.append(callback)
 
+    def _enqueue(self, command: wire.Command) -> None:
+        self._structure.append(command)
+        self._schedule()
+
     def _schedule(self) -> None:
         """Send with the next turn of the event loop, so that everything of this turn goes together."""
         if self._scheduled is None and not self._held:
@@ -447,6 +493,7 @@ class Scene:
         if self._held:
             return
         commands, self._structure = self._structure, []
+        self._looks.sent()
         for value in (True, False):
             ids = [entity.id for entity in self._switched if entity._enabled is value]
             commands += [wire.SetEnabled(enabled=value, ids=wire.pack(part, "u4")) for part in _parts(ids)]
@@ -506,24 +553,32 @@ class Scene:
         return commands
 
     def _queue(self, commands: list[wire.Command]) -> None:
+        """Make messages of commands. Those of a batch take effect together, however many messages it takes, up to what
+        the server keeps of one."""
         self._sequence = (self._sequence + 1) % (1 << 32) or 1
-        message: list[wire.Command] = []
-        size = 0
-        for command in commands:
-            weight = _weight(command)
-            if message and (size + weight > ENTITIES_PER_COMMAND or len(message) >= COMMANDS_PER_MESSAGE):
-                self._outgoing.append(_Batch(message, self._sequence))
+        batch: list[_Message] = []
+        message: list[msgspec.Raw] = []
+        size = batch_size = batch_commands = 0
+        for raw in wire.encode_commands(commands):
+            length = len(raw)
+            if message and (size + length > MESSAGE_BYTES or len(message) >= wire.MAX_COMMANDS):
+                batch.append(_Message(message, self._sequence))
                 message, size = [], 0
-            message.append(command)
-            size += weight
-        self._outgoing.append(_Batch(message, self._sequence))
+            if batch_commands >= wire.MAX_BATCH_COMMANDS or batch_size + length > MOST_BATCH_BYTES:
+                self._outgoing += _joined([*batch, *([_Message(message, self._sequence)] if message else [])])
+                batch, message, size, batch_size, batch_commands = [], [], 0, 0, 0
+            message.append(raw)
+            size += length + 1
+            batch_size += length + 1
+            batch_commands += 1
+        self._outgoing += _joined([*batch, _Message(message, self._sequence)])
         self._pump()
 
     def _pump(self) -> None:
         while self._error is None and self._outgoing and len(self._in_flight) < MAX_IN_FLIGHT:
-            batch = self._outgoing.popleft()
-            self._unanswered[batch] = None
-            task = asyncio.get_running_loop().create_task(self._deliver(batch), name="farframe scene")
+            message = self._outgoing.popleft()
+            self._unanswered[message] = None
+            task = asyncio.get_running_loop().create_task(self._deliver(message), name="farframe scene")
             self._in_flight.add(task)
             task.add_done_callback(self._delivered)
 
@@ -532,27 +587,36 @@ class Scene:
         if not task.cancelled():
             self._pump()
 
-    async def _deliver(self, batch: _Batch) -> None:
-        params = wire.ApplyParams(commands=wire.encode_commands(batch.commands), sequence=batch.sequence)
+    async def _deliver(self, message: _Message) -> None:
+        more = message is not message.batch[-1]
+        params = wire.ApplyParams(commands=message.commands, sequence=message.sequence, more=more)
         try:
             result = await self._link.call("scene.apply", params, wire.ApplyResult)
         except RequestError as error:
-            self._unanswered.pop(batch, None)
-            self._failed(SceneFailure(error.result, str(error)))
+            if not more:
+                self._done(message)
+                self._failed(SceneFailure(error.result, str(error)))
             return
         except RuntimeConnectionError as error:
             # Whether it was done is not known: it is kept in case the connection comes back.
             self._error = error
             return
-        self._unanswered.pop(batch, None)
+        if more:
+            return  # it may have to be sent again with the rest
+        self._done(message)
         for failure in result.failures:
             try:
                 name = Result(failure.result)
             except ValueError:
                 name = Result.FAIL
-            if not (batch.again and name in _DONE_BEFORE):
+            if not (message.again and name in _DONE_BEFORE):
                 self._failed(SceneFailure(name, failure.message or "A command was refused."))
         self._link.changed()
+
+    def _done(self, last: _Message) -> None:
+        """A batch has been answered."""
+        for message in last.batch:
+            self._unanswered.pop(message, None)
 
     async def resumed(self) -> None:
         """The connection has come back to its scene: send what was not answered once more, in order, and go on.
@@ -564,8 +628,8 @@ class Scene:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._error = None
-        for batch in self._unanswered:
-            batch.again = True
+        for message in self._unanswered:
+            message.again = True
         self._outgoing.extendleft(reversed(self._unanswered))
         self._unanswered.clear()
         self._pump()
@@ -633,6 +697,7 @@ class Scene:
         """Forget entities and all below them."""
         for top in entities:
             gone = list(top.descendants())
+            self._looks.forget(gone)
             (self._roots if top._parent is None else top._parent._children).pop(top, None)
             for entity in gone:
                 entity._alive = False
@@ -652,6 +717,7 @@ class Scene:
             self._drop(list(self._roots))
             # What has not been sent concerns nothing that is still there.
             self._structure.clear()
+            self._looks.clear()
         elif (root := self._entities.get(model.root_entity)) is not None:
             self._models.pop(root.id, None)
             self._drop([root])
@@ -759,15 +825,6 @@ class Scene:
             if not result.more or not result.metadata:
                 return found
             after = max(result.metadata)
-
-
-def _weight(command: wire.Command) -> int:
-    """About how many entities' worth of bytes a command takes."""
-    if isinstance(command, wire.SetTransforms):
-        return len(command.ids) // 4
-    if isinstance(command, wire.SetEnabled | wire.SetStates):
-        return 2 + len(command.ids) // 32
-    return 3 + len(command.name.encode()) // 64 if isinstance(command, wire.Create | wire.SetName) else 1
 
 
 def _parts(ids: list[int]) -> list[list[int]]:

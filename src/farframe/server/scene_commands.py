@@ -18,6 +18,7 @@ from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.messages import Incoming, Message
 from farframe.protocol.scene import TRANSFORMS_TYPE
 from farframe.scene.scene import Scene
+from farframe.server.look_requests import LookRequests
 from farframe.server.requests import Handler
 from farframe.server.scene_requests import SceneRequests
 
@@ -48,6 +49,7 @@ class SceneCommands:
         self._models = models
         self._loaded: dict[int, LoadedModel] = {}
         self._entities = SceneRequests(models, self._forget)
+        self._looks = LookRequests(self._entities)
 
     @property
     def methods(self) -> Mapping[str, Handler]:
@@ -64,7 +66,7 @@ class SceneCommands:
     @property
     def reading_methods(self) -> Mapping[str, Handler]:
         """What those may ask, too, who only watch: nothing here changes anything."""
-        return {"scene.describe": self._describe, **self._entities.reading_methods}
+        return {"scene.describe": self._describe, **self._entities.reading_methods, **self._looks.reading_methods}
 
     @property
     def model_count(self) -> int:

@@ -17,7 +17,7 @@ import structlog
 
 from farframe.protocol import messages, queries
 from farframe.protocol import scene as wire
-from farframe.protocol.errors import FarframeError
+from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.messages import Incoming, Message
 from farframe.server.geometry import Geometry
 from farframe.server.overlaps import answer_of, find_parts, overlapping, shape_of
@@ -42,6 +42,34 @@ METADATA_CHARACTERS = 16_384
 """Longer texts are cut."""
 
 
+class _Begun:
+    """A batch of which not all messages have come."""
+
+    def __init__(self) -> None:
+        self.commands: list[wire.Command | FarframeError] = []
+        self._bytes = 0
+        self._error: FarframeError | None = None
+
+    def add(self, params: wire.ApplyParams, size: int) -> None:
+        """Take a message of ``size`` bytes. Raises InvalidParam, from then on for each until the batch has ended."""
+        if self._error is not None:
+            raise self._error
+        try:
+            self._bytes += size
+            count = len(self.commands) + len(params.commands)
+            if count > wire.MAX_BATCH_COMMANDS or self._bytes > wire.MAX_BATCH_BYTES:
+                raise FarframeError(
+                    Result.INVALID_PARAM,
+                    f"A batch of {count:,} commands and {self._bytes:,} bytes is too large.",
+                    next_step=f"Send at most {wire.MAX_BATCH_COMMANDS:,} and {wire.MAX_BATCH_BYTES:,} together.",
+                )
+            self.commands += wire.decode_commands(params)
+        except FarframeError as error:
+            self._error = error
+            self.commands = []
+            raise
+
+
 class SceneRequests:
     """A place's entities. ``forget`` frees the models, by their handles, whose roots a batch destroyed."""
 
@@ -49,6 +77,7 @@ class SceneRequests:
         self._models = models
         self._forget = forget
         self._records: deque[wire.TransformsRecord] = deque(maxlen=MAX_WAITING_RECORDS)
+        self._begun = _Begun()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._moving = False
         self._casting = asyncio.Semaphore(MAX_CASTS)
@@ -80,6 +109,7 @@ class SceneRequests:
     def disconnect(self) -> None:
         """The connection is gone: the next one counts its transforms anew, and nothing of this one comes late."""
         self._records.clear()
+        self._begun = _Begun()
         self._keep(self._forget_sequences())
 
     async def _forget_sequences(self) -> None:
@@ -125,9 +155,15 @@ class SceneRequests:
 
     async def _apply(self, message: Incoming) -> Message:
         params = messages.convert_params(message.params, wire.ApplyParams)
-        commands = wire.decode_commands(params)
+        batch = self._begun
+        if not params.more:
+            # Whatever becomes of this message, the next one begins a batch of its own.
+            self._begun = _Begun()
+        batch.add(params, len(message.params))
+        if params.more:
+            return wire.ApplyResult(applied=0)
         # As in run: a task whose first step queues the batch.
-        return await asyncio.shield(self._keep(self._do(commands, params.sequence)))
+        return await asyncio.shield(self._keep(self._do(batch.commands, params.sequence)))
 
     async def _do(self, commands: list[wire.Command | FarframeError], sequence: int) -> wire.ApplyResult:
         outcome: Applied = await self._models.run(lambda world: world.apply(commands, sequence))
@@ -135,9 +171,9 @@ class SceneRequests:
             await self._forget(outcome.gone)
         failures = [
             wire.CommandFailure(index=index, result=str(error.result), message=str(error)[:300])
-            for index, error in outcome.failures
+            for index, error in outcome.failures[: wire.MAX_FAILURES]
         ]
-        return wire.ApplyResult(applied=len(commands) - len(failures), failures=_fitting(failures))
+        return wire.ApplyResult(applied=len(commands) - len(outcome.failures), failures=_fitting(failures))
 
     async def _get_entities(self, message: Incoming) -> Message:
         params = messages.convert_params(message.params, wire.EntitiesParams)
