@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -25,10 +25,14 @@ class TextureResource:
 
     ``cube``: six faces; ``srgb``: whether its colours are encoded so, ``None`` where its file does not say and it
     depends on what they are used for; ``channels``: how many hold anything; ``size_bytes`` on the device.
+
+    Devices decode sRGB or do not as the texture's format says. What is used for colours and for numbers is there in
+    two forms, of which the second is a copy made on the device at its first use.
     """
 
     name: str
-    texture: Any
+    device: Any
+    forms: dict[bool, Any]
     width: int
     height: int
     cube: bool
@@ -38,18 +42,53 @@ class TextureResource:
     levels: int
     size_bytes: int
     released: bool = False
+    used: set[bool] = field(default_factory=set)
 
     def view(self, *, color: bool) -> Any:
-        """What a shader binds, that reads colours or plain numbers."""
-        srgb = color if self.srgb is None else self.srgb
-        kind = self.format + "-srgb" if srgb and self.format in SRGB_FORMATS else self.format
-        return self.texture.create_view(format=kind, dimension="cube" if self.cube else "2d")
+        """What a shader binds that reads colours, or plain numbers."""
+        srgb = (color if self.srgb is None else self.srgb) and self.format in SRGB_FORMATS
+        if srgb not in self.forms:
+            self.forms[srgb] = self._copy(srgb)
+            if not self.used:
+                self.forms.pop(not srgb).destroy()
+            else:
+                self.size_bytes *= 2
+        self.used.add(srgb)
+        return self.forms[srgb].create_view(dimension="cube" if self.cube else "2d")
+
+    def _copy(self, srgb: bool) -> Any:
+        source = self.forms[not srgb]
+        faces = 6 if self.cube else 1
+        copy = _create(self.device, self.name, self.format, (self.width, self.height, faces), self.levels, srgb=srgb)
+        encoder = self.device.create_command_encoder()
+        for level in range(self.levels):
+            width, height = max(self.width >> level, 1), max(self.height >> level, 1)
+            if self.format in BLOCK_SIZES:
+                width, height = -(-width // 4) * 4, -(-height // 4) * 4
+            encoder.copy_texture_to_texture(
+                {"texture": source, "mip_level": level}, {"texture": copy, "mip_level": level}, (width, height, faces)
+            )
+        self.device.queue.submit([encoder.finish()])
+        return copy
 
     def destroy(self) -> None:
         """Free it."""
-        self.texture.destroy()
+        for texture in self.forms.values():
+            texture.destroy()
+        self.forms.clear()
         self.released = True
         self.size_bytes = 0
+
+
+def _create(device: Any, name: str, kind: str, size: tuple[int, int, int], levels: int, *, srgb: bool) -> Any:
+    usage = wgpu.TextureUsage
+    return device.create_texture(
+        label=name,
+        size=size,
+        format=kind + "-srgb" if srgb else kind,
+        mip_level_count=levels,
+        usage=usage.TEXTURE_BINDING | usage.COPY_DST | usage.COPY_SRC,
+    )
 
 
 def upload_steps(device: Any, data: TextureData) -> Generator[float | TextureResource, None, None]:
@@ -66,15 +105,9 @@ def upload_steps(device: Any, data: TextureData) -> Generator[float | TextureRes
             f"The texture {data.name!r} of {data.width} x {data.height} texels is larger than this device's {side}.",
             next_step="Scale it down.",
         )
-    has_srgb = data.format in SRGB_FORMATS
-    texture = device.create_texture(
-        label=data.name,
-        size=(data.width, data.height, data.faces),
-        format=data.format,
-        view_formats=[data.format + "-srgb"] if has_srgb else [],
-        mip_level_count=len(data.levels),
-        usage=wgpu.TextureUsage.TEXTURE_BINDING | wgpu.TextureUsage.COPY_DST,
-    )
+    srgb = data.srgb is not False and data.format in SRGB_FORMATS
+    size = (data.width, data.height, data.faces)
+    texture = _create(device, data.name, data.format, size, len(data.levels), srgb=srgb)
     complete = False
     try:
         done, total = 0, max(1, data.size_bytes)
@@ -106,7 +139,8 @@ def upload_steps(device: Any, data: TextureData) -> Generator[float | TextureRes
             texture.destroy()
     yield TextureResource(
         name=data.name,
-        texture=texture,
+        device=device,
+        forms={srgb: texture},
         width=data.width,
         height=data.height,
         cube=data.cube,
