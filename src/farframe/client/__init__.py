@@ -31,7 +31,7 @@ from farframe.client.errors import (
 )
 from farframe.client.frame import Frame, FrameStream, FrameTimings
 from farframe.client.management import InspectorLink, RemoteRenderingClient, SessionToken, ViewerLink
-from farframe.client.materials import OWN_TEXTURE, Material, Mesh, OwnTexture, Texture
+from farframe.client.materials import Material, Mesh, OwnTexture, Texture
 from farframe.client.operators import OperatorClient, OperatorInfo
 from farframe.client.queries import Overlap, Overlaps
 from farframe.client.runtime import ConnectionStatistics, LoadedModel, LoadProgress, RuntimeConnection
@@ -50,7 +50,6 @@ from farframe.protocol.errors import Result
 from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, View
 
 __all__ = [
-    "OWN_TEXTURE",
     "AuthenticationError",
     "CameraSettings",
     "Component",

@@ -12,6 +12,7 @@ Colours are linear RGB(A). A map multiplies the number or colour of the same nam
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import numpy as np
@@ -31,15 +32,10 @@ VertexAlphaMode = Literal["occlusion", "lightMask", "opacity"]
 ColorTransparency = Literal["opaque", "alphaBlend", "additive"]
 
 
-class OwnTexture:
-    """The map that a model's file has there. Materials of models alone have it."""
+class OwnTexture(Enum):
+    """In the place of a texture: the map that a model's file has there. Materials of models alone have it."""
 
-    def __repr__(self) -> str:
-        return "OWN_TEXTURE"
-
-
-OWN_TEXTURE = OwnTexture()
-"""See :class:`OwnTexture`."""
+    OWN = 0
 
 
 class Texture:
@@ -84,7 +80,7 @@ class Map(Property):
             return cast("Texture", self)
         number = self._read(owner)
         if number == wire.OWN_MAP:
-            return OWN_TEXTURE
+            return OwnTexture.OWN
         return cast("Any", owner)._looks.textures.get(number) if number else None
 
     def __set__(self, owner: Live, value: Texture | OwnTexture | None) -> None:
@@ -94,7 +90,7 @@ class Map(Property):
         """As of any property. Raises RequestError (InvalidId) for a texture that was destroyed."""
         if value is None:
             number = 0
-        elif value is OWN_TEXTURE:
+        elif value is OwnTexture.OWN:
             if not getattr(owner, "is_own", False):
                 raise ValueError("only the materials of models have maps of their file")
             number = wire.OWN_MAP
