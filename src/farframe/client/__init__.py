@@ -33,6 +33,12 @@ from farframe.client.frame import Frame, FrameStream, FrameTimings
 from farframe.client.management import InspectorLink, RemoteRenderingClient, SessionToken, ViewerLink
 from farframe.client.materials import Material, Mesh, OwnTexture, Texture
 from farframe.client.operators import OperatorClient, OperatorInfo
+from farframe.client.performance import (
+    FrameStatistics,
+    PerformanceAssessment,
+    PerformanceInformation,
+    ServiceStatistics,
+)
 from farframe.client.queries import Overlap, Overlaps
 from farframe.client.runtime import ConnectionStatistics, LoadedModel, LoadProgress, RuntimeConnection
 from farframe.client.scene import RayHit, RayHits, Scene, SceneFailure
@@ -67,6 +73,7 @@ __all__ = [
     "Frame",
     "FrameFlags",
     "FrameRecord",
+    "FrameStatistics",
     "FrameStream",
     "FrameTimings",
     "Group",
@@ -87,6 +94,8 @@ __all__ = [
     "Overlaps",
     "Overrides",
     "OwnTexture",
+    "PerformanceAssessment",
+    "PerformanceInformation",
     "PermissionDeniedError",
     "PointLight",
     "RayHit",
@@ -100,6 +109,7 @@ __all__ = [
     "Scene",
     "SceneFailure",
     "ServiceError",
+    "ServiceStatistics",
     "ServiceUnreachableError",
     "Session",
     "SessionEndedError",

@@ -58,6 +58,7 @@ from farframe.client.errors import (
     SessionEndedError,
 )
 from farframe.client.frame import Frame, FrameStream, Matcher, Picture, StillTracker, timings_of
+from farframe.client.performance import FrameMeter, FrameStatistics
 from farframe.client.scene import Scene
 from farframe.client.ways import Way, WayChoice
 from farframe.protocol import messages
@@ -85,6 +86,7 @@ from farframe.protocol.messages import (
     VideoParams,
     VideoResult,
 )
+from farframe.protocol.performance import PerformanceAssessment
 from farframe.protocol.records import (
     MAX_VIEWS,
     PoseFlags,
@@ -265,6 +267,7 @@ class RuntimeConnection:
         self._changed = asyncio.Event()
         self._seen: deque[_Seen] = deque(maxlen=1000)
         self._frame_count = 0
+        self._meter = FrameMeter()
         self._bad_records = 0
         self._last_heard = asyncio.get_running_loop().time()
         self._video = VideoResult(width=1280, height=720, max_frames_per_second=60, max_bitrate=0)
@@ -886,6 +889,20 @@ class RuntimeConnection:
             server=server,
         )
 
+    def frame_statistics(self) -> FrameStatistics:
+        """What this device saw of the stream in the last second, with the names and units (seconds) of Azure Remote
+        Rendering. Asks nobody. What belongs to showing frames needs :meth:`presented`."""
+        return self._meter.read(now_us())
+
+    def presented(self, frame: Frame, displayed_us: int | None = None) -> None:
+        """Say that ``frame`` is handed to the display now, again if it was before; ``displayed_us``: when it was seen
+        there, microseconds of the monotonic clock, if that is known."""
+        self._meter.presented(frame.decoded_us, now_us(), displayed_us)
+
+    async def performance_assessment(self) -> PerformanceAssessment:
+        """What the server says of its last second: values with a rating each, absent where it cannot know."""
+        return await self._call("performance.assess", None, PerformanceAssessment)
+
     # Poses ------------------------------------------------------------------------------------------------------
 
     def look_at(
@@ -1043,6 +1060,11 @@ class RuntimeConnection:
         self._newest = frame
         self._frame_count += 1
         latency = frame.timings.total if frame.timings else None
+        self._meter.came(
+            picture.decoded_us,
+            pose_id=None if record is None else record.pose_id,
+            latency_us=None if latency is None else int(latency * 1000),
+        )
         self._seen.append(_Seen(picture.decoded_us, None if latency is None else int(latency * 1000)))
         if record is not None and self._pose is not None and record.pose_id == self._pose.pose_id:
             self._pose_seen.set()

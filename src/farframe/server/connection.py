@@ -76,6 +76,7 @@ class Connection(DeviceLink):
         self._resumes = place.used
         self.requests.register({"connection.open": self._open_connection}, before_opening=True)
         self.requests.register({"video.configure": self._configure_video, "statistics.get": self._statistics})
+        self.requests.register({"performance.assess": self._assess})
         self.requests.register(place.scene.methods)
 
     # What the transport tells ---------------------------------------------------------------------------------------
@@ -224,6 +225,9 @@ class Connection(DeviceLink):
             self.place.scene.model_count,
             transport.target_bitrate if transport else 0,
         )
+
+    async def _assess(self, message: Incoming) -> Message:
+        return await self._models.assess(self._assignment, self._ledger, self.place.video.max_frames_per_second)
 
 
 def server_statistics(ledger: Ledger, encoder: str, models: int, target_bitrate: int) -> messages.StatisticsResult:

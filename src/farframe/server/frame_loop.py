@@ -235,6 +235,8 @@ class FrameLoop:
         self._stopping = False
         self._loop = asyncio.get_running_loop()
         self._ready: Future[Engine] = Future()
+        self.primitives: tuple[int, int] | None = None
+        """Triangles and points of the picture that was drawn last; ``None`` before the first."""
         self.scene = RenderScene()
         """Changed in the render thread only, by jobs."""
         self._render_thread = threading.Thread(target=self._render_main, name="render", daemon=True)
@@ -442,6 +444,7 @@ class FrameLoop:
             if self._checkerboard is not None:
                 frame = self._checkerboard.cover(frame, now)
             flags = FrameFlags.NONE if moving else FrameFlags.STILL
+            self.primitives = (frame.triangles, frame.points)
             stream.limit_flag = FrameFlags.OVER_LIMIT if frame.over_limit else FrameFlags.NONE
             stream.drawn_views, stream.drawn_video = pose.views, video
             stream.drawn_version = self.scene.version

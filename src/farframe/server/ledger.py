@@ -33,6 +33,7 @@ import msgspec
 import numpy as np
 
 from farframe.protocol.records import FrameFlags, FrameRecord, FrameReport, ReportedFrame
+from farframe.server.performance import ProcessMeter
 
 KEPT_FRAMES = 600
 """Ten seconds at 60 frames per second: what an inspector sees when it opens."""
@@ -306,6 +307,8 @@ class Ledger:
         self._clock_us = clock_us
         self.feed: Feed[LedgerEntry | DeviceEntry] = Feed(2 * KEPT_FRAMES)
         self.keyframes = 0
+        self.process = ProcessMeter()
+        """Processor time, by frames."""
         self.encoders: EncoderChoice | None = None
         """Which encoder the frames come from, and why."""
         self.begin_device()
@@ -329,6 +332,7 @@ class Ledger:
 
     def add(self, record: FrameRecord) -> None:
         """Note a frame that was sent."""
+        self.process.frame()
         if FrameFlags.KEYFRAME in record.flags:
             self.keyframes += 1
         entry = entry_of(record, self._clock_us())

@@ -23,7 +23,9 @@ from farframe.asset.model import Model
 from farframe.asset.source import ByteSource, FileSource
 from farframe.protocol import messages
 from farframe.protocol.errors import FarframeError, Result
+from farframe.protocol.performance import PerformanceAssessment
 from farframe.scene.scene import SceneSettings
+from farframe.server.performance import Nvidia, assess
 from farframe.server.refinement import convert_in_background, worth_converting
 from farframe.server.scene_world import SceneWorld, asset_tree, model_tree
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from farframe.render import AssetResource, Engine, ModelResource, PreparedAsset
     from farframe.scene.meshes import Tree
     from farframe.server.frame_loop import FrameLoop
+    from farframe.server.ledger import Ledger
 
 log = structlog.get_logger("farframe.models")
 
@@ -168,8 +171,24 @@ class ModelStore:
         self._loads = asyncio.Semaphore(MAX_CONCURRENT_LOADS)
         self._refinements = asyncio.Semaphore(1)
         self._primitive_limit: int | None = None
+        self._nvidia: Nvidia | None = None
         self.world = SceneWorld(frames.scene)
         """The scene's entities. Touched in the render thread only, see :meth:`run`."""
+
+    async def assess(self, assignment: Assign, ledger: Ledger, frames_per_second: int) -> PerformanceAssessment:
+        """How well the server does for a device that wants so many frames per second."""
+        engine = await self._frames.engine()
+        on_gpu = engine.adapter_kind == "gpu"
+        if on_gpu and self._nvidia is None:
+            self._nvidia = await asyncio.to_thread(Nvidia, engine.adapter_name)
+        return assess(
+            ledger,
+            self._frames,
+            graphics=await asyncio.to_thread(self._nvidia.load) if self._nvidia is not None else None,
+            on_gpu=on_gpu,
+            frames_per_second=frames_per_second,
+            primitive_limit=PRIMITIVE_LIMITS.get(assignment.size),
+        )
 
     async def load(self, uri: str, assignment: Assign, progress: Progress, parent: int = 0) -> LoadedModel:
         """Load a model into the renderer's scene, whole or not at all, its root below the entity ``parent`` if any.

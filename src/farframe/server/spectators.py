@@ -237,6 +237,7 @@ class Spectator(DeviceLink):
         self._resumed_at = 0.0
         self.requests.register({"connection.open": self._open_connection}, before_opening=True)
         self.requests.register({"statistics.get": self._statistics, "scene.describe": self._describe})
+        self.requests.register({"performance.assess": self._assess})
         self.requests.otherwise = self._refuse
 
     @property
@@ -358,6 +359,11 @@ class Spectator(DeviceLink):
             scene.model_count if scene is not None else 0,
             transport.target_bitrate if transport else 0,
         )
+
+    async def _assess(self, message: Incoming) -> Message:
+        video = self._audience.video
+        rate = video.max_frames_per_second if video is not None else 60
+        return await self._models.assess(self._assignment, self._ledger, rate)
 
     async def _describe(self, message: Incoming) -> Message:
         return self._scene_now(messages.convert_params(message.params, messages.DescribeParams).after_model_id)
