@@ -1,10 +1,10 @@
 """The stream in bad weather: a real service and render server, headless Chromium, and a seeded UDP proxy between them.
 
-A page connects over WebRTC through the proxy, loads ``builtin://Engine`` and moves the camera along a committed path,
-60 poses a second, while the weather happens. For each picture the page notes when its decoder gave it out, and by its
-RTP time stamp finds the frame record, hence the pose: latency counts from that pose's being sent to the decoded
-picture, render, encoder, network and jitter buffer included, with one clock. One picture a second is kept whole and
-compared with what the server had rendered for it (luma PSNR).
+A page connects over WebRTC through the proxy, loads the converted ``builtin://Engine`` and moves the camera along a
+committed path, 60 poses a second, while the weather happens. For each picture the page notes when its decoder gave it
+out, and by its RTP time stamp finds the frame record, hence the pose: latency counts from that pose's being sent to the
+decoded picture, render, encoder, network and jitter buffer included, with one clock. One picture a second is kept whole
+and compared with what the server had rendered for it (luma PSNR).
 
 A *freeze* is a time of more than 200 ms without a new picture while the camera moves. Weather in which the line changes
 is judged phase by phase.
@@ -33,6 +33,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from benchmarks.converted import converted_engine
 from benchmarks.network_proxy import Condition
 from farframe.client import RemoteRenderingClient, Session
 from farframe.client._handshake import shake_hands
@@ -68,12 +69,15 @@ class Weather:
     seconds: float
     conditions: list[Condition]
     phases: list[Phase] = field(default_factory=list)
+    parities: bool = True
+    """Whether forward error correction may be agreed; without, to see what it brings."""
 
 
 MBIT = 1e6
 WEATHERS = (
     Weather("clean", 20, [Condition()]),
     Weather("5 % loss, 50 ms", 30, [Condition(loss=0.05, delay_seconds=0.025)]),
+    Weather("5 % loss, 50 ms, no error correction", 30, [Condition(loss=0.05, delay_seconds=0.025)], parities=False),
     Weather("2 % loss in bursts of 6, 30 ms", 20, [Condition(loss=0.02, burst=6, delay_seconds=0.015)]),
     Weather("jitter 8 ms, 40 ms", 20, [Condition(delay_seconds=0.016, jitter_seconds=0.008)]),
     Weather(
@@ -218,6 +222,7 @@ async () => {
       ({...rest, height, stride, luma: encode(data.subarray(offset, offset + stride * height))})),
     stats: {
       freezes: stats.freezeCount, dropped: stats.framesDropped, nacks: stats.nackCount, plis: stats.pliCount,
+      parities: stats.fecPacketsReceived || 0,
       lost: stats.packetsLost, retransmitted: stats.retransmittedPacketsReceived, fec: stats.fecPacketsReceived,
       jitterBufferMs: 1000 * stats.jitterBufferDelay / stats.jitterBufferEmittedCount,
       decodeMs: 1000 * stats.totalDecodeTime / stats.framesDecoded, keyframes: stats.keyFramesDecoded,
@@ -378,7 +383,13 @@ def mean_target(targets: list[tuple[float, int]], low: float, high: float) -> fl
 
 
 async def run_weather(
-    browser: Any, client: RemoteRenderingClient, session: Session, proxy: ProxyProcess, weather: Weather, folder: Path
+    browser: Any,
+    client: RemoteRenderingClient,
+    session: Session,
+    proxy: ProxyProcess,
+    weather: Weather,
+    folder: Path,
+    uri: str,
 ) -> dict[str, Any]:
     """One run on a page of its own."""
     for old in folder.glob("*.npy"):
@@ -387,6 +398,8 @@ async def run_weather(
 
     async def whep(offer: str) -> str:
         without = re.sub(r"(?m)^a=candidate:.*\r?\n", "", offer)  # the only way is through the proxy
+        if not weather.parities:
+            without = re.sub(r"(?m)^a=rtpmap:\d+ flexfec-03/90000\r?\n", "", without)
         handshake = await shake_hands(client._http, session.properties, without, False)
         resources.append(handshake.resource_url)
         answer = handshake.answer_sdp
@@ -402,7 +415,7 @@ async def run_weather(
     page = await browser.new_page()
     try:
         await page.expose_function("whep", whep)
-        model = await page.evaluate(CONNECT, {"width": WIDTH, "height": HEIGHT, "model": MODEL})
+        model = await page.evaluate(CONNECT, {"width": WIDTH, "height": HEIGHT, "model": uri})
         poses = camera_poses(model["bounds"])
         size = len(poses) // int(len(poses) / len(encode_pose_of_one_view()))
         move = {"poses": base64.b64encode(poses).decode(), "size": size, "perSecond": POSES_PER_SECOND}
@@ -460,7 +473,7 @@ async def measure(names: list[str] | None, quick: bool) -> dict[str, Any]:
     """All weathers, one after the other, with one service."""
     from playwright.async_api import async_playwright
 
-    figures: dict[str, Any] = {"model": MODEL, "width": WIDTH, "height": HEIGHT, "weathers": {}}
+    figures: dict[str, Any] = {"model": f"{MODEL}, converted", "width": WIDTH, "height": HEIGHT, "weathers": {}}
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as profile:
         pictures = Path(folder) / "pictures"
         pictures.mkdir()
@@ -473,6 +486,7 @@ async def measure(names: list[str] | None, quick: bool) -> dict[str, Any]:
                 RemoteRenderingClient.from_connection_file(service.connection_path) as client,
                 async_playwright() as playwright,
             ):
+                uri = await client.upload(await asyncio.to_thread(converted_engine))
                 session = await client.create_session(lease_minutes=30)
                 await session.wait_until_ready()
                 browser = await playwright.chromium.launch_persistent_context(
@@ -483,7 +497,7 @@ async def measure(names: list[str] | None, quick: bool) -> dict[str, Any]:
                         continue
                     if quick and not weather.phases:
                         weather.seconds = min(weather.seconds, 10)
-                    run = await run_weather(browser, client, session, proxy, weather, pictures)
+                    run = await run_weather(browser, client, session, proxy, weather, pictures, uri)
                     figures["weathers"][weather.name] = run
                     show(weather.name, run)
                 await browser.close()
@@ -500,7 +514,8 @@ def show(name: str, run: dict[str, Any]) -> None:
     print(
         f"{name}: {run['wire_mbit_per_s']} Mbit/s on the wire, {run['proxy']['lost']} lost, "
         f"{run['proxy']['overflowed']} overflowed, queue p95 {run['proxy']['queue_p95_ms']} ms, "
-        f"{browser['nacks']} asked again, {browser['plis']} PLI, jitter buffer {browser['jitterBufferMs']:.1f} ms, "
+        f"{browser['nacks']} asked again, {browser['plis']} PLI, {browser['parities']} parities, "
+        f"jitter buffer {browser['jitterBufferMs']:.1f} ms, "
         f"load {run['load_average']}, steady after {run['steady_after_s']}"
     )
     for phase, figures in run["phases"].items():
