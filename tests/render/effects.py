@@ -70,3 +70,14 @@ def draw(
             return pixels
         engine.residency.upload()
     raise AssertionError("pages do not come")
+
+
+def draw_with_depth(
+    engine: Engine, scene: RenderScene, view: View, height: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """A square picture of one sample, as it is now, and its depth in metres."""
+    frame = engine.render(FrameInput((view,), height, height, Quality(samples=1), scene, read_depth=True))
+    assert frame.depth is not None
+    copies = frame.pixels.copy(), frame.depth.copy()
+    frame.release()
+    return copies

@@ -15,7 +15,7 @@ from farframe.render.bands import render_in_bands
 from farframe.render.cut_planes import CutPlanes
 from farframe.scene.effects import CutPlane, PlacedCutPlane, SingleSidedMode
 from farframe.scene.states import State
-from tests.render.effects import draw, opened, square_on
+from tests.render.effects import draw, draw_with_depth, opened, square_on
 from tests.render.shapes import ModelBuilder, box, look_at, plane, sphere
 
 GREY = Material(base_color=(0.2, 0.2, 0.2, 1.0), unlit=True)
@@ -106,13 +106,11 @@ def test_what_is_behind_is_seen_where_something_is_cut(engine: Engine, tmp_path:
         scene.cut_planes = (cut((1.0, 0.0, 0.0), 0.0, filter_mask=0xFD),)
         for culling in (False, True):
             engine.occlusion_culling = culling
-            frame = engine.render(FrameInput((square_on(2.0),), SIZE, SIZE, Quality(samples=1), scene, read_depth=True))
+            pixels, depth = draw_with_depth(engine, scene, square_on(2.0), SIZE)
             engine.occlusion_culling = False
-            np.testing.assert_array_equal(frame.pixels[64, 60, :3], GREY_SEEN)
-            np.testing.assert_array_equal(frame.pixels[64, 70, :3], RED_SEEN)
-            assert frame.depth is not None
-            np.testing.assert_allclose(frame.depth[64, [60, 70]], (9.9, 10.1), rtol=1e-5)
-            frame.release()
+            np.testing.assert_array_equal(pixels[64, 60, :3], GREY_SEEN)
+            np.testing.assert_array_equal(pixels[64, 70, :3], RED_SEEN)
+            np.testing.assert_allclose(depth[64, [60, 70]], (9.9, 10.1), rtol=1e-4)
 
 
 def test_what_is_wholly_beyond_is_not_drawn_and_what_is_not_touched_pays_nothing(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from farframe.protocol.records import View
 from farframe.render.environment import RANGE, Environment, rotate_harmonics
 from farframe.render.scene import RenderScene
+from farframe.render.z_fighting import bias_scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +243,7 @@ def fill_view(
     record["irradiance"][:, :3] = rotate_harmonics(environment.irradiance, scene.environment_rotation) * image_light
     angle = scene.environment_rotation
     scale = image_light * environment.range / RANGE
-    record["environment"] = (math.cos(angle), math.sin(angle), scale, 0.0)
+    record["environment"] = (math.cos(angle), math.sin(angle), scale, bias_scale(view, scene.effects.z_fighting))
     rows = viewport.height / (band[1] - band[0])
     record["viewport"] = (viewport.x, viewport.y - band[0] * rows, 1.0 / viewport.width, 1.0 / rows)
     record["backdrop_top"] = (*BACKDROP_TOP, BACKDROP_POOL)

@@ -39,7 +39,8 @@ storage buffer indexed by instance, and it knows no binding limit. ``matrix``: t
 origin-relative world; ``surface``: metallic, roughness, normal scale, occlusion strength; ``emissive``'s fourth
 number is the alpha cutoff. Material factors stand per instance so that a later override costs nothing. ``tint``: what
 is seen instead, linear RGB and how much of it; ``flags``: states, cut-plane mask, material in the buffer of extras (see
-``materials``), and one that is free. A pipeline declares, and so fetches, only what its shader reads."""
+``materials``), and the bits of a 32-bit float, see ``z_fighting``. A pipeline declares, and so fetches, only what its
+shader reads."""
 
 SLOTS = ("base_color", "metallic_roughness", "normal", "occlusion", "emissive", "metalness")
 """The texture slots of a material, in the order of their bindings. The last is read only where metalness has a texture
@@ -291,10 +292,11 @@ def _vertex_buffers(flags: dict[str, str]) -> list[dict[str, Any]]:
         assert INSTANCE_DTYPE.fields is not None
         offset = INSTANCE_DTYPE.fields["flags"][1] + 8
         instance.append({"format": "uint32", "offset": offset, "shader_location": 13})
+    assert INSTANCE_DTYPE.fields is not None
+    numbers = INSTANCE_DTYPE.fields["flags"][1]
     if "CUT" in flags:
-        assert INSTANCE_DTYPE.fields is not None
-        offset = INSTANCE_DTYPE.fields["flags"][1] + 4
-        instance.append({"format": "uint32", "offset": offset, "shader_location": 14})
+        instance.append({"format": "uint32", "offset": numbers + 4, "shader_location": 14})
+    instance.append({"format": "float32", "offset": numbers + 12, "shader_location": 15})
     return [
         {"array_stride": VERTEX_DTYPE.itemsize, "attributes": vertex},
         {"array_stride": INSTANCE_DTYPE.itemsize, "step_mode": "instance", "attributes": instance},

@@ -25,6 +25,7 @@ from farframe.render.resources import ModelResource, Uploader
 from farframe.render.scene import InstanceChange, MaterialChange, Placed, RenderScene
 from farframe.render.styles import Styles
 from farframe.render.visibility import Placement, Run
+from farframe.render.z_fighting import depth_biases
 from farframe.scene.states import State
 from farframe.scene.transforms import boxes, invert, stretches
 
@@ -439,6 +440,7 @@ class ScenePlacement:
         self.asset_rows = None
         rows = np.arange(count)
         self._place_rows(rows, world, np.concatenate(extents))
+        self._rows["flags"][:, 3] = depth_biases(self.placement.radius).view(np.uint32)
         self._dress(scene, rows)
         self._show(rows)
         self._mark_tinted()

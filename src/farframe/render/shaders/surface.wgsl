@@ -31,6 +31,7 @@ struct VertexIn {
 #ifdef EXTRAS
     @location(13) material: u32,
 #endif
+    @location(15) bias: f32,        // see z_fighting.py
 #ifdef CUT
     @location(14) cut_mask: u32,    // which cut planes concern it
 #endif
@@ -92,6 +93,7 @@ struct VertexOut {
     let world = vec4f(dot(in.row0, local), dot(in.row1, local), dot(in.row2, local), 1.0);
     var out: VertexOut;
     out.position = view.view_projection * world;
+    out.position.z *= 1.0 + in.bias * view.environment.w;
     out.base_color = in.base_color;
 #ifdef EXTRAS
     out.material = in.material;

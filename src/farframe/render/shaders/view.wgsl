@@ -7,7 +7,7 @@ struct View {
     light_direction: vec4f,    // unit, towards the light
     light_color: vec4f,        // irradiance, exposure included
     irradiance: array<vec4f, 9>,  // spherical harmonics, divided by pi, exposure and intensity included
-    environment: vec4f,        // cos and sin of the rotation, specular scale
+    environment: vec4f,        // cos and sin of the rotation, specular scale, scale of depth biases
     viewport: vec4f,           // x, y of the view in the target, 1 / width, 1 / height
     backdrop_top: vec4f,       // w: strength of the pool of light
     backdrop_bottom: vec4f,    // w: infinity
