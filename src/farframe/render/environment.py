@@ -74,22 +74,27 @@ def studio_radiance(directions: Floats) -> Floats:
     # The floor falls dark just below the horizon: the line that makes polished metal read as metal.
     radiance = radiance * (1.0 - 0.55 * np.exp(-(((height + 0.14) / 0.13) ** 2)))[:, None]
     for box in STUDIO:
-        axis = np.array(box.direction, np.float32)
-        axis /= np.linalg.norm(axis)
-        reference = np.array((0, 1, 0) if abs(axis[1]) < 0.9 else (0, 0, 1), np.float32)
-        right = np.cross(reference, axis)
-        right /= np.linalg.norm(right)
-        upward = np.cross(axis, right)
-        forward = directions @ axis
-        facing = np.maximum(forward, 1e-3)
-        u = np.abs(directions @ right) / facing / box.extent[0]
-        v = np.abs(directions @ upward) / facing / box.extent[1]
-        # A rounded rectangle whose cloth is a little darker towards its rim.
-        distance = (u**6 + v**6) ** (1.0 / 6.0)
-        mask = 1.0 - _smoothstep(1.0 - box.softness, 1.0 + box.softness, distance)
-        falloff = 1.0 - 0.25 * np.minimum(distance, 1.0) ** 2
-        radiance = radiance + (mask * falloff * (forward > 0))[:, None] * np.array(box.color, np.float32)
+        radiance = radiance + box_radiance(box, directions)
     return np.asarray(radiance, np.float32)
+
+
+def box_radiance(box: Softbox, directions: Floats) -> Floats:
+    """Radiance (n, 3) of one lamp from unit ``directions`` (n, 3): a rounded rectangle whose cloth is a little darker
+    towards its rim."""
+    axis = np.array(box.direction, np.float32)
+    axis /= np.linalg.norm(axis)
+    reference = np.array((0, 1, 0) if abs(axis[1]) < 0.9 else (0, 0, 1), np.float32)
+    right = np.cross(reference, axis)
+    right /= np.linalg.norm(right)
+    upward = np.cross(axis, right)
+    forward = directions @ axis
+    facing = np.maximum(forward, 1e-3)
+    u = np.abs(directions @ right) / facing / box.extent[0]
+    v = np.abs(directions @ upward) / facing / box.extent[1]
+    distance = (u**6 + v**6) ** (1.0 / 6.0)
+    mask = 1.0 - _smoothstep(1.0 - box.softness, 1.0 + box.softness, distance)
+    falloff = 1.0 - 0.25 * np.minimum(distance, 1.0) ** 2
+    return np.asarray((mask * falloff * (forward > 0))[:, None] * np.array(box.color, np.float32), np.float32)
 
 
 def octahedral_directions(size: int) -> Floats:
@@ -446,6 +451,42 @@ def _prefilter_gathered(base: Floats, roughness: list[float], size: int) -> list
     return layers
 
 
+BRIGHT_TEXELS = 600
+"""How many of the brightest texels count one by one in the smooth layers: suns and lamps, which sampling would turn
+into specks."""
+SUN_BAND = 0.8
+"""Factor on their last five harmonics. Without it a light from one direction would be 1/16 too strong in front and
+shine as much from behind; so it is right in both places."""
+
+
+def _split_bright(base: Floats) -> tuple[Floats, Floats, Floats]:
+    """A map (s, s, 3) as what remains of it where its brightest texels are cut off, the directions (k, 3) of those, and
+    the radiance times solid angle (k, 3) that was cut off."""
+    size = base.shape[0]
+    bright = base.max(axis=2).reshape(-1)
+    chosen = np.argpartition(bright, -BRIGHT_TEXELS - 1)[-BRIGHT_TEXELS - 1 :]
+    limit = max(float(bright[chosen].min()), 2.0 * float(bright.mean()))
+    chosen = chosen[bright[chosen] > limit]
+    flat = base.reshape(-1, 3).copy()
+    kept = flat[chosen] * (limit / bright[chosen])[:, None]
+    excess = (flat[chosen] - kept) * solid_angles(size).reshape(-1)[chosen, None]
+    flat[chosen] = kept
+    directions = octahedral_directions(size).reshape(-1, 3)[chosen]
+    return flat.reshape(size, size, 3), directions, np.asarray(excess, np.float32)
+
+
+def _lobes(directions: Floats, light: Floats, roughness: float, size: int) -> Floats:
+    """What single directions (k, 3) with radiance times solid angle (k, 3) add to a map filtered by a GGX lobe."""
+    alpha2 = np.float32(roughness**4)
+    angle = np.linspace(0.0, np.pi / 2, 20001)
+    half2 = 0.5 * (1.0 + np.cos(angle))
+    weight = np.cos(angle) / np.square(half2 * (alpha2 - 1.0) + 1.0)
+    norm = 2.0 * np.pi * np.trapezoid(weight * np.sin(angle), angle)
+    cosine = np.maximum(octahedral_directions(size).reshape(-1, 3) @ directions.T, 0.0)
+    weight = cosine / np.square(np.float32(0.5) * (1.0 + cosine) * (alpha2 - np.float32(1.0)) + np.float32(1.0))
+    return np.asarray((weight @ light / np.float32(norm)).reshape(size, size, 3), np.float32)
+
+
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Environment:
     """``texels``: (LAYERS, SIZE, SIZE, 4) uint8: radiance is (rgb * a)^2 * ``range``. ``irradiance``: (9, 3) float64.
@@ -460,9 +501,12 @@ class Environment:
 
 def prefiltered(base: Floats) -> Environment:
     """The environment whose radiance is the octahedral map ``base`` (SIZE, SIZE, 3). About a second of CPU."""
-    pyramid = [base, _resample(base, 128), _resample(base, 64)]
+    even, bright, light = _split_bright(base)
+    pyramid = [even, _resample(even, 128), _resample(even, 64)]
     roughness = [layer / (LAYERS - 1) for layer in range(LAYERS)]
-    smooth = [_prefilter_smooth(pyramid, value, 128, 64) for value in roughness[2:5]]
+    smooth = [
+        _prefilter_smooth(pyramid, value, 128, 64) + _lobes(bright, light, value, 128) for value in roughness[2:5]
+    ]
     middle = _prefilter_gathered(base, roughness[5:8], 64)
     rough = _prefilter_gathered(base, roughness[8:], 32)
     peak = float(np.clip(base.max(), RANGE, GREATEST_RANGE))
@@ -470,8 +514,12 @@ def prefiltered(base: Floats) -> Environment:
     layers = [_encode_bright(_resample(layer, SIZE), peak) for layer in (base, base, *smooth, *middle, *rough)]
     directions = octahedral_directions(base.shape[0]).reshape(-1, 3)
     weight = solid_angles(base.shape[0]).reshape(-1, 1) * (len(directions) / (4.0 * np.pi))
-    light = np.asarray(base.reshape(-1, 3) * weight, np.float32)
-    return Environment(np.stack(layers), irradiance_harmonics(light, directions), peak)
+    irradiance = irradiance_harmonics(np.asarray(even.reshape(-1, 3) * weight, np.float32), directions)
+    if len(bright):
+        sun = irradiance_harmonics(np.asarray(light * (len(bright) / (4.0 * np.pi)), np.float32), bright)
+        sun[4:] *= SUN_BAND
+        irradiance += sun
+    return Environment(np.stack(layers), irradiance, peak)
 
 
 @cache
