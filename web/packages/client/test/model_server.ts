@@ -439,14 +439,3 @@ export function same(scene: Scene, server: Server): void {
   expect(effects.sky?.texture ?? 0).toBe(typeof sky === "string" ? 0 : sky.id);
   if (typeof sky === "string") expect(effects.sky?.uri ?? "builtin://Studio").toBe(sky);
 }
-
-/** A generator of numbers below 1, the same for the same seed (mulberry32). */
-export function chance(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}

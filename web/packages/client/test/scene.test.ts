@@ -10,8 +10,9 @@ import {
   HAS_SCALE,
   toBase64,
 } from "../src/scene_codec.ts";
+import { chance } from "./chance.ts";
 import fixtures from "./fixtures/scene.json" with { type: "json" };
-import { chance, Server, same } from "./model_server.ts";
+import { Server, same } from "./model_server.ts";
 
 const refusal = (result: string): object => expect.objectContaining({ result });
 
