@@ -25,11 +25,10 @@ LAYER = Use(depth_write=False, layers=True)
 """Surfaces that only add to lists of layers."""
 
 HEAD_BYTES = 16
-"""Before the heads of the lists: how many nodes were wanted, how many there are, pixels in a row."""
+"""Before the heads of the lists: how many nodes were wanted, how many there are, pixels in a row, and the band."""
 NODE_BYTES = 16
 FIRST_NODES = 1 << 18
 MAX_NODE_BYTES = 512 << 20
-MIN_BAND_ROWS = 8
 
 
 class Layers:
@@ -42,7 +41,6 @@ class Layers:
         self._most = min(limit, int(device.limits["max-buffer-size"]), MAX_NODE_BYTES) // NODE_BYTES
         self._heads: Any = None
         self._nodes: Any = None
-        self._width = 0
         self.group: Any = None
         self._count = device.create_buffer(
             label="count of layers", size=4, usage=wgpu.BufferUsage.MAP_READ | wgpu.BufferUsage.COPY_DST
@@ -73,7 +71,6 @@ class Layers:
                 {"binding": 1, "resource": {"buffer": self._nodes}},
             ],
         )
-        self._width = 0
 
     def draw(
         self,
@@ -98,16 +95,15 @@ class Layers:
             first, end = bands.pop(0)
             if encoder is not None:
                 submit(encoder)
-            if self._width != width:
-                numbers = np.array([0, self.capacity, width, 0], np.uint32)
-                self._device.queue.write_buffer(self._heads, 0, numbers)
-                self._width = width
+            numbers = np.array([0, self.capacity, width, first << 16 | end], np.uint32)
+            self._device.queue.write_buffer(self._heads, 0, numbers)
             encoder = self._device.create_command_encoder()
-            encoder.clear_buffer(self._heads, 0, 4)
             encoder.clear_buffer(self._heads, HEAD_BYTES + 4 * width * first, 4 * width * (end - first))
             passing = encoder.begin_render_pass(color_attachments=[], **attachments.depth_only())
             passing.set_bind_group(3, self.group)
-            append(passing, (first, end))
+            # lavapipe loses samples of the last row within a scissor rectangle; what is drawn beyond the band is not
+            # composed.
+            append(passing, (first - 1, end + 1))
             passing.end()
             encoder.copy_buffer_to_buffer(self._heads, 0, self._count, 0, 4)
             submit(encoder)
@@ -120,7 +116,7 @@ class Layers:
                     self._make(width * height, min(self._most, 1 << int(self.wanted * 1.25).bit_length()))
                     bands.insert(0, (first, end))
                     continue
-                if end - first >= 2 * MIN_BAND_ROWS:
+                if end - first > 1:
                     middle = (first + end) // 2
                     bands[:0] = [(first, middle), (middle, end)]
                     continue
@@ -138,7 +134,8 @@ class Layers:
         passing.set_pipeline(self._resolve(attachments.samples))
         passing.set_bind_group(0, self.group)
         passing.set_bind_group(1, attachments.depth_group())
-        passing.set_scissor_rect(0, first, attachments.width, end - first)
+        top, bottom = max(first - 1, 0), min(end + 1, attachments.height)
+        passing.set_scissor_rect(0, top, attachments.width, bottom - top)
         passing.draw(3)
         passing.end()
 

@@ -3,7 +3,7 @@ struct Lists {
     count: u32,
     capacity: u32,
     width: u32,
-    unused: u32,
+    band: u32,  // first row << 16 | end
     heads: array<u32>,
 }
 @group(0) @binding(0) var<storage, read_write> lists: Lists;
@@ -42,7 +42,9 @@ fn before(a: vec3u, b: vec3u) -> bool {
 ) -> @location(0) vec4f {
     let place = vec2u(in.position.xy);
     let head = lists.heads[place.y * lists.width + place.x];
-    if (head == 0u) {
+    let first = lists.band >> 16u;
+    let end = lists.band & 0xFFFFu;
+    if (head == 0u || first > place.y || place.y >= end) {
         discard;
     }
 #ifdef MULTISAMPLED

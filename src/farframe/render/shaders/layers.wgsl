@@ -4,7 +4,7 @@ struct Lists {
     count: atomic<u32>,
     capacity: u32,
     width: u32,
-    unused: u32,
+    band: u32,
     heads: array<atomic<u32>>,
 }
 @group(3) @binding(0) var<storage, read_write> lists: Lists;
