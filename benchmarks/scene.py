@@ -7,7 +7,7 @@ milliseconds. "batch": until the renderer's scene has it; "device": until the in
 chosen what the next picture draws, less what choosing takes anyhow.
 
 *Features*, each by itself, on and off in turns: median CPU milliseconds of a frame, all threads of the process, for
-``builtin://Engine`` on an orbit at 1280x720, one sample a pixel, one pixel of error. On the adapter of the CPU where there
+``builtin://Engine`` on an orbit at 1280x720, one sample a pixel, one pixel of error. On the adapter of the CPU if there
 is one; on a GPU these figures say what the driver's threads take, not the GPU.
 """
 
