@@ -24,7 +24,6 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -32,26 +31,16 @@ from farframe import __version__
 from farframe.client import _uploads, camera
 from farframe.client._clock import ClockAlignment, now_us
 from farframe.client._handshake import Handshake, Wish, give_up, say_goodbye
+from farframe.client._reconnection import Reconnection
 from farframe.client._reports import REPORT_INTERVAL_SECONDS, FrameReporter
-from farframe.client._returning import (
-    ATTEMPT_SECONDS,
-    PROOF_SECONDS,
-    REFUSED,
-    ROUTE_INTERVAL_SECONDS,
-    WATCHER_PATIENCE_SECONDS,
-    Line,
-    Route,
-    pauses,
-)
+from farframe.client._returning import Line
 from farframe.client._rpc import Caller
 from farframe.client._transport import Transport, TransportFactory, Unconnected
 from farframe.client._ways import find_way, with_round_trip
 from farframe.client.errors import (
-    AuthenticationError,
     ConnectionLostError,
     FarframeClientError,
     HandshakeError,
-    NotFoundError,
     RequestError,
     RequestTimeoutError,
     RuntimeConnectionError,
@@ -238,17 +227,11 @@ class RuntimeConnection:
         self._handshake: Handshake | None = None
         self._way: Way | None = None
         self._line: Line | None = None
-        self._former: list[Transport] = []
         self._wanted = OpenParams(protocol=messages.PROTOCOL_VERSION)
         self._watch = watch
-        self._reconnect = reconnect
+        self._return = Reconnection(self, wanted=reconnect)
         self._relayed: Relayed = "auto"
         self._way_choice: WayChoice = "auto"
-        self._route: Route | None = None
-        self._settled = asyncio.Event()
-        """Set but while the connection is interrupted."""
-        self._on_interrupted: list[Callable[[RuntimeConnectionError], None]] = []
-        self._on_resumed: list[Callable[[], None]] = []
         self._driver = True
         self._caller = Caller(self._send_control, self._on_notification)
         self._closed = False
@@ -299,11 +282,11 @@ class RuntimeConnection:
             max_frames_per_second=max_frames_per_second,
         )
         await self._make_line(Wish(watch=self._watch))
-        self._settled.set()
+        self._return.settled.set()
         for _ in range(FIRST_PINGS):
             await self._ping()
-        if self._returns:
-            self._spawn(self._watch_route(), "farframe route")
+        if self._return.possible:
+            self._spawn(self._return.watch_route(), "farframe route")
         self._spawn(self._keep_alive(), "farframe ping")
         self._spawn(self._resend_pose(), "farframe pose")
         self._spawn(self._report_frames(), "farframe reports")
@@ -351,7 +334,7 @@ class RuntimeConnection:
     @property
     def interrupted(self) -> bool:
         """Whether the connection was lost and is being made anew."""
-        return self.info is not None and not self._settled.is_set()
+        return self.info is not None and not self._return.settled.is_set()
 
     @property
     def role(self) -> str:
@@ -365,163 +348,43 @@ class RuntimeConnection:
 
     def on_interrupted(self, callback: Callable[[RuntimeConnectionError], None]) -> None:
         """Have ``callback`` called, in the event loop, when the connection was lost and is about to be made anew."""
-        self._on_interrupted.append(callback)
+        self._return.on_interrupted.append(callback)
 
     def on_resumed(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called, in the event loop, when it is back, with its scene. What was asked and not answered
         before has failed with ConnectionLostError."""
-        self._on_resumed.append(callback)
+        self._return.on_resumed.append(callback)
 
     def network_changed(self) -> None:
         """Say that this machine's network has changed: unless the server answers right away, the connection is made
         anew. Needed only by those who know earlier than this client, which looks at the route by itself."""
         if self._error is None and not self.interrupted:
-            self._spawn(self._prove(), "farframe proof")
-
-    async def _prove(self) -> None:
-        line = self._line
-        try:
-            async with asyncio.timeout(PROOF_SECONDS):
-                await self._ping()
-        except (TimeoutError, RuntimeConnectionError):
-            if line is self._line:
-                self._lose(
-                    ConnectionLostError(
-                        Result.CONNECTION_LOST,
-                        "The network has changed, and the render server is not reached any more.",
-                        next_step="Connect again.",
-                    )
-                )
-
-    async def _watch_route(self) -> None:
-        """Notice a change of the network by the address that packets to the server leave from."""
-        route = self._route
-        if route is None:
-            hosts = [self.session.properties.hostname, urlsplit(self.session.client._http.connection.endpoint).hostname]
-            route = self._route = Route([host for host in hosts if host])
-            await route.resolve()
-        known = route.address()
-        while self._error is None:
-            await asyncio.sleep(ROUTE_INTERVAL_SECONDS)
-            address = route.address()
-            if address is not None and address != known:
-                known = address
-                self.network_changed()
-
-    @property
-    def _returns(self) -> bool:
-        """Whether it comes back when it was lost."""
-        info = self.info
-        return self._reconnect and info is not None and (self._watch or bool(info.resume_secret))
+            self._spawn(self._return.prove(), "farframe proof")
 
     def is_on(self, line: Line) -> bool:
         """Whether that is the present line."""
         return line is self._line
 
-    def _lose(self, error: RuntimeConnectionError) -> None:
-        """The line is lost: make another, if the server has kept what there was."""
-        if self._error is not None:
-            return
-        if not self._settled.is_set():
-            # While a line is made: that attempt fails, and another follows, or none.
-            self._caller.end(error)
-            return
-        if not self._returns:
-            self._end(error)
-            return
-        self._settled.clear()
-        self._caller.end(error)
-        self._spawn(self._come_back(error), "farframe return")
-        for callback in self._on_interrupted:
-            callback(error)
+    def _drop_line(self) -> Transport:
+        """Let go of the transport, and hand it to who sees to its end."""
+        former, self._transport = self._transport, Unconnected()
+        self._line = self._handshake = None
+        return former
 
-    async def _come_back(self, error: RuntimeConnectionError) -> None:
-        """Make lines until one holds, for as long as the server keeps what there was."""
-        assert self.info is not None
-        loop = asyncio.get_running_loop()
-        patience = WATCHER_PATIENCE_SECONDS if self._watch else self.info.resume_grace_seconds + PING_TIMEOUT_SECONDS
-        deadline = loop.time() + patience
-        video = self._video
-        self._wanted = msgspec.structs.replace(
-            self._wanted,
-            width=video.width,
-            height=video.height,
-            max_frames_per_second=video.max_frames_per_second,
-        )
-        wish = Wish(watch=self._watch, resume=self.info.resume_secret)
-        await self.session.client._http.begin_anew()
-        for pause in pauses():
-            self._drop_line()
-            await asyncio.sleep(pause)
-            left = deadline - loop.time()
-            if left <= 0:
-                self._end(error)
-                return
-            try:
-                async with asyncio.timeout(min(left, ATTEMPT_SECONDS)):
-                    await self._make_line(wish)
-                break
-            except AuthenticationError as refused:
-                self._end(
-                    ConnectionLostError(Result.AUTHENTICATION_FAILED, refused.message, next_step="Connect again.")
-                )
-                return
-            except RuntimeConnectionError as failure:
-                if failure.result in REFUSED:
-                    self._end(ConnectionLostError(failure.result, failure.message, next_step="Connect again."))
-                    return
-            except (FarframeClientError, TimeoutError):
-                pass
-            over = await self._session_over()
-            if over is not None:
-                self._end(over)
-                return
+    def _begin_anew(self) -> None:
+        """There is another line: what was known of frames on the one before is void."""
         self._matcher = Matcher()
         self._reporter.take()  # of frames whose time stamps are used again
-        self._last_heard = loop.time()
-        self._settled.set()
-        self._spawn(self._close_former(), "farframe former")
+        self._last_heard = asyncio.get_running_loop().time()
+
+    async def _carry_on(self) -> None:
+        """Say once more what may have been lost with the line before."""
         if self._pose is not None:
-            # Its records may have been lost with the line.
             self._pose_seen.clear()
             self._pose_changed.set()
             self._transport.send_pose(encode_pose(self._pose))
         self._scene_changed()
         await self.scene.resumed()
-        for callback in self._on_resumed:
-            callback()
-
-    def _drop_line(self) -> None:
-        """Let go of the transport. It is closed once there is another: closing says goodbye, and should that get
-        through, the scene would be gone."""
-        self._line = None
-        self._handshake = None
-        self._former.append(self._transport)
-        self._transport = Unconnected()
-
-    async def _close_former(self) -> None:
-        former, self._former = self._former, []
-        for transport in former:
-            await transport.close()
-
-    async def _session_over(self) -> RuntimeConnectionError | None:
-        """Why there is nothing to come back to, if the service says so."""
-        try:
-            async with asyncio.timeout(ATTEMPT_SECONDS):
-                status = (await self.session.refresh()).status
-        except NotFoundError:
-            status = "Stopped"
-        except (FarframeClientError, TimeoutError):
-            return None
-        if status in ("Ready", "Starting"):
-            return None
-        if status == "Expired":
-            return SessionEndedError(Result.SESSION_EXPIRED, "The session's lease has run out.")
-        if status == "Stopped":
-            return SessionEndedError(Result.SESSION_STOPPED, "The session was stopped.")
-        return ConnectionLostError(
-            Result.CONNECTION_LOST, "The session's render server has failed.", next_step="Create another session."
-        )
 
     async def close(self) -> None:
         """End the connection and free everything. May be called again; survives the caller's cancellation."""
@@ -549,14 +412,14 @@ class RuntimeConnection:
                 with contextlib.suppress(FarframeClientError):
                     await give_up(http, self.session.properties, self._relayed, secret)
         await self._transport.close()
-        await self._close_former()
+        await self._return.close_former()
 
     def _end(self, error: RuntimeConnectionError) -> None:
         """Let everybody who waits know that it is over. The first reason stays."""
         if self._error is not None:
             return
         self._error = error
-        self._settled.set()
+        self._return.settled.set()
         self._caller.end(error)
         for stream in self._streams:
             stream.end(None if self._closed else error)
@@ -633,7 +496,7 @@ class RuntimeConnection:
                 )
             )
         else:
-            self._lose(
+            self._return.lose(
                 ConnectionLostError(
                     Result.CONNECTION_LOST,
                     "The connection to the render server broke.",
@@ -685,7 +548,7 @@ class RuntimeConnection:
         if self.interrupted:
             try:
                 async with asyncio.timeout(timeout):
-                    await self._settled.wait()
+                    await self._return.settled.wait()
             except TimeoutError:
                 raise RequestTimeoutError(
                     Result.FAIL,
@@ -711,7 +574,7 @@ class RuntimeConnection:
                 continue
             self._spawn(self._ping_once(), "farframe ping")
             if loop.time() - self._last_heard > PING_TIMEOUT_SECONDS:
-                self._lose(
+                self._return.lose(
                     ConnectionLostError(
                         Result.CONNECTION_LOST,
                         f"The render server has not answered for {PING_TIMEOUT_SECONDS:g} seconds.",
