@@ -189,9 +189,10 @@ def features_of(scene: RenderScene, handle: int, size: float) -> list[Feature]:
         return lambda: setattr(scene, "cut_planes", cuts), lambda: setattr(scene, "cut_planes", ())
 
     def material(rows: np.ndarray, state: MaterialState) -> tuple[Callable[[], None], Callable[[], None]]:
-        scene.set_material(1, state)
+        number = max(scene.materials, default=0) + 1
+        scene.set_material(number, state)
         return (
-            lambda: scene.update_instances(handle, rows, material=np.ones(len(rows), np.uint32)),
+            lambda: scene.update_instances(handle, rows, material=np.full(len(rows), number, np.uint32)),
             lambda: scene.update_instances(handle, rows, material=np.zeros(len(rows), np.uint32)),
         )
 
