@@ -17,10 +17,11 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 import msgspec
 
@@ -127,6 +128,40 @@ class ModelLoader:
                 report("reading", 1.0)
                 return model
         return await self._load(Job(kind="builtin", source=name, output="", limits=limits), report, cached)
+
+    async def load_texture(
+        self,
+        source: Path,
+        limits: LoadLimits,
+        progress: ProgressCallback | None = None,
+        *,
+        name: str,
+        cube: bool,
+        decoded: Iterable[str] = (),
+    ) -> BinaryIO:
+        """Read a texture file, a ``cube`` map or a 2D one, the blocks of formats ``decoded`` made plain.
+
+        The result is an open file of it that is on the disk for nobody else, for
+        :func:`~farframe.asset.flat_texture.read_flat_texture`. ``name`` is for messages. Raises as :meth:`load`, and
+        InvalidParam for a texture of the other kind.
+        """
+        output = self._workspace / f"{secrets.token_hex(16)}.texture"
+        job = Job(
+            kind="texture",
+            source=str(source),
+            output=str(output),
+            limits=limits,
+            name=name,
+            cube=cube,
+            decoded=tuple(sorted(decoded)),
+        )
+        async with self._turn:
+            try:
+                await asyncio.to_thread(self._workspace.mkdir, parents=True, exist_ok=True)
+                await self._run(job, progress or no_progress)
+                return output.open("rb")
+            finally:
+                output.unlink(missing_ok=True)
 
     async def _load(self, job: Job, report: ProgressCallback, keep_as: Path | None) -> Model:
         folder = self._workspace if keep_as is None else keep_as.parent

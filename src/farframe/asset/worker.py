@@ -59,12 +59,21 @@ _MAX_OPEN_FILES = 256
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What to read (the file at ``source``, or the built-in model of that name) and where to write the flat file."""
+    """What to read (the model or texture at ``source``, or the built-in model of that name) and where to write the flat
+    file. A texture: ``name`` for messages, whether it is to be a ``cube`` map, which formats are to be ``decoded``."""
 
-    kind: Literal["file", "builtin"]
+    kind: Literal["file", "builtin", "texture"]
     source: str
     output: str
     limits: LoadLimits
+    name: str = ""
+    cube: bool = False
+    decoded: tuple[str, ...] = ()
+
+    @property
+    def word(self) -> str:
+        """What a person calls that which is read."""
+        return "texture" if self.kind == "texture" else "model"
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
@@ -142,21 +151,25 @@ def _run_and_exit(job: Job, parent: int) -> NoReturn:
     except FarframeError as error:
         failure = Failure(error.result, error.message, error.next_step)
     except MemoryError:
-        failure = _too_large("The model does not fit into the memory that is allowed.")
+        failure = _too_large(f"The {job.word} does not fit into the memory that is allowed.")
     except OSError as error:
         if error.errno in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM):
-            failure = _too_large("The model, made ready to be drawn, does not fit into the space that is allowed.")
+            failure = _too_large(
+                f"The {job.word}, made ready to be drawn, does not fit into the space that is allowed."
+            )
         else:
             traceback.print_exc()
-            failure = Failure(Result.FAIL, "The server could not read or write the model's files.", "Try again.")
+            failure = Failure(Result.FAIL, f"The server could not read or write the {job.word}'s files.", "Try again.")
     except BaseException as error:
         traceback.print_exc()
         failure = Failure(
-            Result.FILE_CORRUPT, "The model could not be read.", "Export it again, or check it with the glTF validator."
+            Result.FILE_CORRUPT,
+            f"The {job.word} could not be read.",
+            "Save it again." if job.kind == "texture" else "Export it again, or check it with the glTF validator.",
         )
         # How Python says that there is no address space left for a thread's stack.
         if isinstance(error, RuntimeError) and "new thread" in str(error):
-            failure = _too_large("The model does not fit into the memory that is allowed.")
+            failure = _too_large(f"The {job.word} does not fit into the memory that is allowed.")
     else:
         os._exit(0)
     with contextlib.suppress(OSError, MemoryError):
@@ -165,18 +178,19 @@ def _run_and_exit(job: Job, parent: int) -> NoReturn:
 
 
 def _too_large(message: str) -> Failure:
-    return Failure(
-        Result.EXCEEDS_MEMORY_LIMIT, message, "Make the model smaller, or ask the operator to raise the limit."
-    )
+    return Failure(Result.EXCEEDS_MEMORY_LIMIT, message, "Make it smaller, or ask the operator to raise the limit.")
 
 
 def run(job: Job, clock: Callable[[], float] = time.monotonic) -> None:
-    """Read the model, write the flat file. Sends progress; raises what goes wrong.
+    """Read the model or texture, write the flat file. Sends progress; raises what goes wrong.
 
     A file is left as it is, so that it is drawn soon: whoever draws it converts it afterwards. A built-in model is kept
     for later sessions, so its levels are built here and once.
     """
     report = _Reporter(clock)
+    if job.kind == "texture":
+        _read_texture(job, report)
+        return
     began = clock()
     if job.kind == "builtin":
         model = _builtin(job.source)
@@ -186,6 +200,20 @@ def run(job: Job, clock: Callable[[], float] = time.monotonic) -> None:
         model = read_gltf(Path(job.source), job.limits, report.part(0.0, 0.95))
     report("writing", 0.95)
     write_flat(model, Path(job.output))
+
+
+def _read_texture(job: Job, report: Callable[[str, float], None]) -> None:
+    """Imported here: most jobs read models."""
+    from farframe.asset.flat_texture import write_flat_texture
+    from farframe.asset.textures_file import read_texture
+
+    report("reading", 0.0)
+    source = Path(job.source)
+    if source.stat().st_size > job.limits.max_memory_bytes:
+        raise FarframeError(Result.EXCEEDS_MEMORY_LIMIT, f"{job.name} is too large.", next_step="Scale it down.")
+    texture = read_texture(source.read_bytes(), job.name, cube=job.cube, limits=job.limits)
+    report("reading", 0.5)
+    write_flat_texture(texture.decoded(job.decoded), Path(job.output))
 
 
 def _builtin(name: str) -> Model:

@@ -28,6 +28,7 @@ from farframe.scene.scene import SceneSettings
 from farframe.server.performance import Nvidia, assess
 from farframe.server.refinement import convert_in_background, worth_converting
 from farframe.server.scene_world import SceneWorld, asset_tree, model_tree
+from farframe.server.textures import TextureStore
 
 if TYPE_CHECKING:
     from farframe.asset.container import Asset
@@ -174,6 +175,7 @@ class ModelStore:
         self._nvidia: Nvidia | None = None
         self.world = SceneWorld(frames.scene)
         """The scene's entities. Touched in the render thread only, see :meth:`run`."""
+        self.textures = TextureStore(config, frames, loader, self.world)
 
     async def assess(self, assignment: Assign, ledger: Ledger, frames_per_second: int) -> PerformanceAssessment:
         """How well the server does for a device that wants so many frames per second."""
@@ -536,4 +538,5 @@ class ModelStore:
             self._frames.scene.clear()
 
         await self._frames.run(work)
+        await self.textures.settle()
         await self.apply(SceneSettings())

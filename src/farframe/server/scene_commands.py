@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from farframe.protocol import messages
+from farframe.protocol import appearance, messages
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.messages import Incoming, Message
 from farframe.protocol.scene import TRANSFORMS_TYPE
 from farframe.scene.scene import Scene
 from farframe.server.look_requests import LookRequests
 from farframe.server.requests import Handler
+from farframe.server.scene_looks import texture_info
 from farframe.server.scene_requests import SceneRequests
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class SceneCommands:
             "scene.unloadModel": self._unload_model,
             "scene.clear": self._clear_scene,
             "scene.configure": self._configure_scene,
+            "scene.loadTexture": self._load_texture,
             **self._entities.methods,
             **self.reading_methods,
         }
@@ -115,14 +117,7 @@ class SceneCommands:
 
     async def _load_model(self, message: Incoming) -> Message:
         params = messages.convert_params(message.params, messages.LoadModelParams)
-
-        def progress(stage: str, fraction: float) -> None:
-            if params.progress_token:
-                note = messages.LoadProgressParams(
-                    progress_token=params.progress_token, stage=stage, fraction=min(max(fraction, 0.0), 1.0)
-                )
-                self.notify("scene.loadProgress", note)
-
+        progress = self._progress(params.progress_token)
         loaded = await self._models.load(params.uri, self._assignment, progress, params.parent)
         try:
             entry = self.scene.add_model(loaded.model_name, params.uri)
@@ -132,6 +127,25 @@ class SceneCommands:
         self._loaded[entry.model_id] = loaded
         log.info("model.loaded", model=entry.model_id, parts=loaded.part_count, triangles=loaded.triangle_count)
         return loaded.to_result(entry.model_id, params.uri)
+
+    def _progress(self, token: str) -> Callable[[str, float], None]:
+        """Tells the device how far a load is."""
+
+        def progress(stage: str, fraction: float) -> None:
+            if token:
+                fraction = min(max(fraction, 0.0), 1.0)
+                note = messages.LoadProgressParams(progress_token=token, stage=stage, fraction=fraction)
+                self.notify("scene.loadProgress", note)
+
+        return progress
+
+    async def _load_texture(self, message: Incoming) -> Message:
+        params = messages.convert_params(message.params, appearance.LoadTextureParams)
+        texture = await self._models.textures.load(
+            params.uri, self._assignment, self._progress(params.progress_token), cube=params.kind == "cube"
+        )
+        log.info("texture.loaded", texture=texture.id, bytes=texture.size_bytes)
+        return texture_info(texture)
 
     async def _unload_model(self, message: Incoming) -> None:
         params = messages.convert_params(message.params, messages.UnloadModelParams)

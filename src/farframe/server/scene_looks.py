@@ -61,11 +61,14 @@ class Looks:
         self.dressing = Dressing(FIRST_MODEL_MATERIAL)
         self.effects = wire.EffectsValues()
         self.freed: list[Texture] = []
+        self.on_change: Callable[[], None] = _nobody
+        """Is told when textures were freed, or lights or the sky name others."""
         self.skies: frozenset[str] | None = None
         """Names of the skies that are built in; ``None``: whatever begins so."""
         self._scene = scene
         self._graph = graph
         self._push = push
+        self._projected: set[int] = set()
         self._lookup: tuple[NDArray[np.int64], Rows] | None = None
         self.commands: dict[type, Callable[[Any, Meshes], None]] = {
             wire.CreateMaterial: self._create_material,
@@ -115,7 +118,7 @@ class Looks:
         if clothes is not None:
             self.materials.forget_own(clothes.first_material, clothes.materials)
             self._lookup = None
-            self._collect()
+            self.collect()
 
     def clear(self) -> None:
         """Put everything back to how a scene begins."""
@@ -130,6 +133,8 @@ class Looks:
         for texture in self.textures.clear():
             self._free(texture)
         self._scene.lights, self._scene.cut_planes = (), ()
+        self._projected = set()
+        self.on_change()
 
     def worn(self, handle: int, numbers: Rows) -> NDArray[np.uint32]:
         """(n,) the materials that instances of a model are drawn with, by id; 0: the file's."""
@@ -147,15 +152,24 @@ class Looks:
         placed = self.components.place(self._graph, changes)
         if placed is not None:
             self._scene.lights, self._scene.cut_planes = placed
-        self._collect()
+            before, self._projected = self._projected, self.projected()
+            if before != self._projected:
+                self.on_change()
+        self.collect()
 
-    def _collect(self) -> None:
+    def collect(self) -> None:
+        """Free what nobody needs any more."""
         for texture in self.textures.take_unused():
             self._free(texture)
+
+    def projected(self) -> set[int]:
+        """The textures that lights name."""
+        return {light.projected_texture for light in self.components.lights.values() if light.projected_texture}
 
     def _free(self, texture: Texture) -> None:
         self._scene.set_texture(texture.id, None)
         self.freed.append(texture)
+        self.on_change()
 
     # Materials --------------------------------------------------------------------------------------------------
 
@@ -292,8 +306,10 @@ class Looks:
         if wanted.sky.uri != self.effects.sky.uri:
             self._check_sky(wanted.sky.uri)
         self._set_sky_texture(wanted.sky.texture)
-        self.effects = wanted
+        sky, self.effects = self.effects.sky, wanted
         self._show_effects()
+        if wanted.sky != sky:
+            self.on_change()
 
     def _check_sky(self, uri: str) -> None:
         known = uri in self.skies if self.skies is not None else uri.startswith("builtin://")
@@ -397,6 +413,10 @@ class Looks:
                 result.cut_planes.append(wire.CutPlaneInfo(entity=entity, values=plane))
             room -= len(mine) + (entity in planes)
         return result
+
+
+def _nobody() -> None:
+    """Nobody is told."""
 
 
 def texture_info(texture: Texture) -> wire.TextureInfo:

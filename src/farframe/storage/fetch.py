@@ -95,16 +95,39 @@ async def fetch_model(
     """
     parsed = parse_model_uri(uri)
     report = progress or (lambda stage, fraction: None)
+    if isinstance(parsed, WebUri):
+        async with _Fetch.opened(policy, workspace, report, resolver, ca_file) as fetch:
+            return await fetch.model(parsed)
+    return await _local(parsed, policy, uploads_folder)
+
+
+async def fetch_file(
+    uri: str,
+    *,
+    policy: FetchPolicy,
+    uploads_folder: Path | None,
+    workspace: Path,
+    progress: Progress | None = None,
+    resolver: Resolver = system_resolver,
+    ca_file: Path | None = None,
+) -> Path:
+    """The local path of a file that a URI names, whatever is in it: a texture. As :func:`fetch_model` in all else."""
+    parsed = parse_model_uri(uri)
+    report = progress or (lambda stage, fraction: None)
+    if isinstance(parsed, WebUri):
+        async with _Fetch.opened(policy, workspace, report, resolver, ca_file) as fetch:
+            return await fetch.file(parsed)
+    return await _local(parsed, policy, uploads_folder)
+
+
+async def _local(parsed: BuiltinUri | UploadUri | FileUri, policy: FetchPolicy, uploads_folder: Path | None) -> Path:
     match parsed:
         case UploadUri():
             return await asyncio.to_thread(_upload_path, parsed, uploads_folder)
         case FileUri():
             return await asyncio.to_thread(_allowed_path, parsed, policy)
-        case WebUri():
-            async with _Fetch.opened(policy, workspace, report, resolver, ca_file) as fetch:
-                return await fetch.model(parsed)
         case BuiltinUri():
-            invalid("A built-in model is not fetched.")
+            invalid("What is built in is not fetched.")
 
 
 def _upload_path(uri: UploadUri, uploads_folder: Path | None) -> Path:
@@ -191,6 +214,13 @@ class _Fetch:
             raise _corrupt("The model names itself as one of its own files.")
         await asyncio.to_thread(partial.rename, path)
         await self._side_files(uri.url, names)
+        return path
+
+    async def file(self, uri: WebUri) -> Path:
+        """Download one file, whatever it is; its path."""
+        await asyncio.to_thread(self._workspace.mkdir, parents=True, exist_ok=True)
+        path = self._workspace / "download"
+        await self._download(uri.url, path, uri.shown, lambda fraction: self._report("downloading", fraction))
         return path
 
     async def _side_files(self, url: httpx.URL, names: list[str]) -> None:
