@@ -39,6 +39,9 @@ class Models:
     def __init__(self) -> None:
         self.world = SceneWorld(RenderScene())
 
+    async def settle(self) -> None:
+        """Nothing takes time here."""
+
     async def run(self, job: Callable[[SceneWorld], Any]) -> Any:
         return job(self.world)
 

@@ -25,6 +25,9 @@ class Models:
         self.world = SceneWorld(RenderScene())
         self.jobs: list[tuple[Callable[[SceneWorld], Any], asyncio.Future[Any]]] = []
 
+    async def settle(self) -> None:
+        """Nothing takes time here."""
+
     async def run(self, job: Callable[[SceneWorld], Any]) -> Any:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.jobs.append((job, future))

@@ -194,6 +194,23 @@ async def test_what_a_light_projects_is_made_ready_and_forgotten(place: Place) -
     assert not place.frames.scene.light_images
 
 
+async def test_skies_are_made_ready_and_only_the_last_one_wanted_stays(place: Place) -> None:
+    texture = await place.load(place.picture(size=(64, 32)))
+    scene = place.frames.scene
+    await place.apply(looks.SetEffects(set={"sky": {"texture": texture.id}}))
+    red = scene.environment
+    assert red is not None
+    place.world.apply([looks.SetEffects(set={"sky": {"texture": 0, "uri": "builtin://VeniceSunset"}})])
+    await place.apply(looks.SetEffects(set={"sky": {"uri": "builtin://Studio"}}))
+    assert scene.environment is None
+    await place.apply(looks.SetEffects(set={"outline": {"color": [1, 0, 0]}}))
+    assert scene.environment is None
+    await place.apply(looks.SetEffects(set={"sky": {"texture": texture.id}}), looks.DestroyTexture(id=texture.id))
+    assert scene.environment is not None and texture.id in scene.textures
+    failures = place.world.apply([looks.SetEffects(set={"sky": {"uri": "builtin://Nowhere", "texture": 0}})]).failures
+    assert [error.result for _, error in failures] == [Result.FILE_NOT_FOUND]
+
+
 def flat(tmp_path: Path) -> tuple[TextureData, Path]:
     data = TextureData("a", "rgba8unorm", 4, 2, 1, (bytes(range(32)), bytes(8), bytes(4)), srgb=True)
     path = tmp_path / "a.texture"

@@ -206,6 +206,10 @@ class ModelStore:
         """Run ``job`` on the scene's entities, between two frames."""
         return await self._frames.run(lambda engine: job(self.world))
 
+    async def settle(self) -> None:
+        """Wait until skies and what lights project, as the scene wants them by now, are drawn."""
+        await self.textures.settle()
+
     async def _load(self, uri: str, assignment: Assign, staged: Progress, parent: int) -> LoadedModel:
         workspace = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="farframe-refinement-"))
         flat = workspace / "model.flat"

@@ -17,6 +17,7 @@ import structlog
 
 from farframe.protocol import messages, queries
 from farframe.protocol import scene as wire
+from farframe.protocol.appearance import SetEffects, SetLight
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.messages import Incoming, Message
 from farframe.server.geometry import Geometry
@@ -169,6 +170,8 @@ class SceneRequests:
         outcome: Applied = await self._models.run(lambda world: world.apply(commands, sequence))
         if outcome.gone:
             await self._forget(outcome.gone)
+        if any(map(_takes_time, commands)):
+            await self._models.settle()
         failures = [
             wire.CommandFailure(index=index, result=str(error.result), message=str(error)[:300])
             for index, error in outcome.failures[: wire.MAX_FAILURES]
@@ -231,6 +234,13 @@ class SceneRequests:
                 return wire.MetadataResult(metadata=chosen, more=True)
             chosen[name] = value
         return wire.MetadataResult(metadata=chosen)
+
+
+def _takes_time(command: wire.Command | FarframeError) -> bool:
+    """Whether a command names something that is drawn only after it was made ready."""
+    if isinstance(command, SetEffects):
+        return "sky" in command.set
+    return isinstance(command, SetLight) and "projectedTexture" in command.set
 
 
 def _vector(values: tuple[float, ...]) -> messages.Vector3:

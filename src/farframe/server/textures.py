@@ -4,8 +4,8 @@
 
 Which textures there are and who uses them is kept by the scene (:class:`farframe.scene.resources.Textures`, in the
 render thread); here are their files and what is on the device. Whenever the scene says that something has changed,
-:meth:`TextureStore.wake` frees what nobody needs any more, and makes ready what lights project. Files stay open for as
-long as their textures live, off the memory, in case pixels of them are wanted.
+:meth:`TextureStore.wake` frees what nobody needs any more, and makes ready skies and what lights project. Files stay
+open for as long as their textures live, off the memory, in case pixels of them are wanted.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from farframe.asset.flat_texture import read_flat_texture
 from farframe.protocol.errors import FarframeError, Result
+from farframe.scene.effects import SkySettings
 from farframe.scene.resources import Texture
 from farframe.storage.fetch import fetch_file
 
@@ -45,6 +46,8 @@ MAX_CONCURRENT_LOADS = 2
 """One is fetched while another is read."""
 LIGHT_PIXELS = 512
 """Along an edge of what lights project, at least, if the texture has as many."""
+SKY_PIXELS = 512
+"""The same of skies: their height, or the edge of a face."""
 STAGES = {"downloading": ("download", 0.0, 0.5), "reading": ("read", 0.5, 0.8), "uploading": ("upload", 0.8, 1.0)}
 """The steps of a load: their name in the protocol, and which share of the whole each takes."""
 
@@ -66,7 +69,9 @@ class TextureStore:
             self._loop = asyncio.get_running_loop()
         self._following: asyncio.Task[None] | None = None
         self._again = False
+        self._sky = SkySettings()
         world.looks.on_change = self.wake
+        world.looks.skies = known_skies()
 
     async def load(self, uri: str, assignment: Assign, progress: Progress, *, cube: bool) -> Texture:
         """The texture of a URI, loaded unless it is there already; the device wants it from now on.
@@ -213,8 +218,12 @@ class TextureStore:
                 for file in await self._run(self._free):
                     await asyncio.to_thread(file.close)
                 await self._project()
+                await self._light_all_around()
         except RuntimeError as error:
             log.info("textures.too_late", error=str(error))
+        except Exception as error:
+            # What could not be made ready is not seen; the next change tries again.
+            log.warning("textures.not_ready", error=str(error) or type(error).__name__)
         finally:
             self._following = None
 
@@ -255,6 +264,34 @@ class TextureStore:
 
             await self._run(show)
 
+    async def _light_all_around(self) -> None:
+        """Make ready the sky that is wanted. Until it is, and where it cannot be, the one before lights the scene."""
+        from farframe.render.sky import builtin_environment, prepare_environment
+
+        def wanted(engine: Engine) -> SkySettings:
+            return self._frames.scene.effects.sky
+
+        sky = await self._run(wanted)
+        if sky == self._sky:
+            return
+        environment = None  # the studio, with which a scene begins
+        if sky.texture:
+            pixels = await self._pixels(sky.texture, SKY_PIXELS)
+            if pixels is None:
+                self._sky = sky
+                return
+            environment = await asyncio.to_thread(prepare_environment, pixels, sky.kind)
+        elif sky.uri != SkySettings().uri:
+            environment = await asyncio.to_thread(builtin_environment, sky.uri)
+
+        def show(engine: Engine) -> None:
+            # Another one may be wanted meanwhile, which is made next.
+            if self._frames.scene.effects.sky == sky:
+                self._frames.scene.environment = environment
+
+        await self._run(show)
+        self._sky = sky
+
     async def _pixels(self, texture: int, edge: int) -> NDArray[np.float32] | None:
         """Linear RGBA (h, w, 4), of a cube map (6, h, w, 4), of the smallest level whose shorter edge has ``edge``
         pixels, or the largest; ``None`` where they cannot be had."""
@@ -277,3 +314,10 @@ class TextureStore:
 
     async def _run(self, job: Callable[[Engine], T]) -> T:
         return await self._frames.run(job)
+
+
+def known_skies() -> frozenset[str]:
+    """The names of the skies that are built in, ``builtin://`` included."""
+    from farframe.render.sky import BUILTIN_SKIES
+
+    return frozenset(BUILTIN_SKIES)
