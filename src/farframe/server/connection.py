@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from farframe import __version__
 from farframe.protocol import messages
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.messages import Incoming, Message
@@ -165,32 +164,17 @@ class Connection(DeviceLink):
         if self._predecessor is not None:
             # What it was still working on is broken off: what this device is told of the scene stays true.
             await self._predecessor.quiet.wait()
-        video = self._set_video(
+        self._set_video(
             messages.VideoParams(
                 width=params.width, height=params.height, max_frames_per_second=params.max_frames_per_second
             )
         )
-        engine = await self._frames.engine()
-        self.requests.opened = True
-        grace = self.config.resume_grace_seconds
-        return messages.OpenResult(
-            protocol=messages.PROTOCOL_VERSION,
-            session_id=self._assignment.session_id,
-            size=self._assignment.size,
-            server=messages.ServerInfo(
-                version=__version__,
-                adapter=engine.adapter_name,
-                adapter_kind=engine.adapter_kind,
-                encoder=self._models.encoder_name,
-            ),
-            video=video,
-            max_width=self.config.max_width,
-            max_height=self.config.max_height,
-            resume_secret=self.place.secret if grace > 0 else "",
-            resume_grace_seconds=grace,
-            resumed=self._resumes,
-            scene=self.place.scene.describe() if self._resumes else None,
-        )
+        told = await self.describe(self._assignment, self._frames, self._models.encoder_name, self.place.video)
+        told.resume_grace_seconds = self.config.resume_grace_seconds
+        told.resume_secret = self.place.secret if told.resume_grace_seconds > 0 else ""
+        told.resumed = self._resumes
+        told.scene = self.place.scene.describe() if self._resumes else None
+        return told
 
     async def _configure_video(self, message: Incoming) -> Message:
         return self._set_video(messages.convert_params(message.params, messages.VideoParams))

@@ -14,19 +14,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from farframe import __version__
 from farframe.protocol import messages
 from farframe.protocol.errors import FarframeError, Result
-from farframe.protocol.messages import Incoming, Message
-from farframe.server.frame_loop import microseconds
+from farframe.protocol.messages import Incoming, Message, OpenResult
+from farframe.server.frame_loop import FrameLoop, VideoSettings, microseconds
 from farframe.server.requests import Requests
 from farframe.stream.device import Device, DeviceHandler, DeviceTransport, TransportConfig
 
 if TYPE_CHECKING:
-    from farframe.protocol.link import ServerConfig
+    from farframe.protocol.link import Assign, ServerConfig
 
 log = structlog.get_logger("farframe.connection")
 
@@ -196,6 +198,26 @@ class DeviceLink:
                 f"The device speaks protocol {params.protocol}, this server {messages.PROTOCOL_VERSION}.",
                 next_step="Update the older side.",
             )
+
+    async def describe(self, assignment: Assign, frames: FrameLoop, encoder: str, video: VideoSettings) -> OpenResult:
+        """What every device is told when its connection is opened: by whom, with what and within which limits it is
+        served. What only those who drive, or only those who watch, are told is up to the caller."""
+        engine = await frames.engine()
+        self.requests.opened = True
+        return OpenResult(
+            protocol=messages.PROTOCOL_VERSION,
+            session_id=assignment.session_id,
+            size=assignment.size,
+            server=messages.ServerInfo(
+                version=__version__,
+                adapter=engine.adapter_name,
+                adapter_kind=engine.adapter_kind,
+                encoder=encoder,
+            ),
+            video=messages.VideoResult(**asdict(video)),
+            max_width=self.config.max_width,
+            max_height=self.config.max_height,
+        )
 
     async def _ping(self, message: Incoming) -> Message:
         params = messages.convert_params(message.params, messages.PingParams)

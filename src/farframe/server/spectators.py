@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from farframe import __version__
 from farframe.protocol import messages
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.messages import Incoming, Message
@@ -330,26 +329,17 @@ class Spectator(DeviceLink):
 
     async def _open_connection(self, message: Incoming) -> Message:
         self.check_version(messages.convert_params(message.params, messages.OpenParams))
-        engine = await self._frames.engine()
-        self.requests.opened = True
         video = self._audience.video
-        return messages.OpenResult(
-            protocol=messages.PROTOCOL_VERSION,
-            session_id=self._assignment.session_id,
-            size=self._assignment.size,
-            server=messages.ServerInfo(
-                version=__version__,
-                adapter=engine.adapter_name,
-                adapter_kind=engine.adapter_kind,
-                encoder=self._models.encoder_name,
-            ),
-            video=messages.VideoResult(**asdict(video or VideoSettings(1280, 720, 60, self.config.max_bitrate))),
-            max_width=self.config.max_width,
-            max_height=self.config.max_height,
-            role="viewer",
-            driver=video is not None,
-            scene=self._scene_now(0),
+        told = await self.describe(
+            self._assignment,
+            self._frames,
+            self._models.encoder_name,
+            video or VideoSettings(1280, 720, 60, self.config.max_bitrate),
         )
+        told.role = "viewer"
+        told.driver = video is not None
+        told.scene = self._scene_now(0)
+        return told
 
     async def _statistics(self, message: Incoming) -> Message:
         scene, transport = self._audience.scene, self.transport

@@ -17,7 +17,6 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -27,6 +26,7 @@ from farframe.stream.aiortc_hooks import MAX_MESSAGE_BYTES, MediaTransport, Tran
 from farframe.stream.encoder import EncodedFrame
 from farframe.stream.negotiation import Offer, answer_setup, build_answer, parse_offer
 from farframe.stream.sender import SenderStatistics, VideoSender
+from farframe.stream.submission import FrameInbox
 
 __all__ = ["Device", "DeviceHandler", "DeviceTransport", "TransportConfig"]
 
@@ -129,10 +129,6 @@ class DeviceTransport:
         self._waiting_control_bytes = 0
         self._closed = False
         self._ended = False
-        self._started_with_keyframe = False
-        self._submitted = 0
-        self._taken = 0
-        self._submit_lock = threading.Lock()
         self._sender = VideoSender(
             offer.codec,
             max_bitrate=max_bitrate,
@@ -141,6 +137,12 @@ class DeviceTransport:
             send_rtcp=transport.send_rtcp,
             on_keyframe_request=self._keyframe_requested,
             on_bitrate=self._bitrate_changed,
+        )
+        self._inbox = FrameInbox(
+            self._loop,
+            accepts=lambda: not self._closed and transport.connected,
+            take=self._sender.send,
+            ask_for_keyframe=self._keyframe_requested,
         )
         transport.on_rtcp = self._sender.handle_rtcp
         transport.on_channel = self._channel_opened
@@ -225,7 +227,7 @@ class DeviceTransport:
     @property
     def backlog(self) -> int:
         """Frames that were handed over and are not sent yet. Draw and encode no further frame while it is 2 or more."""
-        return self._submitted - self._taken + self._sender.queued_frames
+        return self._inbox.waiting + self._sender.queued_frames
 
     @property
     def statistics(self) -> SenderStatistics:
@@ -242,24 +244,7 @@ class DeviceTransport:
 
         Only frames before the connection, and before its first keyframe, go nowhere.
         """
-        with self._submit_lock:
-            self._submitted += 1
-        try:
-            self._loop.call_soon_threadsafe(self._send_frame, frame)
-        except RuntimeError:  # the loop is closed
-            with self._submit_lock:
-                self._submitted -= 1
-
-    def _send_frame(self, frame: EncodedFrame) -> None:
-        self._taken += 1
-        if self._closed or not self._transport.connected:
-            return
-        if not self._started_with_keyframe:
-            if not frame.keyframe:
-                self._keyframe_requested()
-                return
-            self._started_with_keyframe = True
-        self._sender.send(frame)
+        self._inbox.submit(frame)
 
     def send_control(self, text: str) -> None:
         """Send a message on the ``control`` channel; kept until the device has opened it.

@@ -24,7 +24,6 @@ import asyncio
 import contextlib
 import logging
 import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -44,6 +43,7 @@ from farframe.protocol.socket_stream import (
 from farframe.stream.device import MAX_BITRATE, DeviceHandler
 from farframe.stream.encoder import EncodedFrame
 from farframe.stream.sender import SenderStatistics
+from farframe.stream.submission import FrameInbox
 
 __all__ = ["ChannelClosed", "MessageChannel", "SocketRate", "WebSocketDevice", "limit_unsent"]
 
@@ -290,13 +290,16 @@ class WebSocketDevice:
         self._pictures: deque[EncodedFrame] = deque()
         self._something = asyncio.Event()
         self._finished = asyncio.Event()
-        self._submit_lock = threading.Lock()
-        self._submitted = 0
-        self._taken = 0
+        self._sending = False
+        self._inbox = FrameInbox(
+            self._loop,
+            accepts=lambda: self.connected,
+            take=self._queue_picture,
+            ask_for_keyframe=lambda: self._call(self._handler.on_keyframe_request),
+        )
         self._number = 0
         self._oldest_sent_at: float | None = None
         self._patience = FIRST_UNDERWAY_SECONDS
-        self._started_with_keyframe = False
         self._last_keyframe_request = float("-inf")
         self._running = False
         self._closed = False
@@ -330,7 +333,7 @@ class WebSocketDevice:
     @property
     def backlog(self) -> int:
         """Frames that wait; 2 more while a picture has been under way for longer than the line should take."""
-        waiting = self._submitted - self._taken
+        waiting = self._inbox.waiting + len(self._pictures) + self._sending
         oldest = self._oldest_sent_at
         if oldest is not None and self._clock() - oldest > self._patience:
             waiting += 2
@@ -367,24 +370,9 @@ class WebSocketDevice:
 
     def send_video(self, frame: EncodedFrame) -> None:
         """Send a frame, from any thread; see :attr:`backlog`."""
-        with self._submit_lock:
-            self._submitted += 1
-        try:
-            self._loop.call_soon_threadsafe(self._queue_picture, frame)
-        except RuntimeError:  # the loop is closed
-            with self._submit_lock:
-                self._submitted -= 1
+        self._inbox.submit(frame)
 
     def _queue_picture(self, frame: EncodedFrame) -> None:
-        if not self.connected:
-            self._taken += 1
-            return
-        if not self._started_with_keyframe:
-            if not frame.keyframe:
-                self._taken += 1
-                self._call(self._handler.on_keyframe_request)
-                return
-            self._started_with_keyframe = True
         self._pictures.append(frame)
         self._something.set()
 
@@ -428,6 +416,7 @@ class WebSocketDevice:
             self._urgent_bytes -= len(message.encode()) if isinstance(message, str) else len(message)
 
     async def _send_picture(self) -> None:
+        self._sending = True
         frame = self._pictures.popleft()
         self._number += 1
         message = socket_stream.encode_picture(PictureRecord(self._number, frame.pts, frame.keyframe, frame.data))
@@ -436,7 +425,7 @@ class WebSocketDevice:
         try:
             await self._channel.send(message)
         finally:
-            self._taken += 1
+            self._sending = False
         self._bytes_sent += len(message)
         self.statistics.frames_sent += 1
         self.statistics.bytes_sent += len(message)
