@@ -24,6 +24,7 @@ import {
   type SessionEnding,
   type VideoSettings,
 } from "./messages.ts";
+import { type FrameStatistics, frameStatistics, type PerformanceAssessment } from "./performance.ts";
 import { PoseSender } from "./pose_sender.ts";
 import { decodeFrame, type FrameRecord, type View } from "./records.ts";
 import { FrameReporter } from "./reports.ts";
@@ -32,7 +33,7 @@ import type { TextureInfo } from "./scene/materials.ts";
 import { Scene } from "./scene/scene.ts";
 import { type TokenProvider, TokenSource, withToken } from "./tokens.ts";
 import type { Transport, TransportEvents, Way, WayChoice } from "./transport.ts";
-import { findWay } from "./ways.ts";
+import { findWay, type WayOpeners } from "./ways.ts";
 import type { Fetch } from "./whep.ts";
 
 export type ConnectionState = "connecting" | "connected" | "interrupted" | "closed";
@@ -144,6 +145,7 @@ export class Connection extends Emitter<ConnectionEvents> {
   #back: Promise<void> | undefined;
   #driver = true;
   #reason = "";
+  readonly #openers: WayOpeners | undefined;
   readonly #rpc: RpcPeer;
   readonly #poses: PoseSender;
   readonly #reports: FrameReporter;
@@ -162,10 +164,14 @@ export class Connection extends Emitter<ConnectionEvents> {
   #disturbed = false;
   #lastBytes: { at: number; bytes: number } | undefined;
 
-  private constructor() {
+  private constructor(openers: WayOpeners | undefined) {
     super();
+    this.#openers = openers;
     this.ledger = new Ledger(() => this.clock.offsetMicroseconds);
-    this.#rpc = new RpcPeer((text) => this.#transport?.sendControl(text));
+    this.#rpc = new RpcPeer((text) => {
+      if (!this.#transport) throw new FarframeError("ConnectionLost", "There is no connection at present.");
+      this.#transport.sendControl(text);
+    });
     this.#poses = new PoseSender({
       send: (bytes) => this.#transport?.sendPose(bytes),
       bufferedBytes: () => this.#transport?.poseBacklog() ?? 0,
@@ -184,7 +190,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.scene = new Scene({
       request: (method, params, options) => this.#rpc.request(method, params, options),
       ready: async () => {
-        await this.#back;
+        while (this.#back) await this.#back;
       },
       sendRecord: (bytes) => this.#transport?.sendPose(bytes),
       load: (uri, parent, { parent: _, ...options }) => this.loadModel(uri, { ...options, parent }),
@@ -196,7 +202,12 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   /** Connects: handshake, channels, `connection.open`. Rejects with a {@link FarframeError}, leaving nothing behind. */
   static async connect(options: ConnectOptions): Promise<Connection> {
-    const connection = new Connection();
+    return Connection.connectWith(options);
+  }
+
+  /** The same, over transports of another make. @internal */
+  static async connectWith(options: ConnectOptions, openers?: WayOpeners): Promise<Connection> {
+    const connection = new Connection(openers);
     try {
       await connection.#open(options);
     } catch (error) {
@@ -331,7 +342,8 @@ export class Connection extends Emitter<ConnectionEvents> {
     params: object,
     options: { signal?: AbortSignal; onProgress?: (progress: LoadProgress) => void },
   ): Promise<unknown> {
-    await this.#back;
+    // Without a line nothing is awaited: what is sent in one turn goes out in its order.
+    while (this.#back) await this.#back;
     const progressToken = `load-${++this.#progressCount}`;
     if (options.onProgress) this.#progress.set(progressToken, options.onProgress);
     try {
@@ -375,6 +387,17 @@ export class Connection extends Emitter<ConnectionEvents> {
     return (await this.#call("statistics.get")) as ServerStatistics;
   }
 
+  /** How the server does, with ratings, over about a second. */
+  async performanceAssessment(): Promise<PerformanceAssessment> {
+    return (await this.#call("performance.assess")) as PerformanceAssessment;
+  }
+
+  /** What this device saw of the stream in the last second, in seconds. Asks nobody; empty unless a video is attached. */
+  frameStatistics(): FrameStatistics {
+    const now = performance.now();
+    return frameStatistics(this.ledger.entries, this.ledger.skipped(now), now);
+  }
+
   /** Ends the connection and frees the session for the next device. Never rejects. */
   async close(): Promise<void> {
     if (this.#state === "closed") return;
@@ -400,7 +423,7 @@ export class Connection extends Emitter<ConnectionEvents> {
   }
 
   async #call(method: string, params: object = {}, options: RequestOptions = {}): Promise<unknown> {
-    await this.#back;
+    while (this.#back) await this.#back;
     return this.#rpc.request(method, params, { timeoutMilliseconds: REQUEST_TIMEOUT_MILLISECONDS, ...options });
   }
 
@@ -445,6 +468,7 @@ export class Connection extends Emitter<ConnectionEvents> {
             signal,
           },
           this.#events(line),
+          this.#openers,
         ),
       );
       this.#transport = found.transport;

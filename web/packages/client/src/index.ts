@@ -67,6 +67,7 @@ export {
   type VideoSettings,
 } from "./messages.ts";
 export { OrbitControls, type OrbitControlsOptions } from "./orbit_controls.ts";
+export type { FrameStatistics, PerformanceAssessment, PerformanceInformation, Rating } from "./performance.ts";
 export { CAUTIOUS_LIMITS, type PictureLimits, pictureSize } from "./picture_size.ts";
 export { PoseSender, type PoseSenderEnvironment } from "./pose_sender.ts";
 export {

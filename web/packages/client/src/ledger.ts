@@ -21,6 +21,8 @@ export type StageTimes = Readonly<Record<Stage, number>>;
 export interface ShownFrame {
   readonly rtpTimestamp: number;
   readonly shownAt: number;
+  /** When the browser handed it to the screen; `shownAt` is when it was to be seen there. */
+  readonly presentedAt?: number | undefined;
   /** When the frame's last packet came. */
   readonly receivedAt?: number | undefined;
   readonly decodeMilliseconds?: number | undefined;
@@ -74,6 +76,8 @@ export class Ledger {
   readonly #clockOffsetMicroseconds: () => number | undefined;
   #lastPose: number | undefined;
   #notShown = 0;
+  /** When the last of those were found never to be shown, milliseconds. */
+  readonly #skippedAt: number[] = [];
 
   /** `clockOffsetMicroseconds` gives the server's clock minus ours, microseconds, or undefined while it is unknown. */
   constructor(clockOffsetMicroseconds: () => number | undefined) {
@@ -83,6 +87,11 @@ export class Ledger {
   /** The last frames that were shown, oldest first. */
   get entries(): readonly LedgerEntry[] {
     return this.#entries;
+  }
+
+  /** How many frames of the second before `now` (milliseconds) were found never to be shown. */
+  skipped(now: number): number {
+    return this.#skippedAt.filter((at) => at > now - 1000).length;
   }
 
   /** Forgets what waits for its other half: a stream that begins anew uses the same time stamps. */
@@ -119,6 +128,8 @@ export class Ledger {
       if (!isNewer(record.frameId, earlier.frameId)) continue;
       this.#records.delete(timestamp);
       this.#notShown += 1;
+      this.#skippedAt.push(shown.shownAt);
+      if (this.#skippedAt.length > KEPT_ENTRIES) this.#skippedAt.shift();
     }
     this.#records.delete(shown.rtpTimestamp);
     return this.#match(record, shown);

@@ -108,6 +108,7 @@ export class WebRtcTransport implements Transport {
       if (metadata.rtpTimestamp === undefined) return;
       shown({
         rtpTimestamp: metadata.rtpTimestamp,
+        presentedAt: metadata.presentationTime,
         shownAt: Math.max(metadata.presentationTime, metadata.expectedDisplayTime),
         receivedAt: metadata.receiveTime,
         decodeMilliseconds: metadata.processingDuration === undefined ? undefined : metadata.processingDuration * 1000,
