@@ -145,3 +145,36 @@ def test_scales_of_views() -> None:
     view = square_on(2.0)
     assert bias_scale(view, ZFightingSettings(enabled=False)) == 0.0
     assert bias_scale(view, ZFightingSettings()) == 1.0
+
+
+def is_board(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where the lit cells of the checkerboard are."""
+    return (pixels[..., 0] > 200) & (pixels[..., 2] > 150) & (pixels[..., 1] < 140)
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_highlighting_shows_a_board_that_moves(engine: Engine, tmp_path: Path, kind: str, samples: int) -> None:
+    builder = ModelBuilder()
+    builder.place(builder.part(tiles(1.0, 4, 2), colored((0.2, 0.2, 0.2))))
+    label = builder.part(tiles(0.25, 3, 1), colored(GREEN))
+    builder.place(label, (-0.5, 0, 0))
+    builder.place(label, (0.5, 0, 0.02))
+    with opened(engine, builder.build(), kind, tmp_path) as resource:
+        scene = RenderScene()
+        scene.background = (0.0, 0.0, 0.0)
+        scene.add(resource, np.eye(4))
+        plain = draw(engine, scene, square_on(2.2), 176, samples=samples)
+        scene.effects = replace(scene.effects, z_fighting=ZFightingSettings(highlighting=True))
+        assert scene.moving
+        pixels = draw(engine, scene, square_on(2.2), 176, samples=samples)
+        scene.advance(scene.time + 1.0 / 3.0)
+        later = draw(engine, scene, square_on(2.2), 176, samples=samples)
+        scene.effects = replace(scene.effects, z_fighting=ZFightingSettings())
+        np.testing.assert_array_equal(draw(engine, scene, square_on(2.2), 176, samples=samples), plain)
+    # 80 pixels a metre: the label in the ground's plane covers columns 28 to 67 and rows 68 to 107.
+    changed = (pixels != plain).any(axis=2)
+    assert changed[70:106, 30:66].mean() > 0.95
+    assert not changed[:, 70:].any() and not changed[:66].any(), "nowhere else; two centimetres apart is far"
+    board = is_board(pixels)
+    assert 0.35 < board[70:106, 30:66].mean() < 0.65
+    assert (board ^ is_board(later))[70:106, 30:66].mean() > 0.9, "by one cell, and all have changed"

@@ -35,7 +35,7 @@ from farframe.asset.format import POINT_DTYPE
 from farframe.asset.model import VERTEX_DTYPE, Model
 from farframe.asset.textures_file import TextureData
 from farframe.protocol.errors import FarframeError, Result
-from farframe.render import flops, outlines
+from farframe.render import flops, highlighting, outlines
 from farframe.render.assets import AssetResource, PreparedAsset, make_resource, prepare_asset
 from farframe.render.cut import Seen, cut, slackened
 from farframe.render.device import AdapterChoice, AdapterInfo, AdapterKind, request_device
@@ -189,6 +189,7 @@ class Engine:
         self._fence = Fence(device)
         self._layers = Layers(device, self.pipelines)
         self._outlines = outlines.Outlines(device, self.pipelines)
+        self._highlighting = highlighting.Highlighting(device, self.pipelines)
         self._styles = device.create_buffer(
             label="styles", size=STYLE_DTYPE.itemsize, usage=wgpu.BufferUsage.UNIFORM | wgpu.BufferUsage.COPY_DST
         )
@@ -402,6 +403,8 @@ class Engine:
         if frame.first_row + frame.height >= (frame.full_height or frame.height):
             self.residency.end_picture()
         drawn = self._draw(frame, placement, selections, ports, attachments)
+        if _highlights(frame):
+            self._draw_highlighting(frame, placement, selections, ports, attachments)
         if placement.has(State.SELECTED):
             self._draw_outlines(frame, placement, selections, ports, attachments)
         draw_end = time.perf_counter()
@@ -773,7 +776,7 @@ class Engine:
         samples = attachments.samples
         layered = any(selection.blended for selection in selections)
         shells = any(selection.shells for selection in selections)
-        keep_depth = frame.read_depth or keep_depth
+        keep_depth = frame.read_depth or keep_depth or _highlights(frame)
         # What counts for depth though it is seen through is only drawn for a picture whose depth is wanted.
         counted = [
             tuple(run for run in selection.blended if placement.batches[run.batch].variant.writes_depth)
@@ -832,6 +835,34 @@ class Engine:
         self._device.queue.submit([encoder.finish()])
         self._fence.wait()
 
+    def _draw_highlighting(
+        self,
+        frame: FrameInput,
+        placement: ScenePlacement,
+        selections: list[Selection],
+        ports: tuple[Viewport, ...],
+        attachments: Attachments,
+    ) -> None:
+        """Draw a checkerboard where surfaces of different parts lie in the same place, and wait until that is done."""
+        self._write_commands(selections)
+        starts = np.cumsum([0, *(len(selection.commands) for selection in selections)]).tolist()
+
+        def draw_view(passing: Any, index: int) -> None:
+            runs, samples = selections[index].opaque, attachments.samples
+            self._draw_runs(passing, placement, runs, starts[index], samples, highlighting.NUMBERS)
+
+        encoder = self._device.create_command_encoder()
+        self._highlighting.record(
+            encoder,
+            attachments,
+            len(ports),
+            frame.scene.time,
+            frame.quality.scale,
+            lambda passing, index: self._set_view(passing, index, ports[index]),
+            draw_view,
+        )
+        self._submit(encoder)
+
     def _draw_outlines(
         self,
         frame: FrameInput,
@@ -867,9 +898,7 @@ class Engine:
             lambda passing, index: self._set_view(passing, index, ports[index]),
             draw_view,
         )
-        self._fence.record(encoder)
-        self._device.queue.submit([encoder.finish()])
-        self._fence.wait()
+        self._submit(encoder)
 
     def _draw_runs(
         self,
@@ -1020,6 +1049,12 @@ def _cloud(parts: list[tuple[NDArray[np.uint8], NDArray[np.uint32], int]]) -> Cl
     kinds, starts, counts = np.unique(kind[order], return_index=True, return_counts=True)
     runs = tuple(zip(kinds.tolist(), starts.tolist(), counts.tolist(), strict=True))
     return Cloud(np.concatenate([part[1] for part in parts])[order], runs, sum(part[2] for part in parts))
+
+
+def _highlights(frame: FrameInput) -> bool:
+    """Whether places are shown where surfaces of different parts fight for pixels."""
+    settings = frame.scene.effects.z_fighting
+    return settings.enabled and settings.highlighting
 
 
 def _over_limit(selections: list[Selection], limit: int | None) -> bool:

@@ -187,6 +187,8 @@ class Variant:
 
 
 CLIP_DISTANCES = "clip-distances"
+RISKY = 2e-4
+"""Surfaces that are this share of their distance apart, or less, are told by highlighting of z-fighting."""
 EARLY_DEPTH_TEST = "shader-early-depth-test"
 """Lets what is hidden add no layer; without it such layers are found and passed over when they are composed."""
 SEE_THROUGH_OPACITY = 0.5
@@ -212,6 +214,8 @@ class Use:
     depth_write: bool = True
     silhouettes: bool = False
     """Only where surfaces are is wanted."""
+    numbers: bool = False
+    """Instances are told apart, see ``highlighting``."""
     layers: bool = False
     """They are added to lists of layers and draw no colour, see ``layers``."""
 
@@ -403,6 +407,9 @@ class Pipelines:
             "ENVIRONMENT_SIZE": str(environment.SIZE),
             "ENVIRONMENT_RANGE": str(environment.RANGE),
         }
+        if use.numbers:
+            flags["NUMBERS"] = str(RISKY)
+            flags.pop("ALPHA_TO_COVERAGE", None)
         if "CUT" in flags and not self.clips:
             flags["UNCLIPPED"] = ""
         if use.layers:

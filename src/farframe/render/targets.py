@@ -109,6 +109,10 @@ class Attachments:
         descriptor = self.pass_descriptor(None, keep_depth=True, first=False)
         encoder.begin_render_pass(color_attachments=descriptor["color_attachments"]).end()
 
+    def kept_depth(self) -> dict[str, Any]:
+        """The depth that a pass with ``keep_depth`` has left, to be compared with and written to no more."""
+        return {"view": self._depth_view, "depth_load_op": "load", "depth_store_op": "store"}
+
     def farthest(self) -> FarthestDepth:
         """What the farthest depth of squares of pixels is reduced into and read back through."""
         if self._farthest is None:

@@ -192,7 +192,7 @@ def select(
     def nearest_of(rows: NDArray[np.int64], distance: NDArray[np.float32]) -> NDArray[np.float32]:
         if forward is not None:
             return np.ones(len(rows), np.float32)
-        return np.maximum(distance - placement.radius[rows], np.float32(near))
+        return np.asarray(np.maximum(distance - placement.radius[rows], np.float32(near)), np.float32)
 
     clusters = None
     if cutter is not None and placement.asset is not None:

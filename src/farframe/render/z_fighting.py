@@ -1,14 +1,15 @@
 """Surfaces of different parts in the same place: which of them is seen, the same one everywhere and from all sides.
 
-Rounding decides otherwise, pixel by pixel and anew from every place, which flickers. So every instance is drawn a little
-nearer than it is, by a share of its distance: by :data:`STEP` times its *level*, of which there are :data:`LEVELS`. The
-shape of a part, and where on the screen it lies, do not change; surfaces that lie farther apart are not affected.
+Rounding decides otherwise, pixel by pixel and anew from every place, which flickers. So every instance is drawn a
+little nearer than it is, by a share of its distance: by :data:`STEP` times its *level*, of which there are
+:data:`LEVELS`. The shape of a part, and where on the screen it lies, do not change; surfaces that lie farther apart are
+not affected.
 
 Of two instances the smaller one has the higher level, so that labels on their ground, screws in plates and the like are
 what is seen. Instances of the same size, such as a part that is there twice, have one of two levels in turn.
 
-What rounding makes of the depths of coplanar surfaces with different triangles, as shares of the distance, at most in 99
-of 100 pixels, on lavapipe (60 random views, plain squares from 1.2 to 6 m):
+What rounding makes of the depths of coplanar surfaces with different triangles, as shares of the distance, at most in
+99 of 100 pixels, on lavapipe (60 random views, plain squares from 1.2 to 6 m):
 
     seen under          0 m from the origin   30 m     200 m
     more than 20 deg.   0.5e-6                2.1e-6   10e-6
