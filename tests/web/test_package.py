@@ -72,6 +72,24 @@ def test_a_program_that_is_wrong_does_not(package: InstalledPackage) -> None:
         package.check_types("wrong.ts", 'import { Connection } from "@farframe/client";\nConnection.fly();', "bundler")
 
 
+PREAMBLE = {
+    "accountId": "declare const accountId: string;",
+    "token": "declare const token: string;",
+    "video": "declare const video: HTMLVideoElement;",
+    "connection": 'declare const connection: import("@farframe/client").Connection;',
+}
+"""What an example of the README takes for granted, unless it makes it itself."""
+
+
+def test_the_examples_of_the_readme_compile(package: InstalledPackage) -> None:
+    examples = re.findall(r"(?ms)^```ts\n(.*?)^```", (CLIENT / "README.md").read_text(encoding="utf-8"))
+    assert len(examples) >= 5
+    for number, example in enumerate(examples):
+        given = [line for name, line in PREAMBLE.items() if not re.search(rf"\b(const|let) {name}\b", example)]
+        program = "\n".join([*given, example, "export {};"])
+        package.check_types(f"example{number}.ts", program, "bundler")
+
+
 def test_it_can_be_imported_where_there_is_no_page(package: InstalledPackage) -> None:
     """As a server does that makes pages: nothing but the import happens there."""
     script = (
