@@ -199,6 +199,8 @@ class ScenePlacement:
                 box = _boxes(world, placed.resource.parts.center[part], placed.resource.parts.extent[part])
                 self._place_rows(rows, world, box)
                 moved.append(rows)
+        # A material or texture that nothing is drawn with concerns no row.
+        dressed = [rows for rows in dressed if len(rows)]
         if dressed:
             again = np.unique(np.concatenate(dressed))
             self._dress(scene, again)
@@ -337,7 +339,9 @@ class ScenePlacement:
         self._present = int(np.bitwise_or.reduce(self._rows["flags"][:, 0])) if len(self._rows) else 0
 
     def _write_rows(self, rows: NDArray[np.int64]) -> None:
-        """Bring some rows, sorted, onto the device."""
+        """Bring some rows, sorted, onto the device. There may be none: a change can concern no instance any more."""
+        if not len(rows):
+            return
         breaks = np.flatnonzero(np.diff(rows) > 1)
         if len(breaks) >= MAX_WRITES:
             breaks = breaks[:0]
