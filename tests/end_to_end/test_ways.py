@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from playwright.async_api import Page, async_playwright
 
-from farframe.client import RemoteRenderingClient, Session
+from farframe.client import HandshakeError, RemoteRenderingClient, RequestError, Result, Session
 from farframe.client._media import MediaTransport
 from farframe.client.runtime import RuntimeConnection, open_connection
 from farframe.client.ways import WayChoice
 from tests.chromium import CHROMIUM, FLAGS
-from tests.end_to_end.harness import RunningService, spread
+from tests.end_to_end.harness import RunningService, difference, spread
 from tests.end_to_end.test_browser import PATIENCE_MS, picture, still, until
 
 pytestmark = pytest.mark.slow
@@ -91,8 +93,6 @@ async def test_the_python_client_without_udp(service: RunningService) -> None:
 
 
 async def test_one_device_at_a_time_whatever_the_way(service: RunningService) -> None:
-    from farframe.client import HandshakeError, Result
-
     async with (
         RemoteRenderingClient.from_connection_file(service.connection_path) as client,
         client.leased() as session,
@@ -104,6 +104,100 @@ async def test_one_device_at_a_time_whatever_the_way(service: RunningService) ->
                         pass
                 assert caught.value.result is Result.OTHER_SESSION_CONNECTED
                 assert connection.ended is None
+
+
+Way = tuple[WayChoice, object]
+ALL_WAYS = pytest.mark.parametrize(
+    "way", [("webrtc", False), ("websocket", False), ("websocket", True)], ids=["webrtc", "websocket", "relayed"]
+)
+
+
+def cut(connection: RuntimeConnection) -> None:
+    """Take this device's connection away without a word, as a network that changes does."""
+    transport: Any = connection._transport
+    if connection.way.kind == "webrtc":
+        transport._receiver.abandon()
+    else:
+        transport._socket.transport.abort()
+
+
+async def until_true(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@ALL_WAYS
+async def test_a_device_that_was_cut_off_finds_its_scene_again_the_same_way(service: RunningService, way: Way) -> None:
+    async with (
+        RemoteRenderingClient.from_connection_file(service.connection_path) as client,
+        client.leased() as session,
+        connected(session, way=way[0], relayed=way[1]) as connection,
+    ):
+        model = await connection.load_model("builtin://Engine")
+        resumed: list[bool] = []
+        connection.on_resumed(lambda: resumed.append(True))
+        cut(connection)
+        connection.network_changed()
+        await until_true(lambda: bool(resumed))
+        assert connection.info is not None and connection.info.resumed
+        assert connection.models == (model,)
+        assert (await connection.statistics()).server.models == 1
+        assert (connection.way.kind, connection.way.relayed) == (way[0], bool(way[1]))
+        connection.look_at_model(azimuth_degrees=50)
+        assert spread((await connection.wait_for_still(60.0)).image) > 5
+
+
+@ALL_WAYS
+async def test_leaving_empties_the_scene_at_once_whatever_the_way(service: RunningService, way: Way) -> None:
+    """The next device comes right after, and finds nothing: no grace time, no wait."""
+    async with (
+        RemoteRenderingClient.from_connection_file(service.connection_path) as client,
+        client.leased() as session,
+    ):
+        async with connected(session, way=way[0], relayed=way[1]) as connection:
+            await connection.load_model("builtin://Engine")
+            assert connection.info is not None
+            secret = connection.info.resume_secret
+        async with connected(session, way=way[0], relayed=way[1]) as connection:
+            assert connection.info is not None and not connection.info.resumed
+            assert connection.info.resume_secret != secret
+            assert (await connection.statistics()).server.models == 0
+
+
+@ALL_WAYS
+async def test_watching_whatever_the_way(service: RunningService, way: Way) -> None:
+    async with (
+        RemoteRenderingClient.from_connection_file(service.connection_path) as client,
+        client.leased() as session,
+        connected(session) as driver,
+    ):
+        model = await driver.load_model("builtin://Engine")
+        async with session.watch(way=way[0], relayed=way[1], timeout=60.0) as watching:  # type: ignore[arg-type]
+            assert (watching.role, watching.driven) == ("viewer", True)
+            assert (watching.way.kind, watching.way.relayed) == (way[0], bool(way[1]))
+            assert [seen.name for seen in watching.models] == [model.name]
+            for azimuth in (20, 80):
+                driver.look_at_model(azimuth_degrees=azimuth)
+                shown = await driver.wait_for_still(60.0)
+                async with asyncio.timeout(60):
+                    async for frame in watching.frames():
+                        if difference(frame.image, shown.image) < 3:
+                            break
+            with pytest.raises(RequestError) as caught:
+                watching.look_at((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+            assert caught.value.result is Result.WATCHING_ONLY
+            resumed: list[bool] = []
+            watching.on_resumed(lambda: resumed.append(True))
+            cut(watching)
+            watching.network_changed()
+            await until_true(lambda: bool(resumed))
+            driver.look_at_model(azimuth_degrees=140)
+            shown = await driver.wait_for_still(60.0)
+            async with asyncio.timeout(60):
+                async for frame in watching.frames():
+                    if difference(frame.image, shown.image) < 3:
+                        break
 
 
 @asynccontextmanager
