@@ -881,7 +881,7 @@ class Engine:
 
         def draw_view(passing: Any, index: int) -> None:
             runs = (*chosen[index].opaque, *chosen[index].blended, *chosen[index].shells)
-            self._draw_runs(passing, placement, runs, int(starts[index]), outlines.MASK_SAMPLES, outlines.MASK)
+            self._draw_runs(passing, placement, runs, int(starts[index]), attachments.samples, outlines.MASK)
 
         bounds = [
             outlines.screen_bounds(selection.box, view_projection(view, placement.origin), port, outlines.MARGIN_ROWS)
