@@ -408,6 +408,49 @@ async def test_many_structural_changes_are_split_and_stay_in_order(link: Loopbac
     assert_same(scene, link.models.world)
 
 
+async def test_however_large_a_batch_is_it_is_done_at_once(link: Loopback) -> None:
+    scene = Scene(link)
+    done: list[int] = []
+    apply = link.models.world.apply
+
+    def counted(commands: Any, sequence: int = 0) -> Any:
+        done.append(len(commands))
+        return apply(commands, sequence)
+
+    link.models.world.apply = counted  # type: ignore[method-assign]
+    async with scene.batch():
+        top = scene.create("top")
+        for number in range(6000):
+            scene.create("\0" * 300 if number % 50 == 0 else "plain", parent=top)
+    assert done == [6001] and len(link.sent) > 4
+    assert_same(scene, link.models.world)
+    # A connection that breaks in the middle of a batch, and comes back.
+    done.clear()
+    link.sent.clear()
+    calls = 0
+    call = link.call
+
+    async def breaking(method: str, params: Any, kind: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            link.broken = ConnectionLostError(Result.CONNECTION_LOST, "Gone.")
+        return await call(method, params, kind)
+
+    link.call = breaking  # type: ignore[method-assign]
+    for entity in list(scene):
+        entity.name = "renamed " * 20
+    with pytest.raises(ConnectionLostError):
+        await scene.flush()
+    assert not done
+    link.requests.disconnect()
+    link.broken = None
+    await scene.resumed()
+    await scene.flush()
+    assert done == [6001]
+    assert_same(scene, link.models.world)
+
+
 # Random use, with records lost and late, and connections that break -------------------------------------------------
 
 VECTORS = st.tuples(*[st.floats(-1e6, 1e6)] * 3)

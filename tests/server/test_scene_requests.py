@@ -100,6 +100,48 @@ async def test_a_batch_that_was_sent_is_done_even_if_it_is_cancelled() -> None:
     await device.requests.settle()
 
 
+async def test_a_batch_of_several_messages_is_done_at_once_when_the_last_has_come() -> None:
+    device = Device()
+
+    def part(*commands: wire.Command, more: bool = True) -> asyncio.Task[Any]:
+        params = wire.ApplyParams(commands=wire.encode_commands(list(commands)), more=more)
+        return device.ask("scene.apply", params)
+
+    assert (await part(wire.Create(id=1), wire.Create(id=1))).applied == 0
+    assert (await part(wire.Create(id=2))).applied == 0
+    assert not device.models.jobs
+    last = part(wire.Create(id=2), wire.Create(id=3), more=False)
+    await device.models.frame()
+    result = await last
+    assert result.applied == 3 and [failure.index for failure in result.failures] == [1, 3]
+    assert (await part(wire.Create(id=4))).applied == 0
+    device.requests.disconnect()
+    alone = part(wire.Create(id=5), more=False)
+    await device.models.frame()
+    assert (await alone).applied == 1 and 4 not in device.models.world.graph
+
+
+async def test_a_batch_that_is_too_large_is_refused_whole_and_holds_no_memory() -> None:
+    device = Device()
+    commands = wire.encode_commands([wire.SetName(id=1, name="x")]) * wire.MAX_COMMANDS
+
+    async def send(*, more: bool) -> Result | None:
+        try:
+            await device.ask("scene.apply", wire.ApplyParams(commands=commands, more=more))
+        except FarframeError as error:
+            return error.result
+        return None
+
+    results = [await send(more=True) for _ in range(20)]
+    most = wire.MAX_BATCH_COMMANDS // wire.MAX_COMMANDS
+    assert results == [None] * most + [Result.INVALID_PARAM] * (20 - most)
+    assert not device.requests._begun.commands
+    assert await send(more=False) is Result.INVALID_PARAM
+    task = device.apply(wire.Create(id=1))
+    await device.models.frame()
+    assert (await task).applied == 1
+
+
 async def test_unknown_entities_and_wrong_parameters_are_typed_errors() -> None:
     device = Device()
     for method, params, result in (
