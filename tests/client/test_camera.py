@@ -112,3 +112,23 @@ def test_boxes_are_united() -> None:
     assert both is not None
     assert (both.min, both.max) == ((-1.0, -1.0, -1.0), (5.0, 1.0, 1.0))
     assert camera.union([]) is None
+
+
+def test_an_orthographic_view_is_as_high_as_was_asked_for() -> None:
+    view = camera.look_at((0, 0, 5), (0, 0, 0), aspect=2.0, orthographic=3.0)
+    assert view.orthographic and view.tangents == (-3.0, 3.0, 1.5, -1.5)
+    for height in (0.0, -1.0, math.nan, 1e9):
+        with pytest.raises(ValueError, match="orthographic"):
+            camera.look_at((0, 0, 5), (0, 0, 0), aspect=2.0, orthographic=height)
+
+
+def test_a_fitted_orthographic_picture_holds_all_corners_and_no_more() -> None:
+    bounds = Bounds(min=(-4.0, 0.0, -1.0), max=(4.0, 2.0, 1.0))
+    eye, target = camera.fit(bounds, aspect=1.5)
+    height = camera.fit_height(bounds, eye, target, aspect=1.5)
+    low, high = np.array(bounds.min), np.array(bounds.max)
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * (high - low) + low
+    x, y, z = ((corners - np.array(eye)) @ camera.look_rotation(eye, target)).T
+    filled = max(np.abs(x).max() / (0.5 * height * 1.5), np.abs(y).max() / (0.5 * height))
+    assert filled == pytest.approx(1 / camera.MARGIN)
+    assert z.max() < 0, "all of it lies in front of the eye"

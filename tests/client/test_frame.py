@@ -149,6 +149,15 @@ def test_a_still_shows_what_is_newest_until_something_moves() -> None:
     assert not tracker.shows(None)
 
 
+def test_a_still_of_this_very_pose_may_have_the_clip_distances_of_the_scene() -> None:
+    tracker = StillTracker()
+    tracker.add(record(flags=FrameFlags.STILL, pose_id=7, views=(replace(VIEW, near=0.5, far=9.0),)))
+    assert not tracker.shows((VIEW,))
+    assert tracker.shows((VIEW,), 7)
+    assert not tracker.shows((VIEW,), 8)
+    assert not tracker.shows((replace(VIEW, position=(0.0, 0.0, 0.0)),), 7)
+
+
 def test_a_still_from_before_a_change_does_not_show_it() -> None:
     tracker = StillTracker()
     tracker.add(record(flags=FrameFlags.STILL, pose_received_us=1_000_000, draw_start_us=500_000))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import struct
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -166,3 +168,39 @@ def test_impossible_views_are_refused(view: View) -> None:
 
 def test_times_beyond_an_hour_saturate() -> None:
     assert decode_frame(encode_frame(frame(sent_us=2**40, draw_start_us=-5))).sent_us == 2**32 - 1
+
+
+EXTENT = replace(VIEW, fov=FieldOfView(-3.0, 5.0, 2.0, -250.0), orthographic=True)
+
+
+def test_orthographic_views_survive_the_wire_in_the_same_layout() -> None:
+    data = encode_pose(PoseRecord(1, 2, (EXTENT, EXTENT), PoseFlags.PREDICT))
+    assert data[1] == 1 and data[3] == 3 and len(data) == 16 + 2 * 64
+    assert struct.unpack_from("<4f", data, 16 + 40) == (-3.0, 5.0, 2.0, -250.0)
+    assert decode_pose(data) == PoseRecord(1, 2, (EXTENT, EXTENT), PoseFlags.PREDICT)
+    drawn = frame(views=(EXTENT,), flags=FrameFlags.STILL | FrameFlags.OVER_LIMIT)
+    assert encode_frame(drawn)[3] == 2 | 8 | 16
+    assert decode_frame(encode_frame(drawn)) == drawn
+
+
+def test_views_of_both_kinds_do_not_mix() -> None:
+    with pytest.raises(ValueError, match="orthographic"):
+        encode_pose(PoseRecord(1, 2, (VIEW, EXTENT)))
+
+
+@pytest.mark.parametrize(
+    "edges",
+    [(1.0, 1.0, 1.0, -1.0), (-1.0, 1.0, -1.0, 1.0), (-2e7, 1.0, 1.0, -1.0), (-1.0, math.inf, 1.0, -1.0)],
+)
+def test_impossible_extents_are_refused(edges: tuple[float, float, float, float]) -> None:
+    data = encode_pose(PoseRecord(1, 2, (replace(EXTENT, fov=FieldOfView(*edges)),)))
+    with pytest.raises(FarframeError) as caught:
+        decode_pose(data)
+    assert caught.value.result is Result.PROTOCOL_ERROR
+
+
+def test_edges_are_tangents_of_angles_or_metres() -> None:
+    turned = replace(VIEW, fov=FieldOfView(-math.atan(2.0), math.atan(1.0), math.atan(0.5), -math.atan(0.25)))
+    assert turned.tangents == pytest.approx((-2.0, 1.0, 0.5, -0.25))
+    assert EXTENT.tangents == (-3.0, 5.0, 2.0, -250.0)
+    assert FieldOfView.extent(4.0, 1.5) == FieldOfView(-3.0, 3.0, 2.0, -2.0)

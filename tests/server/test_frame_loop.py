@@ -17,7 +17,8 @@ import pytest_asyncio
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, PoseFlags, PoseRecord, View
 from farframe.render import FULL_QUALITY, FrameInput
-from farframe.render.frame import VisibleCounts
+from farframe.render.frame import VisibleCounts, rotation_matrix
+from farframe.scene.effects import CameraSettings, Effects, StageSettings
 from farframe.server import checkerboard, frame_loop
 from farframe.server.frame_loop import FrameLoop, PoseSpacing, VideoSettings, microseconds
 from farframe.stream.encoder import EncodedFrame
@@ -39,6 +40,7 @@ class FakeFrame:
     reduced_parts: int = 0
     triangles: int = 1
     draws: int = 1
+    points: int = 0
     depth: Any = None
     over_limit: bool = False
     released: bool = field(default=False, init=False)
@@ -415,6 +417,25 @@ async def test_a_head_is_drawn_where_it_will_be_and_rests_where_it_is(device: De
 async def test_a_mouse_is_drawn_where_it_is(device: Device) -> None:
     ahead = await move_a_head(device, flags=PoseFlags.NONE)
     assert ahead == pytest.approx([0.0] * len(ahead), abs=1e-9)
+
+
+async def test_clip_distances_and_stage_of_the_scene_go_before_those_of_poses(device: Device) -> None:
+    device.open()
+    device.pose(1, 0.5)
+    await device.until_flag(FrameFlags.STILL)
+    half = 0.5**0.5
+    device.loop.scene.effects = Effects(
+        camera=CameraSettings(0.5, 20.0), stage=StageSettings((10.0, 0.0, 0.0), (0.0, 2 * half, 0.0, 2 * half))
+    )
+    count = len(device.records)
+    await device.loop.run(lambda engine: None)
+    record = await device.until_flag(FrameFlags.STILL, after=count)
+    (drawn,), (told,) = device.engine.inputs[-1].views, record.views
+    assert (told.near, told.far) == (drawn.near, drawn.far) == (0.5, 20.0)
+    assert told.position == (0.5, 0.0, 1.0), "frames tell poses in the space of poses"
+    # A quarter turn about +Y takes (0.5, 0, 1) to (1, 0, -0.5), and the view's -Z to -X.
+    assert drawn.position == pytest.approx((11.0, 0.0, -0.5))
+    assert rotation_matrix(drawn.orientation)[:, 2] == pytest.approx((1.0, 0.0, 0.0))
 
 
 def spaced(*times: float) -> PoseSpacing:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farframe.protocol.messages import Bounds
-from farframe.protocol.records import MAX_CLIP_METERS, FieldOfView, View
+from farframe.protocol.records import MAX_CLIP_METERS, MAX_EXTENT_METERS, MIN_EXTENT_METERS, FieldOfView, View
 
 Vector3 = tuple[float, float, float]
 
@@ -97,6 +97,7 @@ def look_at(
     up: Vector3 = (0.0, 1.0, 0.0),
     *,
     vertical_fov_degrees: float = DEFAULT_VERTICAL_FOV_DEGREES,
+    orthographic: float | None = None,
     aspect: float,
     near: float | None = None,
     far: float | None = None,
@@ -104,6 +105,7 @@ def look_at(
 ) -> View:
     """A symmetric view at ``eye`` that looks at ``target``; ``aspect`` is width / height.
 
+    ``orthographic``: rays are parallel and the picture is that many metres high, whatever the field of view.
     ``near`` and ``far`` in metres, chosen to hold ``bounds`` where not given. Raises ValueError.
     """
     rotation = look_rotation(eye, target, up)
@@ -116,8 +118,13 @@ def look_at(
     if not 1e-6 <= near < far <= MAX_CLIP_METERS:
         raise ValueError("clip distances must satisfy 1e-6 <= near < far <= 1e9 metres")
     x, y, z = (float(value) for value in eye)
-    fov = FieldOfView.symmetric(math.radians(vertical_fov_degrees), aspect)
-    return View((x, y, z), quaternion_of(rotation), fov, near, far)
+    if orthographic is None:
+        fov = FieldOfView.symmetric(math.radians(vertical_fov_degrees), aspect)
+    elif MIN_EXTENT_METERS <= orthographic <= 2 * MAX_EXTENT_METERS / max(aspect, 1.0):
+        fov = FieldOfView.extent(orthographic, aspect)
+    else:
+        raise ValueError("orthographic must be a height in metres that can be drawn")
+    return View((x, y, z), quaternion_of(rotation), fov, near, far, orthographic is not None)
 
 
 def fit(
@@ -150,6 +157,18 @@ def fit(
     needed = corners[:, 2] + np.maximum(np.abs(corners[:, 0]) / (tangent * aspect), np.abs(corners[:, 1]) / tangent)
     distance = max(float(needed.max()), MIN_FIT_DISTANCE * float(np.linalg.norm(half)))
     return _vector(center + direction * distance), _vector(center)
+
+
+def fit_height(bounds: Bounds, eye: Vector3, target: Vector3, *, aspect: float) -> float:
+    """How high an orthographic picture is, in metres, that ``bounds`` just fill, from :func:`fit`'s eye and target.
+
+    The margin is that of a picture with perspective.
+    """
+    low, high = np.asarray(bounds.min, dtype=np.float64), np.asarray(bounds.max, dtype=np.float64)
+    signs = np.array([[i, j, k] for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)], dtype=np.float64)
+    half = np.maximum((high - low) / 2, MIN_RADIUS_METERS)
+    reach = np.abs((signs * half) @ look_rotation(eye, target)).max(axis=0)
+    return float(2.0 * MARGIN * max(reach[1], reach[0] / aspect))
 
 
 def union(boxes: list[Bounds]) -> Bounds | None:

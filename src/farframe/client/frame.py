@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -210,8 +210,10 @@ class Matcher:
         return complete
 
 
-def same_views(some: tuple[View, ...], others: tuple[View, ...]) -> bool:
-    """Whether two poses are the same but for how numbers travel."""
+def same_views(some: tuple[View, ...], others: tuple[View, ...], *, clip: bool = True) -> bool:
+    """Whether two poses are the same but for how numbers travel; ``clip``: in their clip distances, too."""
+    if not clip:
+        some, others = (tuple(replace(view, near=0.0, far=0.0) for view in views) for views in (some, others))
     if len(some) != len(others):
         return False
     return all(
@@ -222,7 +224,17 @@ def same_views(some: tuple[View, ...], others: tuple[View, ...]) -> bool:
 
 def _numbers(view: View) -> list[float]:
     fov = view.fov
-    return [*view.position, *view.orientation, fov.left, fov.right, fov.up, fov.down, view.near, view.far]
+    return [
+        *view.position,
+        *view.orientation,
+        fov.left,
+        fov.right,
+        fov.up,
+        fov.down,
+        view.near,
+        view.far,
+        view.orthographic,
+    ]
 
 
 class StillTracker:
@@ -237,6 +249,7 @@ class StillTracker:
         self.still = False
         """Whether the newest frame has full quality."""
         self._views: tuple[View, ...] = ()
+        self._pose_id = 0
         self._confirmed_us = 0
         self._changed_us: int | None = None
 
@@ -254,13 +267,17 @@ class StillTracker:
         elif FrameFlags.KEEP_ALIVE not in record.flags:
             self.still = False
         self._views = record.views
+        self._pose_id = record.pose_id
         self._confirmed_us = record.pose_received_us + record.draw_start_us
 
-    def shows(self, views: tuple[View, ...] | None) -> bool:
-        """Whether the newest frame has full quality and shows these views (any, if ``None``) of the newest scene."""
+    def shows(self, views: tuple[View, ...] | None, pose_id: int | None = None) -> bool:
+        """Whether the newest frame has full quality and shows these views (any, if ``None``) of the newest scene.
+
+        A frame for ``pose_id`` itself may have other clip distances: the scene's go before those of poses.
+        """
         if not self.still or (self._changed_us is not None and self._confirmed_us < self._changed_us):
             return False
-        return views is None or same_views(self._views, views)
+        return views is None or same_views(self._views, views, clip=pose_id != self._pose_id)
 
 
 class FrameStream:

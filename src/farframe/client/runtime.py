@@ -185,6 +185,7 @@ class _LookAt:
     vertical_fov_degrees: float
     near: float | None
     far: float | None
+    orthographic: float | None
 
 
 @dataclass(slots=True)
@@ -776,13 +777,16 @@ class RuntimeConnection:
         vertical_fov_degrees: float = camera.DEFAULT_VERTICAL_FOV_DEGREES,
         near: float | None = None,
         far: float | None = None,
+        *,
+        orthographic: float | None = None,
     ) -> int:
         """Look from ``eye`` at ``target`` (world, metres) and return the pose's id.
 
+        With ``orthographic`` rays are parallel, as in a technical drawing, and the picture is that many metres high.
         Clip distances that are not given hold all loaded models, also those that are loaded afterwards.
         Raises ValueError for impossible values.
         """
-        wanted = _LookAt(eye, target, up, vertical_fov_degrees, near, far)
+        wanted = _LookAt(eye, target, up, vertical_fov_degrees, near, far, orthographic)
         pose_id = self._set_views((self._view(wanted),))
         self._look_at = wanted
         return pose_id
@@ -794,6 +798,7 @@ class RuntimeConnection:
         azimuth_degrees: float = camera.THREE_QUARTER_AZIMUTH_DEGREES,
         elevation_degrees: float = camera.THREE_QUARTER_ELEVATION_DEGREES,
         vertical_fov_degrees: float = camera.DEFAULT_VERTICAL_FOV_DEGREES,
+        orthographic: bool = False,
     ) -> int:
         """Look at a model (all of them, if none is given) so that it fills the picture; returns the pose's id.
 
@@ -810,7 +815,8 @@ class RuntimeConnection:
             azimuth_degrees=azimuth_degrees,
             elevation_degrees=elevation_degrees,
         )
-        return self.look_at(eye, target, vertical_fov_degrees=vertical_fov_degrees)
+        height = camera.fit_height(bounds, eye, target, aspect=self._aspect) if orthographic else None
+        return self.look_at(eye, target, vertical_fov_degrees=vertical_fov_degrees, orthographic=height)
 
     def set_pose(self, views: View | Sequence[View], *, predict: bool = False) -> int:
         """Send a pose of one view, or of two for stereo, and return its id; ``Frame.pose_id`` names it.
@@ -843,6 +849,7 @@ class RuntimeConnection:
             wanted.target,
             wanted.up,
             vertical_fov_degrees=wanted.vertical_fov_degrees,
+            orthographic=wanted.orthographic,
             aspect=self._aspect,
             near=wanted.near,
             far=wanted.far,
@@ -989,8 +996,8 @@ class RuntimeConnection:
             async with asyncio.timeout(timeout):
                 while True:
                     self._require_open()
-                    views = self._pose.views if self._pose is not None else None
-                    if self._newest is not None and self._size_fits(self._newest) and self._tracker.shows(views):
+                    views, pose = (None, None) if self._pose is None else (self._pose.views, self._pose.pose_id)
+                    if self._newest is not None and self._size_fits(self._newest) and self._tracker.shows(views, pose):
                         return self._newest
                     await self._changed.wait()
         except TimeoutError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from farframe.protocol.records import View
 from farframe.render.environment import RANGE, Environment, rotate_harmonics
 from farframe.render.scene import RenderScene
 from farframe.render.z_fighting import bias_scale
+from farframe.scene.effects import CameraSettings, StageSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,34 @@ def rotation_matrix(orientation: tuple[float, float, float, float]) -> NDArray[n
             [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
         ]
     )
+
+
+def with_clip_distances(views: tuple[View, ...], camera: CameraSettings) -> tuple[View, ...]:
+    """The views with the clip distances that a scene demands, if it does."""
+    if (camera.near, camera.far) == (0.0, 0.0):
+        return views
+    return tuple(replace(view, near=camera.near, far=camera.far) for view in views)
+
+
+def on_stage(views: tuple[View, ...], stage: StageSettings) -> tuple[View, ...]:
+    """Views in the space of poses, as they stand in the world."""
+    length = math.hypot(*stage.rotation)
+    ax, ay, az, aw = (number / length for number in stage.rotation)
+    if (ax, ay, az) == (0.0, 0.0, 0.0) and stage.position == (0.0, 0.0, 0.0):
+        return views
+    turn = rotation_matrix((ax, ay, az, aw))
+    moved = []
+    for view in views:
+        x, y, z = turn @ np.array(view.position) + np.array(stage.position)
+        bx, by, bz, bw = view.orientation
+        orientation = (
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+            aw * bw - ax * bx - ay * by - az * bz,
+        )
+        moved.append(replace(view, position=(float(x), float(y), float(z)), orientation=orientation))
+    return tuple(moved)
 
 
 def projection_matrix(view: View) -> NDArray[np.float64]:

@@ -42,6 +42,7 @@ from farframe.protocol.errors import FarframeError
 from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, PoseFlags, PoseRecord, View
 from farframe.render import Engine, FrameInput, Quality, QualityGovernor, RenderedFrame, RenderScene
 from farframe.render.bands import render_in_bands
+from farframe.render.frame import on_stage, with_clip_distances
 from farframe.server.adaptation import PictureAdaptation
 from farframe.server.checkerboard import Checkerboard
 from farframe.server.prediction import PosePredictor
@@ -157,7 +158,8 @@ class _Stream:
     delays_seconds: tuple[float, float] | None = None
     # render thread
     drawn_views: tuple[View, ...] | None = None
-    """The pose's; ``shown_views`` are those that the picture has, which may be predicted."""
+    """The pose's; ``shown_views`` are those that the picture has: they may be predicted, and have other clip distances
+    where the scene says so. Both are in the space of poses, wherever that stands in the world."""
     shown_views: tuple[View, ...] = ()
     drawn_version: int = -1
     drawn_video: VideoSettings | None = None
@@ -433,7 +435,9 @@ class FrameLoop:
             quality = governor.choose(moving=moving)
             views = self._predicted(stream, pose, pose_received_us) if moving else pose.views
             self.scene.advance(now)
-            wanted = FrameInput(views=views, width=video.width, height=video.height, quality=quality, scene=self.scene)
+            shown = with_clip_distances(views, self.scene.effects.camera)
+            placed = on_stage(shown, self.scene.effects.stage)
+            wanted = FrameInput(views=placed, width=video.width, height=video.height, quality=quality, scene=self.scene)
             if moving or engine.adapter_kind == "gpu":
                 frame = engine.render(wanted)
             else:
@@ -451,7 +455,7 @@ class FrameLoop:
             # What the picture itself took in may have come between two of its bands: it is looked at once more.
             stream.drawn_pages = residency.version if moving else pages
             stream.still_sent = False
-            stream.shown_views = views
+            stream.shown_views = shown
             stream.drawn_full = quality == governor.full and views is pose.views
             stream.last_draw_start = now
             stream.handed, stream.refinements = frame, 0
