@@ -74,9 +74,9 @@ def test_the_command_records_what_it_drives(terminal: Terminal) -> None:
     assert isinstance(session, dict)
     try:
         words = ("record", "to-record", "turn.mp4", "--drive", "builtin://Engine", "--size", "640x360")
-        found = terminal.json(*words, "--seconds", "3")
+        found = terminal.json(*words, "--seconds", "3", "--way", "websocket")
         assert isinstance(found, dict)
-        assert found["files"] == ["turn.mp4"]
+        assert (found["files"], found["way"]) == (["turn.mp4"], "websocket")
         recorded = pictures(terminal.folder / "turn.mp4")
         assert len(recorded) == found["frames"] > 1
         assert recorded[0].shape == (360, 640)

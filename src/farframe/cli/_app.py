@@ -359,6 +359,7 @@ def record(
     ),
     degrees_per_second: Annotated[float, Parameter(help="How fast to turn, with --drive.")] = 30.0,
     overwrite: Annotated[bool, Parameter(negative="", show_default=False, help="Replace a file of that name.")] = False,
+    way: WayOption = "auto",
 ) -> None:
     """Record a session's video to an MP4 file, as it comes: nothing is encoded again.
 
@@ -380,6 +381,7 @@ def record(
         size=size,
         degrees_per_second=degrees_per_second,
         overwrite=overwrite,
+        way=way,
     )
 
 

@@ -16,6 +16,7 @@ from farframe.cli._values import Size
 if TYPE_CHECKING:
     from farframe.client import RuntimeConnection, Session
     from farframe.client.recording import RecordingProgress
+    from farframe.client.ways import WayChoice
 
 POSES_PER_SECOND = 60
 
@@ -29,6 +30,7 @@ def record(
     size: Size,
     degrees_per_second: float,
     overwrite: bool,
+    way: WayChoice,
 ) -> None:
     """Record a session into ``out`` for ``seconds``, or until it is interrupted or ends."""
     if out.suffix.lower() != ".mp4":
@@ -39,7 +41,9 @@ def record(
         raise CommandError(f"{out} exists already. Choose another name, or give --overwrite.")
     if seconds is not None and not seconds > 0:
         raise CommandError("A recording takes more than 0 seconds. Choose another --seconds.")
-    files, reached = run_async(_record(session_id, out, seconds, drive, size, degrees_per_second, overwrite))
+    files, reached, taken = run_async(
+        _record(session_id, out, seconds, drive, size, degrees_per_second, overwrite, way)
+    )
     if not files:
         raise CommandError("No picture came, so nothing was recorded. Look whether the session shows something.")
     facts: dict[str, Any] = {
@@ -47,6 +51,7 @@ def record(
         "frames": reached.frames,
         "seconds": round(reached.seconds, 3),
         "bytes": reached.bytes,
+        "way": taken,
     }
     emit(facts, "\n".join([*map(str, files), f"{reached.frames} frames, {reached.seconds:.1f} s, {_size(reached)}"]))
 
@@ -56,13 +61,15 @@ def _size(reached: RecordingProgress) -> str:
 
 
 @asynccontextmanager
-async def _connected(session: Session, drive: str | None, size: Size) -> AsyncIterator[RuntimeConnection]:
+async def _connected(
+    session: Session, drive: str | None, size: Size, way: WayChoice
+) -> AsyncIterator[RuntimeConnection]:
     """As a spectator, or as the device that drives."""
     if drive is None:
-        async with session.watch() as connection:
+        async with session.watch(way=way) as connection:
             yield connection
     else:
-        async with session.connect(*size) as connection:
+        async with session.connect(*size, way=way) as connection:
             yield connection
 
 
@@ -74,7 +81,8 @@ async def _record(
     size: Size,
     degrees_per_second: float,
     overwrite: bool,
-) -> tuple[tuple[Path, ...], RecordingProgress]:
+    way: WayChoice,
+) -> tuple[tuple[Path, ...], RecordingProgress, str]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = error_console()
@@ -82,7 +90,7 @@ async def _record(
     async with context.client() as client:
         session = await client.get_session(session_id)
         await session.wait_until_ready()
-        async with _connected(session, drive, size) as connection:
+        async with _connected(session, drive, size, way) as connection:
             turning = None
             if drive is not None:
                 await connection.load_model(drive)
@@ -108,7 +116,7 @@ async def _record(
                     if turning is not None:
                         turning.cancel()
                 files = await recording.stop()
-            return files, recording.progress
+            return files, recording.progress, connection.way.kind
 
 
 async def _turn(connection: RuntimeConnection, degrees_per_second: float) -> None:
