@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from PIL import Image
 
 from farframe.client import RemoteRenderingClient, Session
 from tests.end_to_end.harness import RunningService
@@ -48,12 +50,16 @@ async def drive(
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_whatever_happens_both_sides_hold_the_same(service: RunningService, seed: int) -> None:
+async def test_whatever_happens_both_sides_hold_the_same(
+    service: RunningService, shared_folder: Path, seed: int
+) -> None:
+    picture = shared_folder / f"texture-{seed}.png"
+    Image.new("RGB", (8, 4), (200, 30, 10 * seed)).save(picture)
     async with (
         RemoteRenderingClient.from_connection_file(service.connection_path) as client,
         client.leased() as session,
     ):
-        report = await drive(service, client, session, seed=seed, steps=400)
+        report = await drive(service, client, session, seed=seed, steps=400, textures=[picture.as_uri()])
     assert report["entities"] > 50
     assert report["breaks"] >= 2
     assert report["materials"] > 4

@@ -42,6 +42,7 @@ const vector = (size = 4): [number, number, number] => [
 class Line {
   readonly #socket: WebSocket;
   readonly ended: Promise<number>;
+  closing = false;
 
   constructor(rpc: RpcPeer, resume: string | undefined, attached: () => void) {
     const names = ["farframe.1", `farframe.bearer.${task.token}`, ...(resume ? [`farframe.resume.${resume}`] : [])];
@@ -70,6 +71,7 @@ class Line {
 
   /** Any code but 1000 and 1001 is a loss. */
   close(code: number): Promise<number> {
+    this.closing = true;
     this.#socket.close(code);
     return this.ended;
   }
@@ -91,7 +93,12 @@ class Device implements SceneLink {
     await new Promise<void>((resolve, reject) => {
       const line = new Line(this.#rpc, this.#secret, resolve);
       this.#line = line;
-      void line.ended.then((code) => reject(new Error(`The server closed with ${code}.`)));
+      void line.ended.then((code) => {
+        const error = new FarframeError("Fail", `The server closed with ${code}.`);
+        reject(error);
+        // Closed by ourselves there is another line already, or none is wanted.
+        if (this.#line === line && !line.closing) this.#rpc.fail(error);
+      });
     });
     const size = { width: 64, height: 64, maxFramesPerSecond: 30 };
     const opened = (await this.#rpc.request("connection.open", { protocol: 1, client: "test", ...size })) as {
@@ -104,6 +111,10 @@ class Device implements SceneLink {
     if (!opened.resumed) return;
     this.scene.resumed();
     for (const model of opened.scene?.models ?? []) if (!this.known.has(model.modelId)) this.scene.discard(model);
+  }
+
+  ping(): void {
+    if (this.#line?.open) this.#rpc.request("connection.ping", { clientTimeMicroseconds: 1 }).catch(() => undefined);
   }
 
   async breakLine(): Promise<void> {
@@ -296,6 +307,8 @@ async function step(index: number): Promise<void> {
 }
 
 await device.connect();
+// A device that says nothing for seconds is taken for lost.
+setInterval(() => device.ping(), 1000).unref();
 await scene.loadModel(task.model);
 for (const uri of task.textures) await loads(() => scene.loadTexture(uri));
 for (let index = 0; index < task.steps; index++) {
