@@ -171,24 +171,29 @@ class Device:
                 return self._entities(params["first"])
             case "scene.castRay":
                 return {"hits": [], "complete": True}
+            case "scene.getBounds":
+                return {"bounds": BOUNDS}
+            case "scene.getMetadata":
+                return {"metadata": {"part number": "A-17", "<b>weight</b>": 3.5}}
         return {}
 
     def _entities(self, first: int) -> dict[str, Any]:
-        """A model's only entity."""
+        """The entities of a model: its root, and below it as many parts as the service has."""
+        count = 1 + self.service.parts
         table = scene.EntityTable(
-            position=np.zeros((1, 3)),
-            id=np.array([first]),
-            parent=np.array([0]),
-            rotation=np.array([[0.0, 0.0, 0.0, 1.0]]),
-            scale=np.ones((1, 3)),
-            tint=np.zeros((1, 4)),
-            on=np.array([0]),
-            off=np.array([0]),
-            flags=np.array([scene.IS_MESH]),
-            mask=np.array([0xFF]),
-            names=["Engine"],
+            position=np.zeros((count, 3)),
+            id=first + np.arange(count),
+            parent=np.where(np.arange(count) > 0, first, 0),
+            rotation=np.tile((0.0, 0.0, 0.0, 1.0), (count, 1)),
+            scale=np.ones((count, 3)),
+            tint=np.zeros((count, 4)),
+            on=np.zeros(count),
+            off=np.zeros(count),
+            flags=np.full(count, scene.IS_MESH),
+            mask=np.full(count, 0xFF),
+            names=["Engine", *(f"Part {index}" for index in range(1, count))],
         )
-        return {"count": 1, "data": base64.b64encode(scene.pack_entities(table)).decode()}
+        return {"count": count, "data": base64.b64encode(scene.pack_entities(table)).decode()}
 
     async def _load(self, params: dict[str, Any]) -> dict[str, Any]:
         uri = params["uri"]
@@ -205,7 +210,7 @@ class Device:
             "modelId": model_id, "name": uri.rsplit("/", 1)[-1], "uri": uri, "bounds": BOUNDS, "partCount": 318,
             "triangleCount": 212_340, "vertexCount": 150_000, "materialCount": 12, "textureCount": 3,
             "warnings": ["The animations were left out."] if uri.startswith("upload") else [],
-            "rootEntity": 2**31 + model_id, "entityCount": 1, "sceneGraphMode": "dynamic",
+            "rootEntity": 2**31 + model_id, "entityCount": 1 + self.service.parts, "sceneGraphMode": "dynamic",
         }  # fmt: skip
 
     def notify(self, method: str, params: dict[str, Any]) -> None:
@@ -223,6 +228,8 @@ class FakeService:
         self.device: Device | None = None
         self.whep_error: tuple[int, str, str] | None = None
         self.protocol = 1
+        self.parts = 0
+        """Below the root of each model."""
         self.deleted = asyncio.Event()
         self.token_valid = True
         self.may_load = asyncio.Event()

@@ -199,6 +199,40 @@ async def test_the_sample_loads_with_progress_and_is_framed(page: Page, service:
     assert service.device.models == {}
 
 
+async def test_fifty_thousand_parts_scroll_and_are_searched(page: Page, service: FakeService) -> None:
+    service.parts = 50_000
+    await connect(page, service)
+    await page.click("[data-testid=empty-load-sample]")
+    tree = page.get_by_role("tree")
+    await tree.get_by_role("treeitem", name="Part 1", exact=True).wait_for()
+    rows = page.get_by_role("treeitem")
+    assert await rows.count() < 100, "only what is in sight is on the page"
+    await tree.focus()
+    await page.keyboard.press("End")
+    last = tree.get_by_role("treeitem", name="Part 50000", exact=True)
+    await last.wait_for()
+    assert await last.get_attribute("aria-posinset") == await last.get_attribute("aria-setsize") == "50000"
+    assert await last.get_attribute("aria-selected") == "true"
+    assert await rows.count() < 100
+    await page.fill("[data-testid=tree-search]", "part 4321")
+    await page.get_by_test_id("tree-count").get_by_text("15 found").wait_for()
+    names = await rows.evaluate_all("rows => rows.map(row => row.getAttribute('aria-label'))")
+    assert names[:4] == ["Engine", "Part 4321", "Part 14321", "Part 24321"]
+    await page.fill("[data-testid=tree-search]", "")
+    await tree.get_by_role("treeitem", name="Part 1", exact=True).wait_for()
+
+
+async def test_what_the_file_says_about_a_part_is_shown_as_text(page: Page, service: FakeService) -> None:
+    await connect(page, service)
+    await page.click("[data-testid=empty-load-sample]")
+    await page.get_by_role("treeitem", name="Engine").click()
+    await page.get_by_role("tab", name="Properties").click()
+    facts = page.get_by_test_id("metadata")
+    await facts.get_by_text("A-17").wait_for()
+    assert "<b>weight</b>" in await facts.inner_text()
+    assert "1000 mm × 800.0 mm × 800.0 mm" in await facts.inner_text()
+
+
 async def test_a_load_can_be_cancelled(page: Page, service: FakeService) -> None:
     service.may_load.clear()
     await connect(page, service)

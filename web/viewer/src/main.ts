@@ -128,6 +128,7 @@ function setState(next: PageState): void {
   byId("panel-toggle").hidden = !live || watching;
   byId("leave").hidden = !live;
   byId("panel").hidden = !live || !panelOpen || watching;
+  byId("panel-toggle").setAttribute("aria-expanded", String(panelOpen));
   byId("watching").hidden = !live || !watching;
   byId("undriven").hidden = next !== "connected" || !watching || (connection?.driven ?? true);
   byId("statistics").hidden = !live || !statisticsOpen;

@@ -12,6 +12,7 @@ import {
 } from "@farframe/client";
 import { glyph, grouped, h } from "../../shared/dom.ts";
 import { explain } from "../../shared/messages.ts";
+import { colorText, linearOf } from "./colors.ts";
 import { degreesOf, quaternionOf } from "./geometry.ts";
 import type { Selection } from "./selection.ts";
 import { titleOf } from "./tree_model.ts";
@@ -276,23 +277,6 @@ export class PropertyPanel {
 export function numberText(value: number): string {
   const text = value.toFixed(NUMBER_DIGITS).replace(/\.?0+$/, "");
   return text === "-0" ? "0" : text;
-}
-
-const toDisplay = (linear: number): number =>
-  Math.round(255 * (linear <= 0.0031308 ? linear * 12.92 : 1.055 * linear ** (1 / 2.4) - 0.055));
-const toLinear = (display: number): number =>
-  display <= 0.04045 ? display / 12.92 : ((display + 0.055) / 1.055) ** 2.4;
-
-/** A linear colour as `#rrggbb`, for the eye. */
-export function colorText(color: readonly number[]): string {
-  const channels = color.slice(0, 3).map((channel) => toDisplay(Math.min(1, Math.max(0, channel))));
-  return `#${channels.map((channel) => channel.toString(16).padStart(2, "0")).join("")}`;
-}
-
-/** `#rrggbb` as linear red, green and blue. */
-export function linearOf(text: string): Vector3 {
-  const channel = (at: number): number => toLinear(Number.parseInt(text.slice(at, at + 2), 16) / 255);
-  return [channel(1), channel(3), channel(5)];
 }
 
 function tintFrom(text: string, weight: number): Tint {

@@ -1,6 +1,6 @@
 /** The statistics overlay: how fluent, how late, and where the time goes. */
 
-import { type Connection, STAGES, type Stage, type WayKind } from "@farframe/client";
+import { type Connection, type ServerStatistics, STAGES, type Stage, type WayKind } from "@farframe/client";
 import { grouped, h, milliseconds } from "../../shared/dom.ts";
 
 export const STAGE_TITLES: Readonly<Record<Stage, string>> = {
@@ -21,6 +21,8 @@ const WAY_TITLES: Readonly<Record<WayKind, string>> = {
   websocket: "WebSocket",
 };
 
+const SERVER_POLL_MILLISECONDS = 2000;
+
 const FACTS = [
   "Latency p95",
   "Round trip",
@@ -31,6 +33,7 @@ const FACTS = [
   "Frame",
   "Lost, dropped",
   "Encoder",
+  "Because",
   "Adapter",
 ] as const;
 type Fact = (typeof FACTS)[number];
@@ -40,7 +43,10 @@ export class StatisticsPanel {
   readonly #headline: HTMLElement[];
   readonly #segments: HTMLElement[];
   readonly #numbers: HTMLElement[];
+  readonly #late: HTMLElement[];
   readonly #facts: Record<Fact, HTMLElement>;
+  #server: ServerStatistics | undefined;
+  #askedAt = -Infinity;
 
   constructor(element: HTMLElement) {
     this.#element = element;
@@ -50,7 +56,8 @@ export class StatisticsPanel {
       h("dd", { "data-testid": "bitrate" }),
     ];
     this.#segments = STAGES.map((stage) => colored(h("div", { title: STAGE_TITLES[stage] }), stage));
-    this.#numbers = STAGES.map((stage) => h("dd", { "data-testid": `stage-${stage}` }));
+    this.#numbers = STAGES.map((stage) => h("td", { "data-testid": `stage-${stage}` }));
+    this.#late = STAGES.map((stage) => h("td", { "data-testid": `late-${stage}` }));
     const facts = FACTS.map((fact) => [fact, h("dd", fact === "Way" ? { "data-testid": "way" } : {})] as const);
     this.#facts = Object.fromEntries(facts) as Record<Fact, HTMLElement>;
     const titles = ["frames/s", "latency", "bitrate"];
@@ -62,10 +69,31 @@ export class StatisticsPanel {
       ),
       h("div", { class: "stack", role: "img", "aria-label": "Latency by stage" }, ...this.#segments),
       h(
-        "dl",
+        "table",
         { class: "legend" },
-        ...STAGES.map((stage, index) =>
-          h("div", {}, colored(h("i"), stage), h("dt", {}, STAGE_TITLES[stage]), this.#numbers[index]),
+        h(
+          "thead",
+          {},
+          h(
+            "tr",
+            {},
+            h("th", { scope: "col" }, "Milliseconds"),
+            h("th", { scope: "col" }, "Median"),
+            h("th", { scope: "col", title: "Of a hundred frames one is later" }, "p99"),
+          ),
+        ),
+        h(
+          "tbody",
+          {},
+          ...STAGES.map((stage, index) =>
+            h(
+              "tr",
+              {},
+              h("th", { scope: "row" }, colored(h("i"), stage), STAGE_TITLES[stage]),
+              this.#numbers[index],
+              this.#late[index],
+            ),
+          ),
         ),
       ),
       h("dl", { class: "facts" }, ...facts.flatMap(([fact, value]) => [h("dt", {}, fact), value])),
@@ -75,6 +103,7 @@ export class StatisticsPanel {
   /** Shows the connection's last second. */
   update(connection: Connection): void {
     if (this.#element.hidden) return;
+    void this.#ask(connection);
     const statistics = connection.statistics;
     const record = connection.lastRecord;
     const [fps, latency, bitrate] = this.#headline as [HTMLElement, HTMLElement, HTMLElement];
@@ -87,6 +116,7 @@ export class StatisticsPanel {
       const value = stages?.[stage];
       (this.#segments[index] as HTMLElement).style.width = total > 0 ? `${((value ?? 0) / total) * 100}%` : "0";
       (this.#numbers[index] as HTMLElement).textContent = milliseconds(value);
+      (this.#late[index] as HTMLElement).textContent = milliseconds(this.#server?.stages?.[stage]?.p99);
     });
     const set = (fact: Fact, text: string): void => {
       this.#facts[fact].textContent = text;
@@ -117,7 +147,17 @@ export class StatisticsPanel {
       set("Frame", `${grouped(record.frameId)}, ${what}`);
     }
     set("Encoder", connection.info.server.encoder);
+    set("Because", this.#server?.encoderReason ?? "–");
     set("Adapter", connection.info.server.adapter);
+  }
+
+  /** What only the server knows: how late the latest frames were, and why it encodes as it does. */
+  async #ask(connection: Connection): Promise<void> {
+    const now = performance.now();
+    if (now - this.#askedAt < SERVER_POLL_MILLISECONDS) return;
+    this.#askedAt = now;
+    // Without an answer what was known before stays; the next one comes soon.
+    this.#server = await connection.serverStatistics().catch(() => this.#server);
   }
 }
 

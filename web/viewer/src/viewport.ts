@@ -39,9 +39,11 @@ export class Viewport {
   readonly #events: ViewportEvents;
   #connection: Connection | undefined;
   #shown: View | undefined;
+  /** Boxes that fill the view until someone moves the camera: they do so in another size of the page, too. */
+  #fitted: { bounds: Bounds | undefined; scene: Bounds | undefined } | undefined;
   #resizeTimer: ReturnType<typeof setTimeout> | undefined;
   #press: { x: number; y: number; at: number; moved: boolean } | undefined;
-  #clickedAt = -Infinity;
+  #clicked = { x: 0, y: 0, at: -Infinity };
 
   constructor(video: HTMLVideoElement, stage: HTMLElement, events: ViewportEvents) {
     this.#video = video;
@@ -50,12 +52,14 @@ export class Viewport {
     new OrbitControls(this.camera, video, {
       onChange: () => {
         this.#flight.stop();
+        this.#fitted = undefined;
         this.sendPose();
       },
       onFit: () => events.onFit(),
     });
     this.#listen();
     new ResizeObserver(() => {
+      if (this.#fitted) this.fit(this.#fitted.bounds, this.#fitted.scene, true);
       this.resized();
       events.onShown();
     }).observe(stage);
@@ -113,7 +117,9 @@ export class Viewport {
 
   /** Puts the whole box into the view. */
   fit(bounds: Bounds | undefined, scene: Bounds | undefined, atOnce = false): void {
+    this.#fitted = { bounds, scene };
     const before = this.camera.state;
+    this.camera.state = this.#flight.goal;
     this.camera.frame(bounds, this.aspect);
     const { target, distance } = this.camera.state;
     this.camera.setBounds(scene);
@@ -123,6 +129,7 @@ export class Viewport {
 
   /** Looks from one of the six sides or a corner, at the whole box. */
   look(view: StandardView, bounds: Bounds | undefined): void {
+    this.#fitted = { bounds, scene: bounds };
     const before = this.camera.state;
     const { yaw, pitch } = anglesOf(view);
     this.camera.state = { ...before, yaw: nearestTurn(before.yaw, yaw), pitch };
@@ -144,6 +151,7 @@ export class Viewport {
 
   /** Goes to a state of the camera. */
   go(goal: OrbitState): void {
+    this.#fitted = undefined;
     this.#flight.to(goal);
   }
 
@@ -190,8 +198,11 @@ export class Viewport {
       if (!press || press.moved || event.timeStamp - press.at > CLICK_MILLISECONDS || !event.isPrimary) return;
       const box = video.getBoundingClientRect();
       const at = { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height };
-      const double = event.timeStamp - this.#clickedAt < DOUBLE_CLICK_MILLISECONDS;
-      this.#clickedAt = double ? -Infinity : event.timeStamp;
+      const last = this.#clicked;
+      const double =
+        event.timeStamp - last.at < DOUBLE_CLICK_MILLISECONDS &&
+        Math.hypot(event.clientX - last.x, event.clientY - last.y) <= CLICK_PIXELS;
+      this.#clicked = { x: event.clientX, y: event.clientY, at: double ? -Infinity : event.timeStamp };
       if (double) this.#events.onDoublePick(at);
       else this.#events.onPick(at, event.shiftKey || event.ctrlKey || event.metaKey);
     });

@@ -17,12 +17,14 @@ import { rove } from "../../shared/roving.ts";
 import { Tabs } from "../../shared/tabs.ts";
 import { ExplodeTool } from "./explode_tool.ts";
 import { lengthOf, middleOf, scaled, subtract } from "./geometry.ts";
+import { materialSection } from "./material_section.ts";
 import { MeasureTool } from "./measure_tool.ts";
 import { type NamedView, viewFromLink } from "./named_views.ts";
 import { Overlay } from "./overlay.ts";
 import { type PicturePoint, rayThrough } from "./projection.ts";
 import { PropertyPanel } from "./property_panel.ts";
 import { pictureOf, waitForStill } from "./screenshot.ts";
+import { SectionTool } from "./section_tool.ts";
 import { Selection } from "./selection.ts";
 import { type Shortcut, Shortcuts } from "./shortcuts.ts";
 import { STANDARD_VIEWS, type StandardView, VIEW_TITLES } from "./standard_views.ts";
@@ -37,6 +39,8 @@ export type ToolName = "measure" | "section" | "explode";
 const BOUNDS_DELAY_MILLISECONDS = 150;
 /** How long a change of the scene takes to the picture at most, before a still picture is waited for. */
 const SETTLE_MILLISECONDS = 250;
+/** Surfaces before a section that a click may have to go through. */
+const MAX_HITS = 256;
 const NARROW = "(width < 720px)";
 
 export interface WorkbenchEvents {
@@ -58,6 +62,12 @@ export class Workbench {
   readonly #viewMenu: Popover;
   readonly #measure: MeasureTool;
   readonly #explode: ExplodeTool;
+  readonly #section: SectionTool;
+  readonly #edges = h("input", {
+    type: "checkbox",
+    "data-testid": "edges",
+    change: () => this.setEdges(this.#edges.checked),
+  });
   readonly #parallel = h("input", {
     type: "checkbox",
     "data-testid": "orthographic",
@@ -89,7 +99,7 @@ export class Workbench {
       if (alive.length > 0) this.#scene?.override(alive, changes);
     });
     this.tabs = new Tabs(byId("tabs"));
-    this.#treeModel = new TreeModel(() => this.#scene?.roots ?? []);
+    this.#treeModel = new TreeModel(() => this.#roots());
     this.#tree = new TreeView(
       { tree: byId("tree"), search: byId<HTMLInputElement>("tree-search"), count: byId("tree-count") },
       this.#treeModel,
@@ -103,18 +113,23 @@ export class Workbench {
       },
     );
     const workbench = this;
-    this.#properties = new PropertyPanel(byId("properties-panel"), this.selection, {
-      get scene() {
-        return workbench.#scene;
+    this.#properties = new PropertyPanel(
+      byId("properties-panel"),
+      this.selection,
+      {
+        get scene() {
+          return workbench.#scene;
+        },
+        get unit() {
+          return workbench.#measure.unit;
+        },
+        onShow: (entities) => void this.#show(entities),
+        onToggleVisibility: () => this.toggleHidden(),
+        onIsolate: () => this.isolate(),
+        onMoved: () => this.#moved(),
       },
-      get unit() {
-        return workbench.#measure.unit;
-      },
-      onShow: (entities) => void this.#show(entities),
-      onToggleVisibility: () => this.toggleHidden(),
-      onIsolate: () => this.isolate(),
-      onMoved: () => this.#moved(),
-    });
+      [materialSection],
+    );
     this.#views = new ViewsPanel(byId("views-panel"), {
       capture: (name) => this.#capture(name),
       restore: (view) => void this.#restore(view),
@@ -138,10 +153,25 @@ export class Workbench {
         return workbench.#bounds;
       },
       get roots() {
-        return workbench.#scene?.roots ?? [];
+        return workbench.#roots();
       },
       onMoved: () => this.#moved(),
     });
+    this.#section = new SectionTool(
+      {
+        get scene() {
+          return workbench.#scene;
+        },
+        get bounds() {
+          return workbench.#bounds;
+        },
+        onChange: (on) => byId("section").toggleAttribute("data-on", on),
+      },
+      () => {
+        this.use(undefined);
+        byId("section").focus();
+      },
+    );
     this.#viewMenu = new Popover(byId("view-button"), this.#fillViewMenu());
     this.#listen();
     const shortcuts = new Shortcuts(
@@ -167,7 +197,17 @@ export class Workbench {
   open(connection: Connection): () => void {
     this.#connection = connection;
     this.#scene = connection.watching ? undefined : connection.scene;
-    this.#visibility = this.#scene && new Visibility(this.#scene);
+    const scene = this.#scene;
+    const roots = (): readonly Entity[] => this.#roots();
+    this.#visibility =
+      scene &&
+      new Visibility({
+        get roots() {
+          return roots();
+        },
+        override: (entities, changes) => scene.override(entities, changes),
+      });
+    this.#edges.checked = false;
     const detach = this.viewport.attach(connection);
     this.#tree.reload();
     return () => {
@@ -177,6 +217,7 @@ export class Workbench {
       this.#scene = undefined;
       this.#visibility = undefined;
       this.#explode.forget();
+      this.#section.forget();
       this.#measure.clear();
       this.selection.clear();
       this.use(undefined);
@@ -193,6 +234,7 @@ export class Workbench {
     this.#tree.reload();
     const bounds = unionBounds(models.map((model) => model.bounds));
     this.#bounds = bounds;
+    this.#section.refresh();
     this.#measure.size = bounds ? lengthOf(subtract(bounds.max, bounds.min)) : 1;
     if (models.length === 0) this.#measure.clear();
     const first = models[0];
@@ -230,6 +272,14 @@ export class Workbench {
     announce(orthographic ? "Orthographic" : "Perspective");
   }
 
+  /** Shaded with the edges of surfaces drawn over, or without. */
+  setEdges(edges: boolean): void {
+    if (!this.#scene) return;
+    this.#scene.debug.edges = edges;
+    this.#edges.checked = edges;
+    announce(edges ? "Shaded with edges" : "Shaded");
+  }
+
   /** Opens a tool, or none. */
   use(tool: ToolName | undefined): void {
     this.#tool = tool;
@@ -243,6 +293,7 @@ export class Workbench {
     this.#video.dataset["tool"] = tool ?? "";
     if (tool !== "measure") this.#measure.clear();
     if (!tool) return;
+    if (tool === "section") this.#section.begin();
     this.#viewMenu.close(false);
     if (matchMedia(NARROW).matches) this.#events.togglePanel(false);
   }
@@ -253,7 +304,7 @@ export class Workbench {
       this.#tool ? `${byId(tool).getAttribute("aria-label")} on` : `${byId(tool).getAttribute("aria-label")} off`,
     );
     // A tool that is set by a slider has it in hand at once; one that picks leaves the focus with the picture.
-    if (this.#tool === "explode") byId("tool-options").querySelector("input")?.focus();
+    if (this.#tool && this.#tool !== "measure") byId("tool-options").querySelector("input")?.focus();
   }
 
   toggleHidden(): void {
@@ -307,7 +358,7 @@ export class Workbench {
   }
 
   #elementOf(tool: ToolName): HTMLElement {
-    return { measure: this.#measure.element, explode: this.#explode.element, section: h("div") }[tool];
+    return { measure: this.#measure.element, explode: this.#explode.element, section: this.#section.element }[tool];
   }
 
   #listen(): void {
@@ -342,7 +393,14 @@ export class Workbench {
       ),
     );
     rove(menu.firstElementChild as HTMLElement, "button");
-    menu.append(h("div", { class: "menu-switches" }, h("label", { class: "check" }, this.#parallel, "Orthographic")));
+    menu.append(
+      h(
+        "div",
+        { class: "menu-switches" },
+        h("label", { class: "check" }, this.#parallel, "Orthographic"),
+        h("label", { class: "check" }, this.#edges, "Shaded with edges"),
+      ),
+    );
     return menu;
   }
 
@@ -367,6 +425,12 @@ export class Workbench {
         title: "Orthographic or perspective",
         group: "Look",
         run: () => this.setOrthographic(!this.viewport.orthographic),
+      },
+      {
+        key: "d",
+        title: "Shaded with edges",
+        group: "Look",
+        run: () => this.setEdges(!this.#edges.checked),
       },
       { key: "v", title: "Views of the toolbar", group: "Look", run: () => this.#viewMenu.toggle() },
       { key: "b", title: "Save a named view", group: "Look", run: () => this.#views.save() },
@@ -443,8 +507,10 @@ export class Workbench {
     const scene = this.#scene;
     if (!scene || this.#models.length === 0) return undefined;
     const { start, end } = rayThrough(this.viewport.shown, at);
-    const { hits } = await scene.castRay(start, end, { policy: "closestHit" });
-    return hits[0];
+    if (!this.#section.state) return (await scene.castRay(start, end, { policy: "closestHit" })).hits[0];
+    // Rays go on through what a section took away.
+    const { hits } = await scene.castRay(start, end, { policy: "closestHits", maxHits: MAX_HITS });
+    return hits.find((hit) => !this.#section.takesAway(hit.position));
   }
 
   async #pick(at: PicturePoint, extend: boolean): Promise<void> {
@@ -495,8 +561,15 @@ export class Workbench {
     this.#boundsTimer = setTimeout(() => void this.#askBounds(), BOUNDS_DELAY_MILLISECONDS);
   }
 
-  async #askBounds(): Promise<void> {
+  /** What is in the scene, but for what the tools put there. */
+  #roots(): readonly Entity[] {
     const roots = this.#scene?.roots ?? [];
+    const plane = this.#section.entity;
+    return plane ? roots.filter((root) => root !== plane) : roots;
+  }
+
+  async #askBounds(): Promise<void> {
+    const roots = this.#roots();
     const boxes = await Promise.all(roots.map((root) => root.bounds().catch(() => undefined)));
     const bounds = unionBounds(boxes.filter((box) => box !== undefined));
     if (!bounds || !this.#scene) return;
@@ -515,9 +588,9 @@ export class Workbench {
       name,
       camera: this.viewport.goal,
       orthographic: this.viewport.orthographic,
-      edges: false,
+      edges: this.#edges.checked,
       apart: this.#explode.amount,
-      section: undefined,
+      section: this.#section.state,
       parts: this.#visibility?.forced(root) ?? { hidden: [], shown: [] },
     };
   }
@@ -532,6 +605,8 @@ export class Workbench {
       this.#visibilityChanged();
     }
     await this.#explode.set(view.apart);
+    this.#section.set(view.section);
+    if (view.edges !== this.#edges.checked) this.setEdges(view.edges);
     if (view.orthographic !== this.viewport.orthographic) this.setOrthographic(view.orthographic);
     this.viewport.go(view.camera);
   }

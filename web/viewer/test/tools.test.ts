@@ -1,4 +1,4 @@
-import { type Entity, Scene, symmetricFieldOfView, type Vector3, type View } from "@farframe/client";
+import { type Entity, Scene, type SceneLink, symmetricFieldOfView, type Vector3, type View } from "@farframe/client";
 import { describe, expect, it } from "vitest";
 import { piecesOf } from "../src/explode.ts";
 import { degreesOf, inverse, multiply, placeOf, quaternionOf, transformed } from "../src/geometry.ts";
@@ -22,13 +22,17 @@ import { isHidden, topmost, Visibility } from "../src/visibility.ts";
 
 /** A scene whose server agrees to everything. */
 function emptyScene(): Scene {
-  return new Scene({
+  const nothing = async (): Promise<never> => {
+    throw new Error("nothing is loaded here");
+  };
+  const link = {
     request: async () => ({}),
+    ready: async () => undefined,
     sendRecord: () => undefined,
-    load: async () => {
-      throw new Error("nothing is loaded here");
-    },
-  });
+    load: nothing,
+    loadTexture: nothing,
+  };
+  return new Scene(link as unknown as SceneLink);
 }
 
 /** engine ─┬─ block ─┬─ bolt 1
