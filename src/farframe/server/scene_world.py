@@ -106,7 +106,7 @@ class SceneWorld:
     def __init__(self, scene: RenderScene) -> None:
         self.graph = Graph()
         self.meshes = Meshes()
-        self.looks = Looks(scene, self.graph, lambda rows: self._push(rows, moved=False))
+        self.looks = Looks(scene, self.graph, lambda rows: self._push(rows, dressed=True))
         self._scene = scene
         self._models: dict[int, ModelEntities] = {}
         self._roots: dict[int, int] = {}
@@ -161,7 +161,7 @@ class SceneWorld:
         slots = self.graph.find_slots(entry.first + owner)
         self.meshes.add(handle, slots, tree)
         self.looks.replace_model(handle, tree)
-        self._push(np.flatnonzero(self.meshes.handle == handle), moved=True)
+        self._push(np.flatnonzero(self.meshes.handle == handle), moved=True, styled=True, dressed=True)
 
     def remove_model(self, handle: int) -> None:
         """A model is drawn no more: its entities go, and with them what the device hung below them."""
@@ -178,7 +178,7 @@ class SceneWorld:
     def clear(self) -> None:
         """Take all entities out; models that are still placed are drawn no more."""
         self.meshes.slot[:] = -1
-        self._push(np.arange(len(self.meshes)), moved=False)
+        self._push(np.arange(len(self.meshes)), styled=True)
         self.graph.clear()
         self.meshes = Meshes()
         self.looks.clear()
@@ -254,7 +254,7 @@ class SceneWorld:
         """Destroy an entity and all below it, with all that hangs on them; the ids of those that were models'."""
         ids = self.graph.id[self.graph.subtree(self.graph.slot(entity))]
         gone = self.graph.destroy(entity)
-        self._push(self.meshes.forget(gone, len(self.graph.id)), moved=False)
+        self._push(self.meshes.forget(gone, len(self.graph.id)), styled=True)
         self.looks.destroyed(ids)
         return [int(identifier) for identifier in ids[ids >= FIRST_MODEL_ID].tolist()]
 
@@ -301,37 +301,43 @@ class SceneWorld:
         capacity = len(self.graph.id)
         moved = self.meshes.rows_on(changes.moved, capacity)
         self.meshes.move(moved)
-        restyled = np.setdiff1d(self.meshes.rows_on(changes.restyled, capacity), moved, assume_unique=True)
+        restyled = self.meshes.rows_on(changes.restyled, capacity)
         if fresh is not None:
             moved = moved[self.meshes.handle[moved] != fresh]
         self._push(moved, moved=True)
-        self._push(restyled, moved=False)
+        self._push(restyled, styled=True)
 
-    def _push(self, rows: NDArray[np.int64], *, moved: bool) -> None:
-        """Hand these instances, as they are now, to the renderer's scene."""
+    def _push(
+        self, rows: NDArray[np.int64], *, moved: bool = False, styled: bool = False, dressed: bool = False
+    ) -> None:
+        """Hand what changed of these instances, as it is now, to the renderer's scene: where they are, how they are
+        shown, what they are made of. What did not change costs nothing there."""
         if not len(rows):
             return
-        graph, meshes = self.graph, self.meshes
-        slot = meshes.slot[rows]
-        there = slot >= 0
-        states = graph.effective_states[slot].astype(np.uint32)
-        visible = there & graph.effective_enabled[slot] & (states & np.uint32(int(State.HIDDEN)) == 0)
-        tint = np.where((states & np.uint32(int(State.USE_TINT_COLOR)) != 0)[:, None], graph.effective_tint[slot], 0.0)
-        mask = graph.effective_mask[slot].astype(np.uint32)
-        world = meshes.world(graph, rows) if moved else None
+        meshes = self.meshes
+        columns: dict[str, NDArray[Any]] = {"world": meshes.world(self.graph, rows)} if moved else {}
+        if styled:
+            columns |= self._style(meshes.slot[rows])
         handles = meshes.handle[rows]
         for handle in np.unique(handles).tolist():
             mine = np.flatnonzero(handles == handle)
-            self._scene.update_instances(
-                handle,
-                meshes.number[rows[mine]],
-                world=None if world is None else world[mine],
-                visible=visible[mine],
-                tint=tint[mine].astype(np.float32),
-                states=states[mine],
-                mask=mask[mine],
-                material=self.looks.worn(handle, meshes.number[rows[mine]]),
-            )
+            numbers = meshes.number[rows[mine]]
+            changed: dict[str, Any] = {name: column[mine] for name, column in columns.items()}
+            if dressed:
+                changed["material"] = self.looks.worn(handle, numbers)
+            self._scene.update_instances(handle, numbers, **changed)
+
+    def _style(self, slot: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """How what hangs on these entities is shown; -1 is none."""
+        graph = self.graph
+        states = graph.effective_states[slot].astype(np.uint32)
+        tinted = states & np.uint32(int(State.USE_TINT_COLOR)) != 0
+        return {
+            "visible": (slot >= 0) & graph.effective_enabled[slot] & (states & np.uint32(int(State.HIDDEN)) == 0),
+            "tint": np.where(tinted[:, None], graph.effective_tint[slot], 0.0).astype(np.float32),
+            "states": states,
+            "mask": graph.effective_mask[slot].astype(np.uint32),
+        }
 
     # Queries ----------------------------------------------------------------------------------------------------
 
