@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
+import hypothesis.strategies as st
+import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from farframe.asset.model import Material, Node
 from farframe.protocol import appearance as looks
@@ -42,6 +46,18 @@ def pair() -> Any:
     built.nodes = [Node(f"node {number}", -1, np.eye(4)) for number in range(2)]
     built.instance_node = np.array([0, 0, 1, 1], np.int32)
     return built
+
+
+WORDS = sorted(
+    {
+        field.encode_name
+        for kind in (
+            looks.MaterialValues, looks.LightValues, looks.CutPlaneValues, looks.EffectsValues, looks.OutlineValues,
+            looks.SkyValues, looks.CameraValues, looks.StageValues,
+        )
+        for field in msgspec.structs.fields(kind)
+    }
+)  # fmt: skip
 
 
 class Place:
@@ -313,6 +329,75 @@ def test_a_texture_lives_while_anything_names_it(place: Place) -> None:
     place.world.remove_model(place.handle)
     assert looks_of.freed == [cube, texture]
     assert looks_of.textures.want("file:///a.png", cube=False) is None
+
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 70), 1 << 70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5)
+    | st.sampled_from([0, 1, 2, 5, OWN, looks.OWN_MAP, "builtin://Studio", 1e300, "point", "pbr"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=3),
+    max_leaves=6,
+)
+COMMANDS = st.fixed_dictionaries(
+    {"op": st.sampled_from([kind.__struct_config__.tag for kind in looks.AppearanceCommand.__args__])},
+    optional={
+        "id": st.sampled_from([0, 1, 2, 3, 99, OWN, OWN + 1, OWN + 2, -1, 1 << 40]) | JUNK,
+        "kind": st.sampled_from(["pbr", "color", "point", "spot", "directional"]) | JUNK,
+        "set": st.dictionaries(st.sampled_from(WORDS), JUNK, max_size=4),
+        "subPart": st.integers(-1, 3) | JUNK,
+        "material": st.integers(-1, 4) | JUNK,
+        "ids": st.text(max_size=12),
+    },
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(COMMANDS, max_size=30))
+def test_garbage_is_refused_by_name_and_what_is_drawn_stays_sound(commands: list[Any]) -> None:
+    place = Place()
+    place.done(wire.Create(id=1), looks.CreateMaterial(id=1))
+    place.world.looks.textures.add("file:///a.png", cube=False, width=4, height=4, levels=1, size_bytes=64)
+    raw = [msgspec.Raw(json.dumps(command).encode()) for command in commands]
+    decoded = wire.decode_commands(wire.ApplyParams(commands=raw))
+    outcome = place.world.apply(decoded)
+    assert len(outcome.failures) <= len(commands)
+    scene, told = place.scene, place.world.looks
+    assert scene.effects.problem() is None
+    for state in (*scene.materials.values(), *scene.entries[place.handle].own.values()):
+        assert state.problem() is None
+        assert 0 <= state.albedo_map < 2 or state.albedo_map == looks.OWN_MAP
+    assert all(placed.light.problem() is None for placed in scene.lights)
+    assert all(np.isfinite((*placed.normal, placed.offset)).all() for placed in scene.cut_planes)
+    assert set(place.drawn_with()) <= {0, *scene.materials}
+    for answer in (told.told_materials(1, (1 << 32) - 1), told.told_components(1), told.told_textures(1), told.effects):
+        assert msgspec.json.decode(msgspec.json.encode(answer), type=type(answer)) == answer
+    place.world.clear()
+    assert scene.effects == Effects() and not scene.materials and not scene.lights and not scene.cut_planes
+
+
+def test_answers_fit_into_messages_whatever_there_is(place: Place) -> None:
+    for first in range(1, 1025, 64):
+        place.done(*[looks.CreateMaterial(id=n, set={"name": "\0" * 1024}) for n in range(first, first + 64)])
+        place.done(*[wire.Create(id=n) for n in range(first, first + 64)])
+        place.done(
+            *[looks.SetLight(id=n, kind="spot", set={"color": [1e-5 / n] * 3}) for n in range(first, first + 64)]
+        )
+        place.done(*[looks.SetCutPlane(id=n, set={"fadeLength": 1e-7 * n}) for n in range(first, first + 64)])
+    told = place.world.looks
+    materials, at = 0, 1
+    while at:
+        page = told.told_materials(at, 1 << 31)
+        assert len(msgspec.json.encode(page)) < 200_000
+        materials, at = materials + len(page.materials), page.next
+    lights, planes, at = 0, 0, 1
+    while at:
+        parts = told.told_components(at)
+        assert len(msgspec.json.encode(parts)) < 200_000
+        lights, planes, at = lights + len(parts.lights), planes + len(parts.cut_planes), parts.next
+    assert (materials, lights, planes) == (1025, 1024, 1024)
 
 
 def test_a_device_cannot_fill_the_server(place: Place) -> None:
