@@ -93,3 +93,29 @@ def test_the_example_that_takes_a_model_apart(service: RunningService, tmp_path:
     assert (np.abs(pictures[0] - pictures[1]).max(axis=2) > 24).mean() > 0.05
     orange = (pictures[1][..., 0] > 180) & (pictures[1][..., 2] < 90)
     assert orange.mean() > 0.0005, "the tinted part is seen"
+
+
+def run_example(name: str, tmp_path: Path) -> tuple[np.ndarray, str]:
+    """The picture that an example makes of the built-in engine, and what it says."""
+    out = tmp_path / f"{name}.png"
+    words = [sys.executable, ROOT / "examples" / name, "builtin://Engine", out]
+    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=180, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with Image.open(out) as picture:
+        return np.asarray(picture.convert("RGB")).astype(int), done.stdout
+
+
+def test_the_example_that_cuts_a_model_open(tmp_path: Path) -> None:
+    pixels, said = run_example("cut_away.py", tmp_path)
+    assert re.search(r"cut at z = -?\d\.\d{3} m", said)
+    orange = (pixels[..., 0] > 200) & (np.abs(pixels[..., 1] - 140) < 50) & (pixels[..., 2] < 110)
+    assert orange.mean() > 0.005, "what is next to the cut has its colour"
+
+
+def test_the_example_that_points_a_part_out(tmp_path: Path) -> None:
+    pixels, said = run_example("point_out.py", tmp_path)
+    assert re.search(r"Crankshaft, of \d+ parts", said)
+    green = (pixels[..., 1] > 180) & (pixels[..., 0] < 140) & (pixels[..., 2] < 170)
+    assert 0.0005 < green.mean() < 0.05, "a line around it"
+    colorful = pixels.max(axis=2) - pixels.min(axis=2) > 60
+    assert (colorful & ~green).mean() < 0.02, "all else is pale"
