@@ -23,7 +23,10 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from farframe.client.entities import NO_OVERRIDES, STATES, Entity, Group, Overrides, Vector3, Vector4, require
+from farframe.client._overrides import bits_of, check_overrides, overrides_of
+from farframe.client._store import BITS, Store
+from farframe.client._store import checked as check_numbers
+from farframe.client.entities import STATES, Entity, Group, Overrides, Vector3, Vector4, require
 from farframe.client.errors import RequestError, RuntimeConnectionError
 from farframe.client.looks import Appearance, Looks
 from farframe.client.materials import Texture
@@ -136,55 +139,12 @@ class Link(Protocol):
         ...
 
 
-class _Store:
-    """Local transforms of all entities, by row."""
-
-    def __init__(self) -> None:
-        self.id = np.zeros(0, np.uint32)
-        self.position = np.zeros((0, 3))
-        self.rotation = np.zeros((0, 4))
-        self.scale = np.zeros((0, 3))
-        self.moved = np.zeros(0, np.uint8)
-        """Which parts of a transform have still to be sent, as bits; see ``wire.HAS_POSITION``."""
-        self.streamed = np.zeros(0, np.uint8)
-        """Which were sent in a way that may lose them."""
-        self.static = np.zeros(0, np.bool_)
-        self._free: list[int] = []
-        self._used = 0
-
-    def allocate(self, count: int) -> NDArray[np.int64]:
-        """Rows for new entities."""
-        taken = [self._free.pop() for _ in range(min(count, len(self._free)))]
-        fresh = count - len(taken)
-        if self._used + fresh > len(self.id):
-            capacity = max(64, 2 * len(self.id), self._used + fresh)
-            for name in ("id", "position", "rotation", "scale", "moved", "streamed", "static"):
-                old = getattr(self, name)
-                larger = np.zeros((capacity, *old.shape[1:]), old.dtype)
-                larger[: len(old)] = old
-                setattr(self, name, larger)
-        rows = np.array([*taken, *range(self._used, self._used + fresh)], np.int64)
-        self._used += fresh
-        self.position[rows], self.rotation[rows], self.scale[rows] = 0.0, (0.0, 0.0, 0.0, 1.0), 1.0
-        self.moved[rows] = self.streamed[rows] = 0
-        self.static[rows] = False
-        return rows
-
-    def free(self, rows: list[int]) -> None:
-        """Rows of entities that were destroyed."""
-        self.moved[rows] = self.streamed[rows] = 0
-        self._free.extend(rows)
-
-
-_BITS = {"position": wire.HAS_POSITION, "rotation": wire.HAS_ROTATION, "scale": wire.HAS_SCALE}
-
-
 class Scene(Appearance):
     """The entities of a connection, and how they look. ``connection.scene`` is it; see the module."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._store = _Store()
+        self._store = Store()
         self._entities: dict[int, Entity] = {}
         self._roots: dict[Entity, None] = {}
         self._models: dict[int, LoadedModel] = {}
@@ -257,7 +217,7 @@ class Scene(Appearance):
         entity = Entity(self, self._next_id, int(row[0]), name, parent, 0 if enabled else wire.IS_DISABLED)
         try:
             values = {"position": [position], "rotation": [rotation], "scale": [scale]}
-            checked = {key: _checked(key, np.asarray(value, np.float64), 1) for key, value in values.items()}
+            checked = {key: check_numbers(key, np.asarray(value, np.float64), 1) for key, value in values.items()}
         except ValueError:
             self._store.free(row.tolist())
             raise
@@ -368,7 +328,7 @@ class Scene(Appearance):
             ):
                 entity = Entity(self, identifier, row, name, None, flags)
                 if on or off:
-                    entity._overrides = _overrides_of(on, off, table.tint[place].tolist(), int(table.mask[place]))
+                    entity._overrides = overrides_of(on, off, table.tint[place].tolist(), int(table.mask[place]))
                 self._entities[identifier] = entity
                 above[entity] = parent
         for entity, parent in above.items():
@@ -538,7 +498,7 @@ class Scene(Appearance):
         self._restyled.clear()
         commands: list[wire.Command] = []
         for overrides, ids in alike.items():
-            on, off = _bits_of(overrides)
+            on, off = bits_of(overrides)
             commands += [
                 wire.SetStates(
                     ids=wire.pack(part, "u4"),
@@ -745,11 +705,11 @@ class Scene(Appearance):
         fixed = store.static[rows]
         if fixed.any():
             raise _static(entities[int(np.argmax(fixed))])
-        checked = {name: _checked(name, value, len(rows)) for name, value in changes.items()}
+        checked = {name: check_numbers(name, value, len(rows)) for name, value in changes.items()}
         bits = 0
         for name, value in checked.items():
             getattr(store, name)[rows] = value
-            bits |= _BITS[name]
+            bits |= BITS[name]
         if streaming and not self._structure and not self._held:
             self._stream(rows, bits)
         else:
@@ -759,7 +719,7 @@ class Scene(Appearance):
     def _stream(self, rows: NDArray[np.int64], bits: int) -> None:
         """Send the transforms of these rows in records that may be lost."""
         store = self._store
-        position, rotation, scale = (bool(bits & bit) for bit in _BITS.values())
+        position, rotation, scale = (bool(bits & bit) for bit in BITS.values())
         most = min(wire.transforms_per_record(position=position, rotation=rotation, scale=scale), 1024)
         self._sequence = (self._sequence + 1) % (1 << 32) or 1
         for start in range(0, len(rows), most):
@@ -790,7 +750,7 @@ class Scene(Appearance):
         self._send()
 
     def _override(self, entities: Sequence[Entity], changes: dict[str, Any]) -> None:
-        _check_overrides(changes)
+        check_overrides(changes)
         for entity in entities:
             require(entity)
         made: dict[Overrides, Overrides] = {}
@@ -847,55 +807,3 @@ def _static(entity: Entity) -> RequestError:
         f"{entity!r} is part of a model that was converted with sceneGraphMode static.",
         next_step="Move the model's root, or convert it with sceneGraphMode dynamic.",
     )
-
-
-def _checked(name: str, value: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Numbers that the server takes, rotations of unit length. Raises ValueError."""
-    width = 4 if name == "rotation" else 3
-    if value.shape != (count, width):
-        raise ValueError(f"{name} has {width} numbers")
-    if not np.isfinite(value).all() or (value.size and np.abs(value).max() > 1e15):
-        raise ValueError(f"{name} holds a number that is not finite, or too large")
-    if name != "rotation":
-        return value
-    length = np.sqrt(np.einsum("ni,ni->n", value, value))
-    if (length < 1e-30).any():
-        raise ValueError("a rotation is a quaternion of any length but zero")
-    return np.asarray(value / length[:, None], np.float64)
-
-
-def _check_overrides(changes: dict[str, Any]) -> None:
-    tint = changes.get("tint")
-    if tint is not None and tint is not False:
-        changes["tint"] = tint = tuple(float(number) for number in tint)
-        if len(tint) != 4 or not all(0.0 <= number <= 1.0 for number in tint):
-            raise ValueError("a tint has four numbers between 0 and 1")
-    elif tint is None and "tint" in changes:
-        changes["tint"] = None
-    mask = changes.get("cut_plane_mask")
-    if mask is not None and mask is not False and (isinstance(mask, bool) or not 0 <= mask <= 255):
-        raise ValueError("a cut-plane mask lies between 0 and 255")
-
-
-def _bits_of(overrides: Overrides) -> tuple[int, int]:
-    """The states that are forced on, and off, as bits."""
-    on = off = 0
-    for name, bit in STATES.items():
-        value = getattr(overrides, name)
-        if value is None:
-            continue
-        if value is False:
-            off |= bit
-        else:
-            on |= bit
-    return on, off
-
-
-def _overrides_of(on: int, off: int, tint: list[float], mask: int) -> Overrides:
-    values: dict[str, Any] = {}
-    for name, bit in STATES.items():
-        if off & bit:
-            values[name] = False
-        elif on & bit:
-            values[name] = tuple(tint) if name == "tint" else mask if name == "cut_plane_mask" else True
-    return replace(NO_OVERRIDES, **values)
