@@ -83,6 +83,28 @@ async def test_leaving_empties_the_scene_at_once(leave: str) -> None:
     await world.drive()
 
 
+async def test_who_leaves_while_taken_for_lost_leaves_for_good() -> None:
+    """A busy machine lets a device be silent for too long; then it says goodbye, and is gone when that is answered."""
+    world = World()
+    device, _ = await world.drive()
+    await device.call("scene.loadModel", uri="x")
+    going_on = asyncio.Event()
+
+    async def close_slowly() -> None:
+        await going_on.wait()
+        device.closed = True
+
+    device.close = close_slowly  # type: ignore[method-assign]
+    device.vanish()
+    leaving = asyncio.create_task(world.places.leave(device.handler.resource_id))
+    await asyncio.sleep(0)
+    assert not leaving.done()
+    going_on.set()
+    assert await leaving
+    assert world.places.place is None and world.scenes[0].cleared == 1
+    await world.drive()
+
+
 async def test_a_grace_time_of_nothing_keeps_nothing() -> None:
     world = World(grace=0)
     device, told = await world.drive()

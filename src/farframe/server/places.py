@@ -158,6 +158,8 @@ class Places:
         connection = self._connection
         if connection is None or not secrets.compare_digest(connection.resource_id.encode(), resource_id.encode()):
             return False
+        if connection.open:
+            connection.place.used = False  # should it be ending already, as lost: nobody is left to keep the scene for
         connection.end(Result.DISCONNECT_REQUEST, "The device disconnected.", tell=False)
         await connection.closed.wait()
         return True
