@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from farframe.asset.source import FileSource
 from farframe.convert.build import BuildOptions, build_asset
 from farframe.convert.points import PointCloud
 from farframe.protocol.link import LoadLimits
-from farframe.protocol.records import View
+from farframe.protocol.records import FieldOfView, View
 from farframe.render import Engine, FrameInput, Quality, RenderScene
 from farframe.render.placement import Resource
 from tests.render.shapes import look_at
@@ -47,6 +48,13 @@ def square_on(width: float, distance: float = 10.0, aspect: float = 1.0) -> View
     """A view along -Z from (0, 0, ``distance``) in which ``width`` metres at z = 0 fill the picture's height."""
     degrees = 2.0 * math.degrees(math.atan(width / (2.0 * distance)))
     return look_at((0, 0, distance), degrees=degrees, aspect=aspect)
+
+
+def parallel(width: float, distance: float = 10.0) -> View:
+    """As :func:`square_on`, by parallel rays."""
+    edge = width / 2.0
+    sides = FieldOfView(-edge, edge, edge, -edge)
+    return replace(square_on(width, distance), fov=sides, orthographic=True)
 
 
 def draw(

@@ -15,7 +15,7 @@ from farframe.render.bands import render_in_bands
 from farframe.render.cut_planes import CutPlanes
 from farframe.scene.effects import CutPlane, PlacedCutPlane, SingleSidedMode
 from farframe.scene.states import State
-from tests.render.effects import draw, draw_with_depth, opened, square_on
+from tests.render.effects import draw, draw_with_depth, opened, parallel, square_on
 from tests.render.shapes import ModelBuilder, box, look_at, plane, sphere
 
 GREY = Material(base_color=(0.2, 0.2, 0.2, 1.0), unlit=True)
@@ -310,3 +310,55 @@ def test_points_beyond_a_plane_are_gone(engine: Engine, tmp_path: Path) -> None:
             np.testing.assert_array_equal(draw(engine, scene, square_on(width), SIZE, samples=1)[..., 0] > 0, plain)
             scene.update_instances(handle, np.array([0]), mask=np.array([0xFF], np.uint32))
             scene.cut_planes = ()
+
+
+def test_parallel_rays(engine: Engine, way: str) -> None:
+    view = parallel(2.0)
+    with opened(engine, squares((0, 0, 0))) as resource:
+        scene = black_scene()
+        handle = scene.add(resource, np.eye(4))
+        scene.update_instances(handle, np.array([0]), states=np.array([int(State.SELECTED)], np.uint32))
+        scene.cut_planes = (cut((1.0, 0.0, 0.0), 0.125, fade_color=(0.0, 1.0, 0.0, 1.0), fade_length=0.25),)
+        row = draw(engine, scene, view, SIZE, samples=1)[64, :, :3]
+    np.testing.assert_array_equal(np.flatnonzero((row == (255, 255, 0)).all(axis=1)), [46, 47, 72, 73])
+    np.testing.assert_array_equal(row[55], GREY_SEEN)
+    share = 1.0 - 8.5 / 16.0
+    linear = np.array([0.2 * (1 - share), 0.2 * (1 - share) + share, 0.2 * (1 - share)])
+    np.testing.assert_allclose(row[63], np.round(255 * (1.055 * linear ** (1 / 2.4) - 0.055)), atol=2)
+
+
+def test_each_of_two_views_is_cut(engine: Engine) -> None:
+    with opened(engine, squares((0, 0, 0))) as resource:
+        scene = black_scene()
+        scene.add(resource, np.eye(4))
+        scene.cut_planes = (cut((1.0, 0.0, 0.0), 0.0),)
+        views = (square_on(2.0), square_on(4.0))
+        frame = engine.render(FrameInput(views, 2 * SIZE, SIZE, Quality(samples=1), scene))
+        lit = frame.pixels[64, :, 0] > 0
+        frame.release()
+    np.testing.assert_array_equal(np.flatnonzero(lit), [*range(48, 64), *range(128 + 56, 128 + 64)])
+
+
+def test_many_instances_are_told_apart_at_once(engine: Engine) -> None:
+    """Fifty thousand masks, and calls that do not grow with them."""
+    builder = ModelBuilder()
+    part = builder.part(plane(0.004), GREY)
+    matrices = np.tile(np.eye(4), (50_000, 1, 1))
+    matrices[:, 0, 3], matrices[:, 1, 3] = (np.stack(np.divmod(np.arange(50_000), 224)) - 112) * 0.009
+    builder.place(part)
+    model = builder.build()
+    model.instance_part = np.zeros(50_000, np.int32)
+    model.instance_node = np.zeros(50_000, np.int32)
+    model.instance_matrix = matrices
+    with opened(engine, model) as resource:
+        scene = black_scene()
+        handle = scene.add(resource, np.eye(4))
+        everything = np.arange(50_000)
+        mask = np.where(matrices[:, 1, 3] > 0, 1, 2).astype(np.uint32)
+        scene.update_instances(handle, everything, mask=mask)
+        scene.cut_planes = (cut((1.0, 0.0, 0.0), 0.0, filter_mask=1),)
+        pixels = draw(engine, scene, square_on(2.2), SIZE, samples=1)[..., 0] > 0
+        found = engine.count_visible(FrameInput((square_on(2.2),), SIZE, SIZE, Quality(samples=1), scene))
+    beyond = (matrices[:, 0, 3] > 0.0041) & (mask == 1)
+    assert found.draws == 50_000 - np.count_nonzero(beyond)
+    assert pixels[:62, 2:62].mean() > 0.5 and not pixels[8:62, 66:].any() and pixels[66:, 66:].mean() > 0.5

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from farframe.asset.model import Material
+from farframe.protocol.records import FieldOfView
 from farframe.render import Engine, RenderScene
 from farframe.render.occlusion import ROUNDING
 from farframe.render.z_fighting import LEVELS, STEP, bias_scale, depth_biases
@@ -51,11 +52,20 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def shares(engine: Engine, scene: RenderScene, turn: NDArray[np.float64], place: NDArray[np.float64]) -> list[float]:
+def shares(
+    engine: Engine,
+    scene: RenderScene,
+    turn: NDArray[np.float64],
+    place: NDArray[np.float64],
+    *,
+    orthographic: bool = False,
+) -> list[float]:
     """By view, how much of what both squares cover is green."""
     found = []
     for eye in eyes(12, turn):
         view = look_at(eye + place, place, aspect=1.0)
+        if orthographic:
+            view = replace(view, fov=FieldOfView(-1.5, 1.5, 1.5, -1.5), orthographic=True)
         pixels = draw(engine, scene, view, 160, samples=1)
         red, green = pixels[..., 0] == 255, pixels[..., 1] == 255
         assert (red & green).sum() == 0 and (red | green).sum() > 100
@@ -63,8 +73,10 @@ def shares(engine: Engine, scene: RenderScene, turn: NDArray[np.float64], place:
     return found
 
 
-@pytest.mark.parametrize("offset", [0.0, 30.0])
-def test_one_of_two_is_seen_from_everywhere(engine: Engine, tmp_path: Path, kind: str, offset: float) -> None:
+@pytest.mark.parametrize(("offset", "orthographic"), [(0.0, False), (30.0, False), (0.0, True)])
+def test_one_of_two_is_seen_from_everywhere(
+    engine: Engine, tmp_path: Path, kind: str, offset: float, orthographic: bool
+) -> None:
     builder = ModelBuilder()
     builder.place(builder.part(tiles(1.0, 6, 1), colored(RED)))
     builder.place(builder.part(tiles(1.0, 7, 2), colored(GREEN)))
@@ -76,9 +88,9 @@ def test_one_of_two_is_seen_from_everywhere(engine: Engine, tmp_path: Path, kind
         scene = RenderScene()
         scene.background = (0.0, 0.0, 0.0)
         scene.add(resource, place)
-        calm = shares(engine, scene, turn, place[:3, 3])
+        calm = shares(engine, scene, turn, place[:3, 3], orthographic=orthographic)
         scene.effects = replace(scene.effects, z_fighting=ZFightingSettings(enabled=False))
-        fighting = shares(engine, scene, turn, place[:3, 3])
+        fighting = shares(engine, scene, turn, place[:3, 3], orthographic=orthographic)
     assert sum(0.02 < share < 0.98 for share in fighting) > 6, "they do fight"
     assert min(calm) > 0.99 or max(calm) < 0.01, "one of them wins, and always the same"
 
