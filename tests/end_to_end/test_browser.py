@@ -87,8 +87,9 @@ async def still(page: Page) -> None:
     await until(
         page,
         """() => {
-            const shown = window.farframeViewer.lastShown, connection = window.farframeViewer.connection;
-            return shown && shown.record && shown.record.still && shown.record.poseId === connection.poseId;
+            const connection = window.farframeViewer.connection;
+            const shown = connection.ledger.entries.findLast((entry) => !entry.record.keepAlive);
+            return shown && shown.record.still && shown.record.poseId === connection.poseId;
         }""",
     )
 

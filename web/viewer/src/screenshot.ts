@@ -4,14 +4,21 @@ import type { Connection, LedgerEntry } from "@farframe/client";
 
 const PATIENCE_MILLISECONDS = 8000;
 
-/** Whether a frame shows all that was asked for, in full quality. */
+/** Whether the newest picture shows all that was asked for, in full quality. What only repeats it does not count. */
+function showsStill(connection: Connection): boolean {
+  return isStill(
+    connection.ledger.entries.findLast((entry) => !entry.record.keepAlive),
+    connection,
+  );
+}
+
 function isStill(entry: LedgerEntry | undefined, connection: Connection): boolean {
   return entry?.record.still === true && entry.record.poseId === connection.poseId;
 }
 
 /** Resolves when the still picture is on the screen; with false when there was none in time. */
 export function waitForStill(connection: Connection, milliseconds = PATIENCE_MILLISECONDS): Promise<boolean> {
-  if (isStill(connection.ledger.entries.at(-1), connection)) return Promise.resolve(true);
+  if (showsStill(connection)) return Promise.resolve(true);
   return new Promise((resolve) => {
     const end = (still: boolean): void => {
       clearTimeout(timer);

@@ -32,9 +32,8 @@ const FACTS = [
   "Detail",
   "Frame",
   "Lost, dropped",
-  "Encoder",
-  "Because",
   "Adapter",
+  "Encoder",
 ] as const;
 type Fact = (typeof FACTS)[number];
 
@@ -45,6 +44,7 @@ export class StatisticsPanel {
   readonly #numbers: HTMLElement[];
   readonly #late: HTMLElement[];
   readonly #facts: Record<Fact, HTMLElement>;
+  readonly #reason = h("div", { class: "reason", "data-testid": "encoder-reason" });
   #server: ServerStatistics | undefined;
   #askedAt = -Infinity;
 
@@ -97,6 +97,8 @@ export class StatisticsPanel {
         ),
       ),
       h("dl", { class: "facts" }, ...facts.flatMap(([fact, value]) => [h("dt", {}, fact), value])),
+      h("h3", {}, "Why this encoder"),
+      this.#reason,
     );
   }
 
@@ -147,7 +149,8 @@ export class StatisticsPanel {
       set("Frame", `${grouped(record.frameId)}, ${what}`);
     }
     set("Encoder", connection.info.server.encoder);
-    set("Because", this.#server?.encoderReason ?? "–");
+    // One reason a line: why none of the encoders before it is used.
+    this.#reason.replaceChildren(...(this.#server?.encoderReason ?? "").split("; ").map((part) => h("div", {}, part)));
     set("Adapter", connection.info.server.adapter);
   }
 
