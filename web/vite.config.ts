@@ -41,5 +41,6 @@ export default defineConfig({
     host: "127.0.0.1",
     proxy: service ? Object.fromEntries(servicePaths.map((path) => [path, { target: service, secure: false }])) : {},
   },
-  test: { include: ["{packages/*,viewer,inspector}/test/**/*.test.ts"], environment: "node" },
+  // On a machine that does much else a test takes many times as long.
+  test: { include: ["{packages/*,viewer,inspector}/test/**/*.test.ts"], environment: "node", testTimeout: 60_000 },
 });

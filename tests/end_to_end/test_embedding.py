@@ -42,14 +42,21 @@ SCRIPT = """
 import "@farframe/client/element";
 import { type FarframeViewerElement } from "@farframe/client/element";
 
-interface Handed { endpoint: string; account: string; session: string; tokens: string[]; way?: "websocket" }
+interface Handed {
+  endpoint: string;
+  account: string;
+  session: string;
+  tokens: string[];
+  way?: "websocket";
+  watch?: boolean;
+}
 declare global {
   interface Window { show(handed: Handed): void; viewer: FarframeViewerElement; told: string[]; asked: unknown[] }
 }
 
 window.told = [];
 window.asked = [];
-window.show = ({ endpoint, account, session, tokens, way }) => {
+window.show = ({ endpoint, account, session, tokens, way, watch }) => {
   const viewer = document.createElement("farframe-viewer");
   window.viewer = viewer;
   for (const name of ["connected", "disconnected", "error", "statechange"] as const) {
@@ -66,7 +73,8 @@ window.show = ({ endpoint, account, session, tokens, way }) => {
   viewer.account = account;
   viewer.session = session;
   viewer.label = "The engine";
-  viewer.model = "builtin://Engine";
+  if (watch) viewer.watch = true;
+  else viewer.model = "builtin://Engine";
   viewer.autoresize = true;
   if (way) viewer.way = way;
   viewer.style.width = "640px";
@@ -110,9 +118,15 @@ def open_service(tmp_path_factory: pytest.TempPathFactory, site: int) -> Iterato
 
 @asynccontextmanager
 async def embedded(
-    service: RunningService, client: RemoteRenderingClient, session: Session, origin: str, **more: Any
+    service: RunningService,
+    client: RemoteRenderingClient,
+    session: Session,
+    origin: str,
+    *,
+    script: str = "",
+    **more: Any,
 ) -> AsyncIterator[Page]:
-    """The page, showing the session. Errors that the page logs fail the test."""
+    """The page, showing the session; ``script`` runs before it. Errors that the page logs fail the test."""
     link = urlsplit((await client.create_viewer_link(session.id)).url)
     token = await client._http.token()
     async with chromium() as browser:
@@ -121,6 +135,7 @@ async def embedded(
         problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda text: problems.append(text.text) if "Content Security" in text.text else None)
+        await page.add_init_script(script)
         await page.goto(origin)
         await until(page, "() => typeof window.show === 'function'")
         await page.evaluate(
@@ -201,6 +216,17 @@ async def test_a_page_of_an_allowed_origin_shows_a_session(open_service: Running
 
         assert red(tinted) > red(dragged) + 0.4
 
+        # A page that comes back over WebRTC names its secret in a header: the browser has to be told that it may.
+        status = await page.evaluate(
+            """async () => {
+                const { endpoint, account, session } = window.viewer;
+                const headers = { Authorization: 'Bearer nonsense', 'Farframe-Resume': 'nonsense' };
+                const url = `${endpoint}/accounts/${account}/sessions/${session}/whep`;
+                return (await fetch(url, { method: 'DELETE', headers })).status;
+            }"""
+        )
+        assert status == 401
+
         # Taken out of the page it leaves, and the session is free for the next device.
         await page.evaluate("() => window.viewer.remove()")
         await until(page, "() => window.told.includes('disconnected:DisconnectRequest')")
@@ -219,3 +245,56 @@ async def test_a_page_of_any_other_origin_gets_nothing(open_service: RunningServ
         alert = page.get_by_role("alert")
         assert "could not be reached" in await alert.inner_text()
         assert await page.get_by_role("button", name="Connect again").is_visible()
+
+
+KEEP_SOCKETS = """
+window.sockets = [];
+window.WebSocket = class extends WebSocket {
+  constructor(...given) {
+    super(...given);
+    window.sockets.push(this);
+  }
+};
+"""
+"""The page's WebSockets can be cut."""
+
+
+async def test_a_page_comes_back_over_a_websocket_and_another_watches(open_service: RunningService, site: int) -> None:
+    origin = f"http://localhost:{site}/"
+    async with (
+        RemoteRenderingClient.from_connection_file(open_service.connection_path) as client,
+        client.leased() as session,
+        embedded(open_service, client, session, origin, way="websocket", script=KEEP_SOCKETS) as page,
+    ):
+        await until(page, "() => window.viewer.scene && [...window.viewer.scene].some((entity) => entity.hasMesh)")
+        await until(page, "() => window.viewer.shadowRoot.querySelector('[part=status]').hidden")
+        await page.evaluate("() => window.viewer.scene.roots[0].override({ tint: [0, 0, 1, 0.8] })")
+        before = await screenshot(page)
+        async with embedded(
+            open_service, client, session, origin, way="websocket", watch=True, script=KEEP_SOCKETS
+        ) as watching:
+            await until(watching, "() => window.told.includes('connected:')")
+            assert await watching.evaluate("() => window.viewer.connection.watching")
+            seen = await screenshot(watching)
+            assert seen.shape == before.shape
+            assert difference(before, seen) < 3
+            for attempt in (1, 2):
+                # Any code but those of leaving is a loss.
+                await page.evaluate("() => window.sockets.at(-1).close(4999)")
+                await until(
+                    page,
+                    "(count) => window.told.filter((each) => each.endsWith('interrupted')).length === count",
+                    attempt,
+                )
+                await until(page, "() => window.viewer.state === 'connected'")
+                # What is set goes over the new line, and shows.
+                await page.evaluate("(hidden) => window.viewer.scene.roots[0].override({ hidden })", attempt == 1)
+                after = await screenshot(page)
+                assert (difference(before, after) > 3) == (attempt == 1)
+            assert await page.evaluate("() => window.sockets.length") == 3
+            await until(watching, "() => window.viewer.state === 'connected'")
+            assert difference(before, await screenshot(watching)) < 3
+            await watching.evaluate("() => window.sockets.at(-1).close(4999)")
+            await until(watching, "() => window.told.filter((each) => each.endsWith('interrupted')).length === 1")
+            await until(watching, "() => window.viewer.state === 'connected'")
+            assert difference(before, await screenshot(watching)) < 3

@@ -10,8 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from farframe.protocol import appearance
 from farframe.protocol import scene as wire
 
 FIXTURES = Path(__file__).parents[2] / "web" / "packages" / "client" / "test" / "fixtures" / "scene.json"
@@ -36,6 +38,32 @@ TABLE = wire.EntityTable(
     mask=np.array([255, 3]),
     names=["Größe €", ""],
 )
+SUB_PARTS = appearance.SubPartTable(
+    *(np.array(column, np.uint32) for column in ([7, 7, 2**31 + 3], [1, 2, 1], [2**31, 0, 2**31], [0, 0, 5], [3, 0, 0]))
+)
+
+
+def defaults() -> dict[str, Any]:
+    """How things begin, as the wire has it, with all members."""
+
+    def whole(values: Any) -> Any:
+        if isinstance(values, msgspec.Struct):
+            fields = msgspec.structs.fields(type(values))
+            return {item.encode_name: whole(getattr(values, item.name)) for item in fields}
+        return list(values) if isinstance(values, tuple) else values
+
+    return {
+        "material": whole(appearance.MaterialValues()),
+        "light": whole(appearance.LightValues()),
+        "cutPlane": whole(appearance.CutPlaneValues()),
+        "effects": whole(appearance.EffectsValues()),
+        "materialFlags": {
+            "".join([first, *map(str.capitalize, rest)]): value
+            for name, value in appearance.MATERIAL_FLAGS.items()
+            for first, *rest in [name.split("_")]
+        },
+        "ownMap": appearance.OWN_MAP,
+    }
 
 
 def content() -> dict[str, Any]:
@@ -55,6 +83,15 @@ def content() -> dict[str, Any]:
         "record": base64.b64encode(wire.encode_transforms(RECORD)).decode(),
         "entities": rows,
         "page": base64.b64encode(wire.pack_entities(TABLE)).decode(),
+        "subParts": [
+            {
+                name: int(getattr(SUB_PARTS, name)[row])
+                for name in ("entity", "part", "material", "replaced", "override")
+            }
+            for row in range(3)
+        ],
+        "subPartPage": base64.b64encode(appearance.pack_sub_parts(SUB_PARTS)).decode(),
+        "defaults": defaults(),
     }
 
 
@@ -63,6 +100,10 @@ def test_fixtures_mean_what_the_code_says() -> None:
     # What zlib makes of the same bytes may differ from one version to the next.
     page = wire.unpack_entities(2, base64.b64decode(kept.pop("page")))
     now.pop("page")
+    sub_parts = appearance.unpack_sub_parts(3, base64.b64decode(kept.pop("subPartPage")))
+    now.pop("subPartPage")
+    for name in ("entity", "part", "material", "replaced", "override"):
+        np.testing.assert_array_equal(getattr(sub_parts, name), getattr(SUB_PARTS, name))
     assert kept == now
     for name in ("position", "id", "parent", "rotation", "scale", "tint", "on", "off", "flags", "mask"):
         np.testing.assert_array_equal(getattr(page, name), getattr(TABLE, name))

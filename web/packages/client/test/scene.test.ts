@@ -1,7 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { type CutPlane, type Entity, FarframeError, type Material, Scene, type SubPart } from "../src/index.ts";
+import { CUT_PLANE_DEFAULTS } from "../src/scene/cut_planes.ts";
+import { LIGHT_DEFAULTS, lightToWire } from "../src/scene/lights.ts";
+import { MATERIAL_DEFAULTS, materialFromWire, materialToWire } from "../src/scene/materials.ts";
 import {
   decodeEntities,
+  decodeSubParts,
   type EntityRow,
   encodeTransforms,
   fromBase64,
@@ -408,9 +412,9 @@ describe("Scene", () => {
     const server = new Server();
     const scene = new Scene(server);
     await scene.batch(() => {
-      for (let index = 0; index < 9000; index++) scene.create(`entity number ${index}`);
+      for (let index = 0; index < 1500; index++) scene.create(`entity number ${index}`);
     });
-    expect(server.batches.map(({ length }) => length)).toEqual([9000]);
+    expect(server.batches.map(({ length }) => length)).toEqual([1500]);
     same(scene, server);
   });
 
@@ -423,14 +427,14 @@ describe("Scene", () => {
       if (++messages === 2) server.broken = new FarframeError("ConnectionLost", "Gone.");
       return request(method, params);
     };
-    for (let index = 0; index < 9000; index++) scene.create(`entity number ${index}`);
+    for (let index = 0; index < 1500; index++) scene.create(`entity number ${index}`);
     await expect(scene.flush()).rejects.toEqual(refusal("ConnectionLost"));
     expect(server.batches).toHaveLength(0);
     server.broken = undefined;
     server.reconnect();
     scene.resumed();
     await scene.flush();
-    expect(server.batches.map(({ length }) => length)).toEqual([9000]);
+    expect(server.batches.map(({ length }) => length)).toEqual([1500]);
     same(scene, server);
   });
 
@@ -473,6 +477,37 @@ describe("what Python makes of the same", () => {
 
   it("is the same page of entities", async () => {
     expect(await decodeEntities(2, fixtures.page)).toEqual(entities);
+  });
+
+  it("is the same page of sub-parts", async () => {
+    expect(await decodeSubParts(3, fixtures.subPartPage)).toEqual(fixtures.subParts);
+    const refused = expect.objectContaining({ result: "ProtocolError", message: expect.stringContaining("cut off") });
+    await expect(decodeSubParts(2, fixtures.subPartPage)).rejects.toEqual(refused);
+  });
+
+  it("begins as things begin there", () => {
+    const { defaults } = fixtures;
+    const names = Object.keys(MATERIAL_DEFAULTS) as (keyof typeof MATERIAL_DEFAULTS)[];
+    expect(materialToWire(MATERIAL_DEFAULTS, names)).toEqual(defaults.material);
+    expect(materialFromWire(defaults.material, () => undefined)).toEqual(MATERIAL_DEFAULTS);
+    for (const [name, bit] of Object.entries(defaults.materialFlags)) {
+      const only = { ...MATERIAL_DEFAULTS, specularHighlights: false, [name]: true };
+      expect(materialToWire(only, ["transparent"])).toEqual({ flags: bit });
+    }
+    expect(materialToWire({ ...MATERIAL_DEFAULTS, aoMap: "own" }, ["aoMap"])).toEqual({ aoMap: defaults.ownMap });
+    const lights = Object.keys(LIGHT_DEFAULTS) as (keyof typeof LIGHT_DEFAULTS)[];
+    expect(lightToWire(LIGHT_DEFAULTS, lights)).toEqual(defaults.light);
+    expect(CUT_PLANE_DEFAULTS).toEqual(defaults.cutPlane);
+    const scene = new Scene(new Server());
+    const { outline, shell, zFighting, camera, stage, debug, sky, singleSided, pointSize } = scene;
+    expect({
+      ...Object.fromEntries(
+        Object.entries({ outline, shell, zFighting, camera, stage, debug }).map(([name, { values }]) => [name, values]),
+      ),
+      sky: { uri: sky, texture: 0 },
+      singleSided,
+      pointSize,
+    }).toEqual(defaults.effects);
   });
 
   it.each([
