@@ -18,7 +18,7 @@ import pytest
 from cyclopts import App
 
 from farframe.cli._app import app
-from farframe.protocol import appearance, messages, performance, queries, records, scene
+from farframe.protocol import animations, appearance, messages, performance, queries, records, scene
 from farframe.protocol.errors import Result
 from farframe.server.ledger import WIRE_STAGES
 from farframe.service.description import describe
@@ -343,7 +343,7 @@ def test_defaults_are_the_codes(title: str, kind: type[msgspec.Struct]) -> None:
 
 
 def test_every_method_has_its_section_and_no_other() -> None:
-    told = "".join(str(module.__doc__) for module in (messages, scene, appearance, queries, performance))
+    told = "".join(str(module.__doc__) for module in (messages, scene, appearance, queries, performance, animations))
     named = set(re.findall(r"^    ([a-z]+\.[a-zA-Z]+|\$/\w+) ", told, re.M))
     assert len(named) >= 16
     assert (

@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from farframe.asset.animation import MAX_BYTES, Animations, decode_animations, encode_animations
 from farframe.asset.format import (
     CLUSTER_DTYPE,
     GROUP_DTYPE,
@@ -259,6 +260,23 @@ class Asset:
         if zlib.crc32(data) != mip.crc:
             raise corrupt(self.name, f"level {level} of texture {texture} was changed")
         return data
+
+    def read_animations(self) -> Animations | None:
+        """How its nodes move by themselves, if they do. Blocks on the source; raises FileCorrupt."""
+        section = self.index.animations
+        if section is None:
+            return None
+        if min(section.offset, section.size) < 0 or section.size > MAX_BYTES:
+            raise corrupt(self.name, "its animations are out of range")
+        if section.offset + section.size > self.source.size:
+            raise corrupt(self.name, "its animations are out of range")
+        data = self.source.read(section.offset, section.size)
+        if zlib.crc32(data) != section.crc:
+            raise corrupt(self.name, "its animations were changed")
+        try:
+            return decode_animations(data, len(self.nodes))
+        except ValueError as error:
+            raise corrupt(self.name, f"it has {error}") from None
 
     @cached_property
     def page_parents(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -626,6 +644,7 @@ class AssetWriter:
         bounds_min: tuple[float, float, float],
         bounds_max: tuple[float, float, float],
         metadata: Mapping[int, Mapping[str, MetadataValue]] | None = None,
+        animations: Animations | None = None,
         scene_graph_mode: SceneGraphMode = "dynamic",
         recentering_offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
         collision: bool = True,
@@ -653,8 +672,10 @@ class AssetWriter:
         for table in ("parts", "groups", "clusters", "instances", "nodes"):
             self._hash.update(tables[table].tobytes())
         self._hash.update(msgspec.msgpack.encode(list(materials)))
+        moving = b"" if animations is None else encode_animations(animations)
+        self._hash.update(moving)
 
-        def index(sections: Mapping[str, Section], mips_at: int) -> bytes:
+        def index(sections: Mapping[str, Section], mips_at: int, moving_at: int) -> bytes:
             return msgspec.msgpack.encode(
                 AssetIndex(
                     name=name,
@@ -673,6 +694,9 @@ class AssetWriter:
                     ],
                     metadata={str(node): dict(values) for node, values in (metadata or {}).items()},
                     warnings=list(warnings),
+                    animations=None
+                    if animations is None
+                    else Section(moving_at, len(moving), len(animations.clips), zlib.crc32(moving)),
                     **sections,
                 )
             )
@@ -689,7 +713,7 @@ class AssetWriter:
 
         # Offsets depend on the index' length and it on them: written with the largest it is as long as it can get.
         huge = Section(1 << 40, 1 << 40, NONE, NONE)
-        tables_at = _aligned(HEAD.size + len(index({table: huge for table, _ in _TABLES}, 1 << 40)))
+        tables_at = _aligned(HEAD.size + len(index({table: huge for table, _ in _TABLES}, 1 << 40, 1 << 40)))
         pages_at = tables_at
         coded: dict[str, bytes] = {}
         # Where pages lie depends on how long their own table is: it gets room enough for any offsets.
@@ -713,8 +737,9 @@ class AssetWriter:
             assert dtype == tables[table].dtype
         data_at = _aligned(pages_at + room)
         mips_at = data_at + int(sizes.sum())
-        encoded = index(sections, mips_at)
-        size = mips_at + sum(length for _, mips in self._textures for _, length, _ in mips)
+        moving_at = mips_at + sum(length for _, mips in self._textures for _, length, _ in mips)
+        encoded = index(sections, mips_at, moving_at)
+        size = moving_at + len(moving)
         with self._partial_path.open("xb") as file:
             file.write(HEAD.pack(MAGIC, VERSION, 0, size, HEAD.size, len(encoded), zlib.crc32(encoded)))
             file.write(encoded)
@@ -729,6 +754,7 @@ class AssetWriter:
                 for at, length, _ in mips:
                     check()
                     self._copy(at, length, file)
+            file.write(moving)
             file.truncate(size)
             file.flush()
             os.fsync(file.fileno())

@@ -27,6 +27,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from farframe.asset.animation import decode_animations, encode_animations
 from farframe.asset.model import VERTEX_DTYPE, Filter, Material, Model, Node, Part, Texture, Wrap
 from farframe.protocol.errors import FarframeError, Result
 
@@ -75,6 +76,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True):
     instance_node: _Array
     instance_matrix: _Array
     pixels: list[_Array]
+    animations: _Array | None = None
 
 
 _decoder = msgspec.json.Decoder(_Header)
@@ -131,6 +133,9 @@ def write_flat(model: Model, path: Path) -> int:
             instance_node=place(model.instance_node, "<i4"),
             instance_matrix=place(model.instance_matrix, "<f8"),
             pixels=pixel_arrays,
+            animations=None
+            if model.animations is None
+            else place(np.frombuffer(encode_animations(model.animations), np.uint8), np.uint8),
         )
     )
     with path.open("xb") as file:
@@ -187,6 +192,14 @@ def _model(header: _Header, data: NDArray[np.uint8]) -> Model:
     instance_matrix = _view(data, header.instance_matrix, np.dtype("<f8"), (instance_count, 4, 4))
     pixels = [_view(data, each, np.dtype("u1"), (-1, -1, 4)) for each in header.pixels]
 
+    animations = None
+    if header.animations is not None:
+        coded = _view(data, header.animations, np.dtype("u1"), (-1,)).tobytes()
+        try:
+            animations = decode_animations(coded, node_count)
+        except ValueError as error:
+            _corrupt(f"it has {error}")
+
     _check(bool((parents >= -1).all() and (parents < np.arange(node_count)).all()), "a parent comes after its child")
     _check(_within(instance_part, len(header.parts)), "an instance names a part that does not exist")
     _check(_within(instance_node, node_count), "an instance names a node that does not exist")
@@ -227,6 +240,7 @@ def _model(header: _Header, data: NDArray[np.uint8]) -> Model:
         bounds_min=header.bounds_min,
         bounds_max=header.bounds_max,
         warnings=header.warnings,
+        animations=animations,
     )
 
 

@@ -169,7 +169,9 @@ class AssetIndex(msgspec.Struct, frozen=True, kw_only=True):
     """Everything of an asset that is no table and no bulk data.
 
     ``metadata``: by node index (as text), the kept keys and values. ``recentering_offset``: metres, what was subtracted
-    from all positions. ``content_hash``: 16 hex digits over what is drawn.
+    from all positions. ``content_hash``: 16 hex digits over what is drawn. ``animations``: how nodes move
+    by themselves, ``count`` clips, coded as :mod:`farframe.asset.animation` tells; readers that do not know it show
+    the model at rest.
     """
 
     name: str
@@ -191,3 +193,4 @@ class AssetIndex(msgspec.Struct, frozen=True, kw_only=True):
     textures: list[TextureEntry]
     metadata: dict[str, dict[str, MetadataValue]] = {}
     warnings: list[str] = []
+    animations: Section | None = None

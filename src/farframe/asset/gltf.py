@@ -18,7 +18,7 @@ the node hierarchy of the default scene, metallic-roughness materials, two UV se
 
 A part is a primitive: primitives that are equal in the file become one part with several instances. Missing normals
 become flat ones, missing tangents are generated where a normal texture needs them (geometry.py). What is left out
-(animations, skins, morph targets, cameras, lights, points, lines, other extensions) is told in ``Model.warnings``.
+(skins, morph targets, cameras, lights, points, lines, other extensions) is told in ``Model.warnings``.
 
 The input is hostile: every failure is a :class:`~farframe.protocol.errors.FarframeError` with ``FILE_CORRUPT``,
 ``FILE_NOT_FOUND``, ``NOT_SUPPORTED`` or ``EXCEEDS_MEMORY_LIMIT``.
@@ -32,6 +32,7 @@ import numpy as np
 
 from farframe.asset import geometry
 from farframe.asset.budget import Budget, Progress, no_progress
+from farframe.asset.gltf_animations import AnimationReader
 from farframe.asset.gltf_material_reader import MaterialReader
 from farframe.asset.gltf_nodes import NodeReader, world_matrices
 from farframe.asset.gltf_parts import MAX_COORDINATE, PartReader
@@ -115,6 +116,7 @@ class _ModelReader(Step):
         hierarchy = NodeReader(self._reading)
         parents, nodes, depth_of, file_nodes = hierarchy.hierarchy()
         mesh_uses = [self._document.nodes[index].mesh for index in file_nodes]
+        animations = AnimationReader(self._reading).read(file_nodes)
         geometries, parts, mesh_parts = PartReader(self._reading).read(mesh_uses, plans)
         world = world_matrices(nodes, parents, depth_of)
         world = hierarchy.instances(nodes, file_nodes, mesh_uses, world)
@@ -163,6 +165,7 @@ class _ModelReader(Step):
             bounds_min=bounds_min,
             bounds_max=bounds_max,
             warnings=list(self._warnings)[:MAX_WARNINGS],
+            animations=animations,
         )
 
     def _check_requirements(self) -> None:
@@ -180,7 +183,6 @@ class _ModelReader(Step):
             if extension not in SUPPORTED_EXTENSIONS:
                 self._warn(f"The extension {shown(extension)} is left out.")
         for what, found in (
-            ("animation", document.animations),
             ("skin", document.skins),
             ("camera", document.cameras),
         ):

@@ -4,7 +4,7 @@ Decoded by msgspec rather than by a glTF library such as pygltflib: the bytes ar
 checked before any code sees a value, and a wrong one must be reported with its JSON path, not as a traceback from
 somewhere behind. msgspec does that in the one pass that also decodes, about ten times faster than ``json`` plus
 dataclasses; pygltflib checks nothing and would leave all of it to us. Members that are not named here (``extras``,
-unknown extensions, animations' insides) are skipped without being built.
+unknown extensions) are skipped without being built.
 
 Field names and defaults are those of the glTF 2.0 specification, chapter 5.
 """
@@ -313,6 +313,36 @@ class Texture(_Object, frozen=True):
     extensions: TextureExtensions = TextureExtensions()
 
 
+class AnimationSampler(_Object, frozen=True):
+    """Keys: times and values by accessor."""
+
+    input: Index
+    output: Index
+    interpolation: Literal["STEP", "LINEAR", "CUBICSPLINE"] = "LINEAR"
+
+
+class AnimationTarget(_Object, frozen=True):
+    """What is moved: ``translation``, ``rotation`` or ``scale`` of a node, or something that is not read."""
+
+    path: str
+    node: Index | None = None
+
+
+class AnimationChannel(_Object, frozen=True):
+    """Which sampler moves what."""
+
+    sampler: Index
+    target: AnimationTarget
+
+
+class Animation(_Object, frozen=True):
+    """Channels that are played together."""
+
+    channels: list[AnimationChannel] = []
+    samplers: list[AnimationSampler] = []
+    name: str = ""
+
+
 class Document(_Object, frozen=True):
     """The whole JSON. Lists of what is left out are kept as raw bytes: only their number is of interest."""
 
@@ -328,7 +358,7 @@ class Document(_Object, frozen=True):
     scene: Index | None = None
     scenes: list[Scene] = []
     textures: list[Texture] = []
-    animations: list[msgspec.Raw] = []
+    animations: list[Animation] = []
     cameras: list[msgspec.Raw] = []
     skins: list[msgspec.Raw] = []
     extensions_used: list[str] = []

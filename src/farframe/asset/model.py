@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from farframe.asset.animation import Animations
+
 VERTEX_DTYPE = np.dtype(
     [
         ("position", "<f4", 3),
@@ -131,6 +133,8 @@ class Model:
     bounds_min: tuple[float, float, float]
     bounds_max: tuple[float, float, float]
     warnings: list[str] = field(default_factory=list)
+    animations: Animations | None = None
+    """Of its nodes; none where the file has none."""
 
     @property
     def triangle_count(self) -> int:

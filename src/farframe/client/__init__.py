@@ -6,6 +6,7 @@ named here; modules that begin with an underscore are nobody's but ours.
 """
 
 from farframe.client._uploads import UploadProgress
+from farframe.client.animations import Animation
 from farframe.client.components import Component, CutPlane, DirectionalLight, Light, PointLight, SpotLight
 from farframe.client.connection_file import ConnectionInfo
 from farframe.client.entities import Entity, Group, Overrides
@@ -56,6 +57,7 @@ from farframe.protocol.errors import Result
 from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, View
 
 __all__ = [
+    "Animation",
     "AuthenticationError",
     "CameraSettings",
     "Component",

@@ -26,13 +26,14 @@ from numpy.typing import ArrayLike, NDArray
 from farframe.client._overrides import bits_of, check_overrides, overrides_of
 from farframe.client._store import BITS, Store
 from farframe.client._store import checked as check_numbers
+from farframe.client.animations import Animation
 from farframe.client.entities import STATES, Entity, Group, Overrides, Vector3, Vector4, require
 from farframe.client.errors import RequestError, RuntimeConnectionError
 from farframe.client.looks import Appearance, Looks
 from farframe.client.materials import Texture
 from farframe.client.queries import Overlaps, vector
 from farframe.client.queries import params as overlap_params
-from farframe.protocol import queries
+from farframe.protocol import animations, queries
 from farframe.protocol import scene as wire
 from farframe.protocol.appearance import TextureInfo
 from farframe.protocol.errors import Result
@@ -398,6 +399,19 @@ class Scene(Appearance):
         asked = overlap_params(shape, geometry, max_results)
         result = await self._link.call("scene.findOverlaps", asked, queries.FindOverlapsResult)
         return Overlaps.of(result, self._entities.get)
+
+    async def animations(self, model: Entity) -> tuple[Animation, ...]:
+        """The animations that the file of a model has, by its root; none for another entity. They are played by the
+        server; see :class:`Animation`."""
+        require(model)
+        await self._send_first()
+        found: list[Animation] = []
+        while True:
+            asked = animations.AnimationsParams(entity=model.id, first=len(found))
+            page = await self._link.call("scene.getAnimations", asked, animations.AnimationsResult)
+            found += [Animation(self, model, len(found) + place, info) for place, info in enumerate(page.animations)]
+            if not page.more or not page.animations:
+                return tuple(found)
 
     # Sending ----------------------------------------------------------------------------------------------------
 

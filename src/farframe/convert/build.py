@@ -232,6 +232,7 @@ def _build_model(
         bounds_min=model.bounds_min,
         bounds_max=model.bounds_max,
         metadata=options.metadata,
+        animations=model.animations,
         scene_graph_mode=options.scene_graph_mode,
         recentering_offset=options.recentering_offset,
         collision=options.collision,

@@ -44,16 +44,16 @@ def scale_model(model: Model, factor: float) -> None:
     for node in model.nodes:
         node.matrix = node.matrix.copy()
         node.matrix[:3, 3] *= factor
+    if model.animations is not None:
+        model.animations.scale(factor)
     model.instance_matrix = model.instance_matrix.copy()
     model.instance_matrix[:, :3, 3] *= factor
     model.bounds_min, model.bounds_max = _scaled(model.bounds_min, factor), _scaled(model.bounds_max, factor)
 
 
 def move_roots(model: Model, matrix: Matrix) -> None:
-    """Put the affine (4, 4) ``matrix`` before all of the model, in place; bounds are found again."""
-    for node in model.nodes:
-        if node.parent < 0:
-            node.matrix = matrix @ node.matrix
+    """Put ``matrix`` (4, 4), a rotation that may mirror, before all of the model, in place; bounds are found again."""
+    _place_roots(model, matrix)
     model.instance_matrix = np.ascontiguousarray(matrix @ model.instance_matrix)
     _find_bounds(model)
 
@@ -73,17 +73,25 @@ def recenter(model: Model) -> Vector:
     center = (np.array(model.bounds_min) + np.array(model.bounds_max)) * 0.5
     matrix = np.eye(4)
     matrix[:3, 3] = -center
-    for node in model.nodes:
-        if node.parent < 0:
-            node.matrix = matrix @ node.matrix
+    _place_roots(model, matrix)
     model.instance_matrix = np.ascontiguousarray(matrix @ model.instance_matrix)
     model.bounds_min = _vector(np.array(model.bounds_min) - center)
     model.bounds_max = _vector(np.array(model.bounds_max) - center)
     return _vector(center)
 
 
+def _place_roots(model: Model, matrix: Matrix) -> None:
+    for node in model.nodes:
+        if node.parent < 0:
+            node.matrix = matrix @ node.matrix
+    if model.animations is not None:
+        roots = np.array([node.parent < 0 for node in model.nodes], np.bool_)
+        model.animations.move_roots(matrix, roots[model.animations.node])
+
+
 def flatten(model: Model) -> None:
-    """One node for everything, in place: the scene graph mode ``none``."""
+    """One node for everything, in place: the scene graph mode ``none``. Nothing is left that could move by itself."""
+    model.animations = None
     model.nodes = [Node(model.name, -1, np.eye(4))]
     model.instance_node = np.zeros(len(model.instance_part), dtype=np.int32)
 

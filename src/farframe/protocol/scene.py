@@ -28,6 +28,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from farframe.protocol.animations import SetAnimation
 from farframe.protocol.appearance import AppearanceCommand
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.messages import Bounds, Message, Vector3
@@ -130,7 +131,16 @@ class SetStates(Message, tag_field="op", tag="setStates"):
 
 
 Command = (
-    Create | Destroy | SetParent | SetName | SetEnabled | SetTransform | SetTransforms | SetStates | AppearanceCommand
+    Create
+    | Destroy
+    | SetParent
+    | SetName
+    | SetEnabled
+    | SetTransform
+    | SetTransforms
+    | SetStates
+    | SetAnimation
+    | AppearanceCommand
 )
 
 

@@ -108,6 +108,7 @@ class Graph:
             "effective_tint": (0.0, 0.0, 0.0, 0.0),
             "effective_mask": ALL_CUT_PLANES,
             "sequence": (0, 0, 0),
+            "own": 0,
             "_stale": True,
             "_moved": True,
             "_restyled": True,
@@ -132,6 +133,8 @@ class Graph:
         self.effective_tint = np.zeros((0, 4), np.float32)
         self.effective_mask = np.zeros(0, np.uint8)
         self.sequence = np.zeros((0, 3), np.uint32)
+        self.own = np.zeros(0, np.uint8)
+        """Which parts of the transform the device has set, a bit for each column of ``sequence``."""
         self._stale = np.zeros(0, np.bool_)
         self._moved = np.zeros(0, np.bool_)
         self._restyled = np.zeros(0, np.bool_)
@@ -405,9 +408,28 @@ class Graph:
                 rows, placed = rows[newer], placed[newer]
                 self.sequence[rows, column] = number
             array[rows] = placed
+            self.own[rows] |= np.uint8(1 << column)
             self._stale[rows] = self._moved[rows] = True
             touched = touched or bool(len(rows))
         self._dirty = self._dirty or touched
+
+    def pose(self, slots: Slots, position: Any, rotation: Any, scale: Any) -> None:
+        """Draw entities elsewhere than they are: their local matrix is made of these (n, 3), unit (n, 4) and (n, 3),
+        until :meth:`unpose`, or until their own transform is set."""
+        with np.errstate(all="ignore"):
+            self.local[slots] = compose(position, rotation, scale)
+        self._stale[slots] = False
+        self._moved[slots] = True
+        self._dirty = self._dirty or bool(len(slots))
+
+    def unpose(self, slots: Slots) -> None:
+        """Draw entities where they are."""
+        self._stale[slots] = self._moved[slots] = True
+        self._dirty = self._dirty or bool(len(slots))
+
+    def unsettled(self, slots: Slots) -> bool:
+        """Whether the transform of any of these was set since the last :meth:`update`, or :meth:`pose`."""
+        return bool(self._stale[slots].any())
 
     def forget_sequences(self) -> None:
         """Whoever moves entities from now on counts anew."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from farframe.scene.animation import AnimationData
 from farframe.scene.graph import Graph
 from farframe.scene.transforms import IDENTITY, boxes, decompose, invert, multiply
 
@@ -27,6 +28,7 @@ class Tree:
     ``metadata`` by row. Instances: ``owner`` (i,) rows of entities; ``offset`` (i, 3, 4) part space to entity space;
     ``center``, ``extent`` (i, 3) the part's box in part space; ``cloud`` (i,) whether it is of points; ``part`` (i,)
     which part of the file it shows; ``material`` (i,) of that part, out of ``material_count``, -1 for points.
+    ``animations``: how its nodes move by themselves; node 0 is the entity after the root.
     """
 
     parent: Rows
@@ -44,6 +46,7 @@ class Tree:
     material: Rows
     material_count: int
     static: bool = False
+    animations: AnimationData | None = None
 
 
 def tree_of(
@@ -61,6 +64,7 @@ def tree_of(
     material: NDArray[np.integer[Any]],
     material_count: int,
     mode: str = "dynamic",
+    animations: AnimationData | None = None,
 ) -> Tree:
     """The tree of a model with these ``nodes`` (name and parent or -1, parents first) below one root of its own.
 
@@ -108,6 +112,7 @@ def tree_of(
         material=np.where(cloud, -1, material[part].astype(np.int64)) if len(part) else np.zeros(0, np.int64),
         material_count=material_count,
         static=mode == "static",
+        animations=animations if count else None,
     )
 
 

@@ -7,9 +7,10 @@ Whatever level is drawn, the answer is that of the finest, see :mod:`farframe.se
     cluster    its box in the part's space, by pages                                   geometry
     triangle   of the pages that hold such clusters, nearest first                     here
 
-A ray meets a few thousand triangles that boxes leave over, which takes numpy about a millisecond. Embree answers in
-less, once it has built a tree: that takes it longer than numpy takes to look at all triangles of a page, four times
-the memory of what is kept here, and its single precision moves hits.
+Through 10 million triangles a ray meets boxes of some 10,000 (14 pages), which takes 5 ms of processor time when the
+pages are in memory: half of it the triangles. Embree finds hits in a microsecond once it has built a tree, but building
+one over a page of 11,770 triangles takes it 15 ms, numpy 2.6 ms to look at all of them; and its single precision moves
+hits. As pages come and go with what is kept, numpy it is.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import structlog
 
-from farframe.protocol import messages, queries
+from farframe.protocol import animations, messages, queries
 from farframe.protocol import scene as wire
 from farframe.protocol.appearance import SetEffects, SetLight
 from farframe.protocol.errors import FarframeError, Result
@@ -39,6 +39,8 @@ MAX_CASTS = 2
 """Rays that are followed at a time; more wait."""
 METADATA_BYTES = 96 * 1024
 """What the metadata in one answer may take."""
+ANIMATION_PAGE = 64
+"""Animations in one answer; their names have up to 1,024 characters."""
 METADATA_CHARACTERS = 16_384
 """Longer texts are cut."""
 
@@ -98,6 +100,7 @@ class SceneRequests:
             "scene.getMetadata": self._get_metadata,
             "scene.castRay": self._cast_ray,
             "scene.findOverlaps": self._find_overlaps,
+            "scene.getAnimations": self._get_animations,
         }
 
     def on_record(self, data: bytes) -> None:
@@ -217,6 +220,31 @@ class SceneRequests:
         async with self._casting:
             found, complete = await asyncio.to_thread(overlapping, shape, parts, geometry, most)
         return answer_of(found, most, complete=complete)
+
+    async def _get_animations(self, message: Incoming) -> Message:
+        params = messages.convert_params(message.params, animations.AnimationsParams)
+        if params.first < 0:
+            raise FarframeError(Result.INVALID_PARAM, "first is not negative.")
+
+        def look(world: SceneWorld) -> tuple[list[animations.AnimationInfo], int]:
+            tracks = world.animations(params.entity)
+            chosen = tracks[params.first : params.first + ANIMATION_PAGE]
+            return [
+                animations.AnimationInfo(
+                    name=track.sampler.clip.name,
+                    duration=track.duration,
+                    nodes=len(set(track.sampler.clip.row.tolist())),
+                    state=track.state,
+                    time=track.shown_time,
+                    speed=track.speed,
+                    loop=track.loop,
+                    weight=track.weight,
+                )
+                for track in chosen
+            ], len(tracks)
+
+        found, count = await self.run(look)
+        return animations.AnimationsResult(animations=found, more=params.first + len(found) < count)
 
     async def _get_metadata(self, message: Incoming) -> Message:
         params = messages.convert_params(message.params, wire.MetadataParams)

@@ -20,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farframe.protocol import scene as wire
+from farframe.protocol.animations import SetAnimation
 from farframe.protocol.errors import FarframeError, Result
+from farframe.scene.animation import Playback, Track
 from farframe.scene.graph import FIRST_MODEL_ID, Graph
 from farframe.scene.meshes import Meshes, Tree, bounds, tree_of
 from farframe.scene.states import State
@@ -56,11 +58,12 @@ def model_tree(model: Model) -> Tree:
         part=part,
         material=np.array([item.material for item in parts], np.int64),
         material_count=len(model.materials),
+        animations=model.animations,
     )
 
 
 def asset_tree(asset: Asset) -> Tree:
-    """The entities of an asset, as far as its ``sceneGraphMode`` has them. Any thread."""
+    """The entities of an asset, as far as its ``sceneGraphMode`` has them. Blocks on its source. Any thread."""
     from farframe.asset.format import POINTS
 
     index = asset.index
@@ -80,6 +83,7 @@ def asset_tree(asset: Asset) -> Tree:
         material=asset.parts["material"],
         material_count=len(index.materials),
         mode=index.scene_graph_mode,
+        animations=asset.read_animations(),
     )
 
 
@@ -107,6 +111,8 @@ class SceneWorld:
         self.graph = Graph()
         self.meshes = Meshes()
         self.looks = Looks(scene, self.graph, lambda rows: self._push(rows, dressed=True))
+        self.playback = Playback(self.graph, self._sync)
+        scene.add_clockwork(self.playback)
         self._scene = scene
         self._models: dict[int, ModelEntities] = {}
         self._roots: dict[int, int] = {}
@@ -119,6 +125,7 @@ class SceneWorld:
             wire.SetTransform: self._set_transform,
             wire.SetTransforms: self._set_transforms,
             wire.SetStates: self._set_states,
+            SetAnimation: self._set_animation,
         }
 
     # Models -----------------------------------------------------------------------------------------------------
@@ -147,6 +154,8 @@ class SceneWorld:
         self._roots[first] = handle
         self.meshes.add(handle, self.graph.slots(first + tree.owner), tree)
         self.looks.add_model(handle, tree)
+        if tree.animations is not None:
+            self.playback.add_model(handle, tree.animations, first + 1)
         # Without a parent it is where the renderer has put it, to the last bit.
         self._sync(fresh=None if parent else handle)
         return entry
@@ -167,6 +176,7 @@ class SceneWorld:
         """A model is drawn no more: its entities go, and with them what the device hung below them."""
         self.meshes.remove(handle)
         self.looks.remove_model(handle)
+        self.playback.remove_model(handle)
         entry = self._models.pop(handle, None)
         if entry is None:
             return
@@ -182,6 +192,7 @@ class SceneWorld:
         self.graph.clear()
         self.meshes = Meshes()
         self.looks.clear()
+        self.playback.clear()
         self._models.clear()
         self._roots.clear()
 
@@ -290,10 +301,24 @@ class SceneWorld:
             mask=command.mask,
         )
 
+    def _set_animation(self, command: SetAnimation, sequence: int | None, outcome: Applied) -> None:
+        self.graph.slot(command.id)
+        self.playback.set(
+            self._roots.get(command.id, 0),
+            command.clip,
+            state=command.state,
+            time=command.time,
+            speed=command.speed,
+            loop=command.loop,
+            weight=command.weight,
+            reclaim=command.reclaim,
+        )
+
     # What is drawn ----------------------------------------------------------------------------------------------
 
     def _sync(self, *, fresh: int | None = None) -> None:
         """Let what is drawn follow the entities. ``fresh``: a model that already stands as they do."""
+        self.playback.pose()
         changes = self.graph.update()
         self.looks.follow(changes)
         if not changes.any or not len(self.meshes):
@@ -352,6 +377,11 @@ class SceneWorld:
         if found is None or np.abs(np.stack(found)).max() > UNBOUNDED:
             return None
         return tuple(found[0].tolist()), tuple(found[1].tolist())
+
+    def animations(self, entity: int) -> list[Track]:
+        """How the animations of the model are played whose root is an entity; none for another. Raises InvalidId."""
+        self.graph.slot(entity)
+        return self.playback.tracks(self._roots.get(entity, 0))
 
     def metadata(self, entity: int) -> dict[str, Any]:
         """What the file of its model says about an entity. Raises InvalidId."""
