@@ -7,6 +7,8 @@ Materials are known by their ids here; 0 stands for "none of it".
 
 from __future__ import annotations
 
+import sys
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +48,12 @@ class Dressing:
 
     def __init__(self, first_material: int) -> None:
         self._models: dict[int, Clothes] = {}
+        self._firsts: list[tuple[int, int]] = []
+        """First material and handle of each model that has any, ascending."""
+        self._worn: set[int] = set()
+        """Materials that have been put on something."""
         self.next_material = first_material
+        """The id that the next model's first material gets."""
         self._next_part = 1
 
     def __contains__(self, handle: int) -> bool:
@@ -71,6 +78,8 @@ class Dressing:
             replaced=np.zeros(count, np.uint32),
             override=np.zeros(count, np.uint32),
         )
+        if materials:
+            self._firsts.append((clothes.first_material, handle))
         self._next_part += int(part.max()) + 1 if count else 0
         self.next_material += materials
         self._models[handle] = clothes
@@ -78,33 +87,44 @@ class Dressing:
 
     def remove(self, handle: int) -> Clothes | None:
         """A model is gone."""
-        return self._models.pop(handle, None)
+        clothes = self._models.pop(handle, None)
+        if clothes is not None and clothes.materials:
+            self._firsts.remove((clothes.first_material, handle))
+        return clothes
 
     def clear(self) -> None:
         """All models are gone. Ids go on."""
         self._models.clear()
+        self._firsts.clear()
+        self._worn.clear()
 
     def owner(self, material: int) -> tuple[int, int] | None:
         """The model, by handle, and the index in its file, of a model's material."""
-        for handle, clothes in self._models.items():
-            if 0 <= material - clothes.first_material < clothes.materials:
-                return handle, material - clothes.first_material
-        return None
+        place = bisect_right(self._firsts, (material, sys.maxsize)) - 1
+        if place < 0:
+            return None
+        first, handle = self._firsts[place]
+        return (handle, material - first) if material - first < self._models[handle].materials else None
 
     def override(self, handle: int, numbers: Numbers, materials: Ids) -> None:
         """Dress single instances; 0: as their meshes."""
         self._models[handle].override[numbers] = materials
+        self._worn.update(np.unique(materials).tolist())
 
     def replace(self, handle: int, number: int, material: int) -> Numbers:
         """Dress all instances that show the same part as ``number``, and are not dressed themselves; which show it."""
         clothes = self._models[handle]
         same = np.flatnonzero(clothes.part == clothes.part[number])
         clothes.replaced[same] = material
+        self._worn.add(material)
         return same
 
     def undress(self, material: int) -> list[tuple[int, Numbers]]:
         """A material is gone: the instances, by model, that are drawn with another one now."""
         changed: list[tuple[int, Numbers]] = []
+        if material not in self._worn:
+            return changed
+        self._worn.discard(material)
         for handle, clothes in self._models.items():
             worn = (clothes.override == material) | (clothes.replaced == material)
             if worn.any():

@@ -70,6 +70,7 @@ class Looks:
         self._push = push
         self._projected: set[int] = set()
         self._lookup: tuple[NDArray[np.int64], Rows] | None = None
+        self._told: tuple[NDArray[np.int64], Rows] | None = None
         self.commands: dict[type, Callable[[Any, Meshes], None]] = {
             wire.CreateMaterial: self._create_material,
             wire.SetMaterial: self._set_material,
@@ -96,12 +97,12 @@ class Looks:
     def add_model(self, handle: int, tree: Tree) -> None:
         """A model was placed."""
         self.dressing.add(handle, tree.part, tree.material, tree.material_count)
-        self._lookup = None
+        self._forget_order()
 
     def replace_model(self, handle: int, tree: Tree) -> None:
         """Another resource is drawn in a model's place, with the same materials and instances: both are dressed as they
         were."""
-        self._lookup = None
+        self._forget_order()
         if handle not in self.dressing:
             return
         clothes = self.dressing[handle]
@@ -117,13 +118,13 @@ class Looks:
         clothes = self.dressing.remove(handle)
         if clothes is not None:
             self.materials.forget_own(clothes.first_material, clothes.materials)
-            self._lookup = None
+            self._forget_order()
             self.collect()
 
     def clear(self) -> None:
         """Put everything back to how a scene begins."""
         self.dressing.clear()
-        self._lookup = None
+        self._forget_order()
         for material in self.materials.clear():
             self._scene.set_material(material, None)
         self.components.clear()
@@ -145,7 +146,7 @@ class Looks:
     def destroyed(self, entities: NDArray[np.int64]) -> None:
         """Entities, by id, are gone."""
         self.components.forget(entities)
-        self._lookup = None
+        self._forget_order()
 
     def follow(self, changes: Changes) -> None:
         """Let lights and cut planes stand where their entities do, and forget what nobody needs any more."""
@@ -156,6 +157,10 @@ class Looks:
             if before != self._projected:
                 self.on_change()
         self.collect()
+
+    def _forget_order(self) -> None:
+        """What hangs on which entity has changed."""
+        self._lookup = self._told = None
 
     def collect(self) -> None:
         """Free what nobody needs any more."""
@@ -253,7 +258,8 @@ class Looks:
         self._wearable(np.array([command.material], np.uint32))
         handle = int(meshes.handle[row])
         same = self.dressing.replace(handle, int(meshes.number[row]), command.material)
-        self._push(_rows_of(meshes, handle)[same])
+        # Rows of a model follow one another, in the order of its instances.
+        self._push(row - int(meshes.number[row]) + same)
 
     def _rows(self, meshes: Meshes, slots: Rows, sub_parts: Rows) -> Rows:
         """The rows of sub-parts of entities. Raises InvalidParam, NotSupported for points."""
@@ -374,13 +380,18 @@ class Looks:
     ) -> tuple[wire.SubPartTable, NDArray[np.int64]]:
         """At most ``limit`` sub-parts of entities with ids in a range, and the one that follows; with (n,) which of its
         entity's each is."""
-        rows = np.flatnonzero(meshes.slot >= 0)
-        entities, ranks = self._graph.id[meshes.slot[rows]], meshes.sub_part[rows]
-        some = (entities >= params.first) & (entities <= params.last)
-        some &= (entities != params.first) | (ranks >= params.skip)
-        rows, entities, ranks = rows[some], entities[some], ranks[some]
-        order = np.lexsort((ranks, entities))[: limit + 1]
-        rows, entities, ranks = rows[order], entities[order], ranks[order]
+        if self._told is None:
+            rows = np.flatnonzero(meshes.slot >= 0)
+            entities = self._graph.id[meshes.slot[rows]]
+            order = np.lexsort((meshes.sub_part[rows], entities))
+            self._told = (entities[order], rows[order])
+        entities, rows = self._told
+        begin = int(np.searchsorted(entities, params.first))
+        of_first = int(np.searchsorted(entities, params.first, side="right")) - begin
+        begin += min(max(params.skip, 0), of_first)
+        end = min(int(np.searchsorted(entities, params.last, side="right")), begin + limit + 1)
+        rows, entities = rows[begin:end], entities[begin:end]
+        ranks = meshes.sub_part[rows]
         table = wire.SubPartTable(entities.astype(np.uint32), *(np.zeros(len(rows), np.uint32) for _ in range(4)))
         handles = meshes.handle[rows]
         for handle in np.unique(handles).tolist():
