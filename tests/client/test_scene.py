@@ -16,6 +16,7 @@ from hypothesis import given, settings
 
 from farframe.asset.model import Material, Node
 from farframe.client import ConnectionLostError, LoadedModel, Overrides, RequestError, Result, SceneFailure
+from farframe.client.components import PointLight
 from farframe.client.entities import STATES, Entity
 from farframe.client.materials import Texture
 from farframe.client.scene import Scene
@@ -404,6 +405,68 @@ async def test_many_structural_changes_are_split_and_stay_in_order(link: Loopbac
         entity = scene.create("x" * (number % 900), parent=top)
         if number % 3 == 0:
             entity.destroy()
+    await scene.flush()
+    assert_same(scene, link.models.world)
+
+
+async def test_sub_parts_come_in_pages_that_may_split_an_entity(
+    link: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appearance, "SUB_PART_PAGE", 2)
+    built = grid(7)
+    built.instance_node = np.array([0, 0, 0, 0, 0, 1, 2], np.int32)
+    monkeypatch.setattr("tests.client.test_scene.grid", lambda parts: built)
+    scene = Scene(link)
+    root = await scene.load_model("7")
+    assert [len(part.materials) for part in root.children] == [5, 1, 1, 0, 0, 0, 0]
+    first = root.children[0]
+    red = scene.create_material("color")
+    first.materials[3] = red
+    first.materials[0:2] = red
+    assert list(first.materials) == [red, red, None, red, None] and first.materials[1:3] == (red, None)
+    with pytest.raises(IndexError):
+        first.materials[5] = red
+    await scene.flush()
+    assert sum(method == "scene.getSubParts" for method, _ in link.sent) == 4
+    assert_same(scene, link.models.world)
+    scene.group(root.children).dress(red)
+    assert all(material is red for part in root.children for material in part.used_materials)
+    await scene.flush()
+    assert_same(scene, link.models.world)
+
+
+async def test_what_goes_takes_its_materials_and_components_along(link: Loopback) -> None:
+    scene = Scene(link)
+    root = await scene.load_model("4")
+    part, other = root.children[0], root.children[1]
+    own = part.mesh.materials[0] if part.mesh is not None else None
+    assert own is not None and own.is_own and own.name == "even"
+    for call in (lambda: setattr(own, "roughness", 2), lambda: own.set(metalness=0.5, roughness="x")):
+        with pytest.raises(ValueError):
+            call()
+    assert own.metalness == 1.0
+    with pytest.raises(TypeError):
+        own.set(shininess=1)
+    with pytest.raises(RequestError, match="a model's"):
+        other.materials[0] = own
+    with pytest.raises(RequestError, match="goes with its model"):
+        own.destroy()
+    twin = own.copy(name="twin")
+    other.materials[0] = twin
+    with twin.overridden(fade_out=0.25):
+        assert twin.fade_out == 0.25
+    assert twin.fade_out == 1.0 and twin.name == "twin" and twin.roughness == own.roughness
+    light = part.add_point_light(intensity=3)
+    assert part.component(PointLight) is light and part.components == (light,)
+    other.parent = None
+    await scene.flush()
+    assert_same(scene, link.models.world)
+    root.destroy()
+    assert not own.valid and not light.valid and not part.valid and other.valid
+    assert other.mesh is None and not other.materials
+    for refused in (lambda: setattr(own, "roughness", 0.5), lambda: light.set(intensity=1)):
+        with pytest.raises(RequestError):
+            refused()
     await scene.flush()
     assert_same(scene, link.models.world)
 
