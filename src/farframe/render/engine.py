@@ -812,8 +812,7 @@ class Engine:
                     passing.set_scissor_rect(port.x, top, port.width, max(0, bottom - top))
                     self._draw_runs(passing, placement, selection.blended, starts[index], samples, LAYER)
 
-            self._submit(encoder)
-            encoder = self._layers.draw(attachments, append, self._submit, last=last and not again)
+            encoder = self._layers.draw(encoder, attachments, append, self._submit, last=last and not again)
         if again:
             passing = encoder.begin_render_pass(
                 **attachments.pass_descriptor(None, keep_depth=keep_depth, first=False, last=last)

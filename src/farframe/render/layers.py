@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import wgpu
 
-from farframe.render.pipelines import COLOR_FORMAT, OVER, Pipelines, Use, preprocess, shader_source
+from farframe.render.pipelines import COLOR_FORMAT, LAYER_TILE, OVER, Pipelines, Use, preprocess, shader_source
 from farframe.render.targets import Attachments
 
 LAYER = Use(depth_write=False, layers=True)
 """Surfaces that only add to lists of layers."""
 
-HEAD_BYTES = 16
-"""Before the heads of the lists: how many nodes were wanted, how many there are, pixels in a row, and the band."""
+HEAD_BYTES = 32
+"""Before the heads of the lists: ``Lists`` in ``shaders/layers.wgsl``."""
 NODE_BYTES = 16
 FIRST_NODES = 1 << 18
 MAX_NODE_BYTES = 512 << 20
@@ -42,6 +42,19 @@ class Layers:
         self._heads: Any = None
         self._nodes: Any = None
         self.group: Any = None
+        self._reading: Any = None
+        stage = wgpu.ShaderStage
+        self._layout = device.create_bind_group_layout(
+            label="layers to compose",
+            entries=[
+                {
+                    "binding": binding,
+                    "visibility": stage.VERTEX | stage.FRAGMENT,
+                    "buffer": {"type": "read-only-storage"},
+                }
+                for binding in (0, 1)
+            ],
+        )
         self._count = device.create_buffer(
             label="count of layers", size=4, usage=wgpu.BufferUsage.MAP_READ | wgpu.BufferUsage.COPY_DST
         )
@@ -54,26 +67,26 @@ class Layers:
         """How many nodes there are."""
         return 0 if self._nodes is None else int(self._nodes.size // NODE_BYTES)
 
-    def _make(self, pixels: int, nodes: int) -> None:
+    def _make(self, heads: int, nodes: int) -> None:
         usage = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_DST | wgpu.BufferUsage.COPY_SRC
-        if self._heads is None or self._heads.size < HEAD_BYTES + 4 * pixels:
+        if self._heads is None or self._heads.size < HEAD_BYTES + 4 * heads:
             if self._heads is not None:
                 self._heads.destroy()
-            self._heads = self._device.create_buffer(label="lists", size=HEAD_BYTES + 4 * pixels, usage=usage)
+            self._heads = self._device.create_buffer(label="lists", size=HEAD_BYTES + 4 * heads, usage=usage)
         if self.capacity < nodes:
             if self._nodes is not None:
                 self._nodes.destroy()
             self._nodes = self._device.create_buffer(label="layers", size=nodes * NODE_BYTES, usage=usage)
-        self.group = self._device.create_bind_group(
-            layout=self._pipelines.layers_layout,
-            entries=[
-                {"binding": 0, "resource": {"buffer": self._heads}},
-                {"binding": 1, "resource": {"buffer": self._nodes}},
-            ],
-        )
+        entries = [
+            {"binding": 0, "resource": {"buffer": self._heads}},
+            {"binding": 1, "resource": {"buffer": self._nodes}},
+        ]
+        self.group = self._device.create_bind_group(layout=self._pipelines.layers_layout, entries=entries)
+        self._reading = self._device.create_bind_group(layout=self._layout, entries=entries)
 
     def draw(
         self,
+        encoder: Any,
         attachments: Attachments,
         append: Callable[[Any, tuple[int, int]], None],
         submit: Callable[[Any], None],
@@ -81,24 +94,23 @@ class Layers:
         last: bool,
     ) -> Any:
         """Add to lists what ``append(pass, (first row, end))`` draws with :data:`LAYER`, and compose it over the colour
-        of ``attachments``. ``submit`` submits an encoder and waits.
+        of ``attachments``, after what ``encoder`` holds. ``submit`` submits an encoder and waits.
 
         Returns an encoder with what is still to be submitted. ``last``: nothing is drawn per sample any more.
         """
         width, height = attachments.width, attachments.height
-        if self._heads is None or self._heads.size < HEAD_BYTES + 4 * width * height:
-            self._make(width * height, max(self.capacity, FIRST_NODES))
+        across, down = -(-width // LAYER_TILE), -(-height // LAYER_TILE)
+        heads = width * height + across * down
+        if self._heads is None or self._heads.size < HEAD_BYTES + 4 * heads:
+            self._make(heads, max(self.capacity, FIRST_NODES))
         bands = [(0, height)]
-        encoder = None
         resolved = not last or attachments.samples == 1
         while bands:
             first, end = bands.pop(0)
-            if encoder is not None:
-                submit(encoder)
-            numbers = np.array([0, self.capacity, width, first << 16 | end], np.uint32)
-            self._device.queue.write_buffer(self._heads, 0, numbers)
-            encoder = self._device.create_command_encoder()
+            numbers = (0, self.capacity, width, first << 16 | end, width * height, across, height, 0)
+            self._device.queue.write_buffer(self._heads, 0, np.array(numbers, np.uint32))
             encoder.clear_buffer(self._heads, HEAD_BYTES + 4 * width * first, 4 * width * (end - first))
+            encoder.clear_buffer(self._heads, HEAD_BYTES + 4 * width * height, 4 * across * down)
             passing = encoder.begin_render_pass(color_attachments=[], **attachments.depth_only())
             passing.set_bind_group(3, self.group)
             # lavapipe loses samples of the last row within a scissor rectangle; what is drawn beyond the band is not
@@ -110,47 +122,51 @@ class Layers:
             self._count.map_sync("READ")
             self.wanted = int(np.frombuffer(self._count.read_mapped(copy=True), np.uint32)[0])
             self._count.unmap()
-            encoder = None
+            encoder = self._device.create_command_encoder()
             if self.wanted > self.capacity:
                 if self.capacity < self._most:
-                    self._make(width * height, min(self._most, 1 << int(self.wanted * 1.25).bit_length()))
+                    self._make(heads, min(self._most, 1 << int(self.wanted * 1.25).bit_length()))
                     bands.insert(0, (first, end))
                     continue
                 if end - first > 1:
                     middle = (first + end) // 2
                     bands[:0] = [(first, middle), (middle, end)]
                     continue
-            encoder = self._device.create_command_encoder()
             if self.wanted:
-                self._compose(encoder, attachments, first, end, last=last and not bands)
+                self._compose(encoder, attachments, first, end, across * down, last=last and not bands)
                 resolved = resolved or not bands
+            if bands:
+                submit(encoder)
+                encoder = self._device.create_command_encoder()
         if not resolved:
             attachments.resolve(encoder)
         return encoder
 
-    def _compose(self, encoder: Any, attachments: Attachments, first: int, end: int, *, last: bool) -> None:
+    def _compose(self, encoder: Any, attachments: Attachments, first: int, end: int, tiles: int, *, last: bool) -> None:
         descriptor = attachments.pass_descriptor(None, keep_depth=True, first=False, last=last)
         passing = encoder.begin_render_pass(color_attachments=descriptor["color_attachments"])
         passing.set_pipeline(self._resolve(attachments.samples))
-        passing.set_bind_group(0, self.group)
+        passing.set_bind_group(0, self._reading)
         passing.set_bind_group(1, attachments.depth_group())
         top, bottom = max(first - 1, 0), min(end + 1, attachments.height)
         passing.set_scissor_rect(0, top, attachments.width, bottom - top)
-        passing.draw(3)
+        passing.draw(6, tiles)
         passing.end()
 
     def _resolve(self, samples: int) -> Any:
         if samples not in self._resolves:
             module = self._device.create_shader_module(
                 label="compose",
-                code=preprocess(shader_source("compose"), {"MULTISAMPLED": ""} if samples > 1 else {}),
+                code=preprocess(
+                    shader_source("compose"), {"TILE": f"{LAYER_TILE}u"} | ({"MULTISAMPLED": ""} if samples > 1 else {})
+                ),
             )
-            layouts = [self._pipelines.layers_layout, self._pipelines.depth_layouts[samples]]
+            layouts = [self._layout, self._pipelines.depth_layouts[samples]]
             self._pipelines.created += 1
             self._resolves[samples] = self._device.create_render_pipeline(
                 label="compose layers",
                 layout=self._device.create_pipeline_layout(bind_group_layouts=layouts),
-                vertex={"module": module, "entry_point": "whole"},
+                vertex={"module": module, "entry_point": "tiles"},
                 fragment={
                     "module": module,
                     "entry_point": "compose",

@@ -186,6 +186,8 @@ class Variant:
         return flags
 
 
+LAYER_TILE = 16
+"""Pixels along the side of the squares of which those without any layer are not composed, see ``layers``."""
 CLIP_DISTANCES = "clip-distances"
 RISKY = 2e-4
 """Surfaces that are this share of their distance apart, or less, are told by highlighting of z-fighting."""
@@ -413,7 +415,7 @@ class Pipelines:
         if "CUT" in flags and not self.clips:
             flags["UNCLIPPED"] = ""
         if use.layers:
-            flags["LAYERS"] = ""
+            flags |= {"LAYERS": "", "TILE": f"{LAYER_TILE}u"}
             if self.tests_early:
                 flags["EARLY"] = ""
         module = vertices = self._module("surface", flags)

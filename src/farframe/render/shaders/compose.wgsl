@@ -4,23 +4,34 @@ struct Lists {
     capacity: u32,
     width: u32,
     band: u32,  // first row << 16 | end
+    first_tile: u32,
+    tiles_across: u32,
+    height: u32,
+    unused: u32,
     heads: array<u32>,
 }
-@group(0) @binding(0) var<storage, read_write> lists: Lists;
-@group(0) @binding(1) var<storage, read_write> nodes: array<vec4u>;
+@group(0) @binding(0) var<storage, read> lists: Lists;
+@group(0) @binding(1) var<storage, read> nodes: array<vec4u>;
 #ifdef MULTISAMPLED
 @group(1) @binding(0) var opaque: texture_depth_multisampled_2d;
 #else
 @group(1) @binding(0) var opaque: texture_depth_2d;
 #endif
 
-struct Whole {
+struct Corner {
     @builtin(position) position: vec4f,
 }
 
-@vertex fn whole(@builtin(vertex_index) index: u32) -> Whole {
-    let corner = vec2f(f32(index & 1u), f32(index >> 1u));
-    return Whole(vec4f(corner * 4.0 - 1.0, 0.0, 1.0));
+// A square for each tile in which there is any layer: most of a picture mostly has none. Six vertices each.
+@vertex fn tiles(@builtin(vertex_index) index: u32, @builtin(instance_index) tile: u32) -> Corner {
+    if (lists.heads[lists.first_tile + tile] == 0u) {
+        return Corner(vec4f(0.0, 0.0, 0.0, 1.0));
+    }
+    // The corners 0 1 2, 2 1 3 of two triangles, two bits each.
+    let corner = (0xDA4u >> (2u * index)) & 3u;
+    let place = vec2u(tile % lists.tiles_across + (corner & 1u), tile / lists.tiles_across + (corner >> 1u)) * TILE;
+    let size = vec2f(f32(lists.width), f32(lists.height));
+    return Corner(vec4f(vec2f(place) / size * vec2f(2.0, -2.0) + vec2f(-1.0, 1.0), 0.0, 1.0));
 }
 
 // Whether a layer comes before another: it is nearer, or at the same depth first by its colour, so that the order in
@@ -35,7 +46,7 @@ fn before(a: vec3u, b: vec3u) -> bool {
     return a.z > b.z;
 }
 
-@fragment fn compose(in: Whole
+@fragment fn compose(in: Corner
 #ifdef MULTISAMPLED
     , @builtin(sample_index) sample: u32
 #endif

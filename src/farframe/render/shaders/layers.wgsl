@@ -5,6 +5,10 @@ struct Lists {
     capacity: u32,
     width: u32,
     band: u32,
+    first_tile: u32,
+    tiles_across: u32,
+    height: u32,
+    unused: u32,
     heads: array<atomic<u32>>,
 }
 @group(3) @binding(0) var<storage, read_write> lists: Lists;
@@ -19,8 +23,12 @@ fn append_layer(position: vec4f, samples: u32, color: vec4f) {
     if (node >= lists.capacity) {
         return;
     }
-    let pixel = u32(position.y) * lists.width + u32(position.x);
+    let place = vec2u(position.xy);
+    let pixel = place.y * lists.width + place.x;
     let next = atomicExchange(&lists.heads[pixel], node + 1u);
+    if (next == 0u) {
+        atomicStore(&lists.heads[lists.first_tile + place.y / TILE * lists.tiles_across + place.x / TILE], 1u);
+    }
     let bright = min(color, vec4f(60000.0));
     nodes[node] = vec4u(next | ((samples & 15u) << 28u), bitcast<u32>(position.z), pack2x16float(bright.rg),
         pack2x16float(bright.ba));
