@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from farframe.client import Entity, RemoteRenderingClient, RequestError, Result, RuntimeConnection
+from farframe.client import Entity, RemoteRenderingClient, RequestError, Result, RuntimeConnection, Scene
 from tests.end_to_end.harness import RunningService
 
 pytestmark = pytest.mark.slow
@@ -216,3 +218,33 @@ async def test_a_sky_lights_the_scene(service: RunningService, tmp_path: Path) -
         with pytest.raises(RequestError) as caught:
             await scene.flush()
         assert caught.value.result is Result.FILE_NOT_FOUND
+
+
+async def test_what_was_set_outlives_a_lost_connection_and_goes_with_the_scene(
+    service: RunningService, tmp_path: Path
+) -> None:
+    async with on_stage(service, tmp_path / "boxes.glb") as stage:
+        scene = stage.connection.scene
+        red = scene.create_material("color", albedo_color=(1, 0, 0, 1))
+        stage.left.materials[0] = red
+        left, right = await stage.seen()
+        assert is_red(left) and is_grey(right)
+        back = asyncio.Event()
+        stage.connection.on_resumed(back.set)
+        transport: Any = stage.connection._transport
+        transport._receiver.abandon()
+        stage.right.materials[0] = red
+        async with asyncio.timeout(60):
+            await back.wait()
+        left, right = await stage.seen()
+        assert is_red(left) and is_red(right)
+        red.albedo_color = (0, 1, 0, 1)
+        left, right = await stage.seen()
+        assert is_green(left) and is_green(right)
+        found = Scene(scene._link)
+        await found.restore([stage.root.model] if stage.root.model is not None else [])
+        assert [material.albedo_color for material in found.materials if not material.is_own] == [(0.0, 1.0, 0.0, 1.0)]
+        await stage.connection.clear()
+        assert not red.valid and not scene.materials and not len(scene)
+        await found.restore()
+        assert not found.materials and not len(found)
