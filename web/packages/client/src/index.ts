@@ -100,6 +100,13 @@ export {
 } from "./regions.ts";
 export { FrameReporter, type FrameReporterEnvironment } from "./reports.ts";
 export { MAX_CONTROL_MESSAGE_BYTES, type RequestOptions, RpcPeer } from "./rpc.ts";
+export {
+  type AnimationInfo,
+  type AnimationLoop,
+  type AnimationState,
+  ModelAnimation,
+  type PlayOptions,
+} from "./scene/animations.ts";
 export type { Axis, CutPlane, CutPlaneValues } from "./scene/cut_planes.ts";
 export type {
   CameraOverride,

@@ -54,6 +54,7 @@ export class Server implements SceneLink {
   readonly meshes = new Map<number, { own: number; now: number }>();
   /** By root, what came with a model. */
   readonly models = new Map<number, { parts: number[]; materials: number[] }>();
+  readonly played: Command[] = [];
   effects: Values = {};
   #begun: Command[] = [];
   lose = (): boolean => false;
@@ -179,6 +180,14 @@ export class Server implements SceneLink {
       };
     }
     if (method === "scene.getEffects") return this.effects;
+    if (method === "scene.getAnimations") {
+      const all = [
+        { name: "rise", duration: 2, nodes: 3 },
+        { name: "turn", duration: 1, nodes: 1, state: "paused", speed: 3 },
+      ];
+      const first = params.first as number;
+      return { animations: all.slice(first, first + 1), ...(first === 0 && { more: true }) };
+    }
     if (method === "scene.findOverlaps") {
       const found = [...this.rows.values()].filter(({ part }) => part > 0).map(({ id }) => id);
       return { entities: packIds([...found, 77]), subParts: packIds([...found, 77].map(() => 0)), more: true };
@@ -201,7 +210,8 @@ export class Server implements SceneLink {
     if (looks !== "unknown") return looks;
     if (ids.some((id) => !this.rows.has(id))) return "InvalidId";
     const rows = ids.map((id) => this.rows.get(id) as Row);
-    if (command.op === "destroy") {
+    if (command.op === "setAnimation") this.played.push(command);
+    else if (command.op === "destroy") {
       const gone = [...this.rows.keys()].filter((id) => this.#above(id).includes(ids[0] as number));
       for (const id of gone) {
         this.rows.delete(id);

@@ -1,5 +1,13 @@
 import { describe, expect, it } from "vitest";
-import { type CutPlane, type Entity, FarframeError, type Material, Scene, type SubPart } from "../src/index.ts";
+import {
+  type CutPlane,
+  type Entity,
+  FarframeError,
+  type Material,
+  type ModelAnimation,
+  Scene,
+  type SubPart,
+} from "../src/index.ts";
 import { CUT_PLANE_DEFAULTS } from "../src/scene/cut_planes.ts";
 import { LIGHT_DEFAULTS, lightToWire } from "../src/scene/lights.ts";
 import { MATERIAL_DEFAULTS, materialFromWire, materialToWire } from "../src/scene/materials.ts";
@@ -436,6 +444,50 @@ describe("Scene", () => {
     await scene.flush();
     expect(server.batches.map(({ length }) => length)).toEqual([1500]);
     same(scene, server);
+  });
+
+  it("plays a model's animations", async () => {
+    const server = new Server();
+    const scene = new Scene(server);
+    const root = await scene.loadModel("3");
+    const [rise, turn] = (await root.animations()) as [ModelAnimation, ModelAnimation];
+    expect([rise.name, rise.duration, rise.nodeCount, rise.state, rise.loop]).toEqual([
+      "rise",
+      2,
+      3,
+      "stopped",
+      "repeat",
+    ]);
+    expect([turn.state, turn.speed]).toEqual(["paused", 3]);
+    rise.play({ time: 0.5, loop: "pingPong" });
+    turn.seek(1);
+    turn.speed = -2;
+    rise.pause();
+    turn.stop();
+    turn.seek(0.5);
+    rise.reclaim();
+    expect([rise.state, rise.loop, turn.state, turn.speed]).toEqual(["paused", "pingPong", "paused", -2]);
+    const tries = [
+      () => rise.play({ time: 3 }),
+      () => (rise.speed = 2000),
+      () => (rise.weight = 2),
+      () => rise.seek(-1),
+    ];
+    for (const attempt of tries) expect(attempt).toThrow(refusal("InvalidParam"));
+    expect(() => (rise.loop = "twice" as never)).toThrow(refusal("InvalidParam"));
+    await scene.flush();
+    const id = root.id;
+    expect(server.played).toEqual([
+      { op: "setAnimation", id, clip: 0, state: "playing", time: 0.5, loop: "pingPong" },
+      { op: "setAnimation", id, clip: 1, time: 1 },
+      { op: "setAnimation", id, clip: 1, speed: -2 },
+      { op: "setAnimation", id, clip: 0, state: "paused" },
+      { op: "setAnimation", id, clip: 1, state: "stopped" },
+      { op: "setAnimation", id, clip: 1, state: "paused", time: 0.5 },
+      { op: "setAnimation", id, clip: 0, reclaim: true },
+    ]);
+    root.destroy();
+    expect(() => rise.play()).toThrow(refusal("InvalidId"));
   });
 
   it("finds what overlaps", async () => {

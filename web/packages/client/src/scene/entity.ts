@@ -4,6 +4,7 @@ import { FarframeError } from "../errors.ts";
 import type { Bounds, LoadedModel } from "../messages.ts";
 import type { Quaternion, Vector3 } from "../records.ts";
 import { IS_CLOUD, IS_MESH, IS_STATIC } from "../scene_codec.ts";
+import type { ModelAnimation } from "./animations.ts";
 import { type CutPlane, CutPlaneHandle, type CutPlaneValues } from "./cut_planes.ts";
 import type {
   DirectionalLight,
@@ -282,6 +283,11 @@ export class Entity {
   /** The box of what is drawn at it and below, or undefined for nothing, after everything set so far. */
   bounds(space: "world" | "local" = "world"): Promise<Bounds | undefined> {
     return this.#scene.bounds(this, space);
+  }
+
+  /** The animations that its file brings along, if it is a model's root; none for others. */
+  animations(): Promise<ModelAnimation[]> {
+    return this.#scene.animations(this);
   }
 
   /** What the model's file says about it. */

@@ -24,6 +24,7 @@ import {
   type SubPartRow,
   unpackIds,
 } from "../scene_codec.ts";
+import { type AnimationInfo, ModelAnimation } from "./animations.ts";
 import { invalid, text } from "./checks.ts";
 import { type CutPlane, CutPlaneHandle, type CutPlaneValues } from "./cut_planes.ts";
 import {
@@ -581,6 +582,25 @@ export class Scene extends Emitter<SceneEvents> {
       const last = Object.keys(answer.metadata).pop();
       if (!answer.more || last === undefined) return found;
       after = last;
+    }
+  }
+
+  /** @internal */
+  async animations(root: Entity): Promise<ModelAnimation[]> {
+    requireAlive(root);
+    const found: ModelAnimation[] = [];
+    const send = (entity: Entity, set: Record<string, unknown>): void => {
+      requireAlive(entity);
+      this.#pending.structure.push({ op: "setAnimation", id: entity.id, ...set });
+      this.#schedule();
+    };
+    for (;;) {
+      const page = await this.#ask<{ animations: readonly AnimationInfo[]; more?: boolean }>("scene.getAnimations", {
+        entity: root.id,
+        first: found.length,
+      });
+      for (const info of page.animations) found.push(new ModelAnimation(root, found.length, info, send));
+      if (!page.more || page.animations.length === 0) return found;
     }
   }
 
