@@ -415,7 +415,7 @@ class Appearance:
 
     @property
     def materials(self) -> tuple[Material, ...]:
-        """All that there are, those of models included."""
+        """All that were made, and those of models that anything is made of."""
         return tuple(self._looks.materials.values())
 
     @property
