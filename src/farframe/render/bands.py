@@ -62,8 +62,8 @@ def render_in_bands(
     rows = band_rows(frame.height, count)
     if len(rows) == 1:
         return renderer.render(frame)
-    # A line around what lies in the next band reaches into this one.
-    margin = MARGIN_ROWS if frame.scene.has(State.SELECTED) else 0
+    # A line around what lies in the next band reaches into this one, and edges are found from neighbouring pixels.
+    margin = MARGIN_ROWS if frame.scene.has(State.SELECTED) or frame.scene.effects.debug.edges else 0
     visible = renderer.count_visible(frame)  # first, for it settles how coarse the whole picture must be
     pixels = np.empty((frame.height, frame.width, 4), np.uint8)
     drawn: list[RenderedFrame] = []

@@ -24,6 +24,7 @@ WELCOME_FEATURES = (
     "timestamp-query",
     "texture-compression-bc",
     "clip-distances",
+    "polygon-mode-line",
     "shader-early-depth-test",
 )
 """The first makes multi-draw native; without it wgpu issues the same commands one by one, outside of Python.

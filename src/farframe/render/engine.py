@@ -38,6 +38,7 @@ from farframe.protocol.errors import FarframeError, Result
 from farframe.render import flops, highlighting, outlines
 from farframe.render.assets import AssetResource, PreparedAsset, make_resource, prepare_asset
 from farframe.render.cut import Seen, cut, slackened
+from farframe.render.debug import DebugDrawing, counters
 from farframe.render.device import AdapterChoice, AdapterInfo, AdapterKind, request_device
 from farframe.render.environment import studio
 from farframe.render.frame import (
@@ -55,7 +56,7 @@ from farframe.render.frame import (
 )
 from farframe.render.layers import LAYER, Layers
 from farframe.render.occlusion import DepthGrid, OcclusionGovernor
-from farframe.render.pipelines import PICTURE, Pipelines, Use, lit
+from farframe.render.pipelines import PICTURE, Pipelines, Use, shown
 from farframe.render.placement import Resource, ScenePlacement
 from farframe.render.points import COMMAND_FIELDS as POINT_FIELDS
 from farframe.render.points import CUT_POINTS, PointPipelines, point_commands, point_kinds
@@ -174,6 +175,8 @@ class Engine:
         )
         """Which pages of assets are on the device. Its ``streamer.on_ready`` tells a loop at rest to draw again."""
         self._coarsening = 1.0
+        self._counted: WeakKeyDictionary[RenderScene, tuple[int, int]] = WeakKeyDictionary()
+        """Triangles and points that :meth:`count_visible` found last."""
         self._last_frames: WeakKeyDictionary[RenderScene, FrameInput] = WeakKeyDictionary()
         self.occlusion_culling: bool | None = None
         """Whether what is hidden behind other surfaces is left out; ``None`` where that pays, as measured."""
@@ -196,7 +199,8 @@ class Engine:
         self._styles_of: ScenePlacement | None = None
         others = [{"binding": 7, "resource": {"buffer": self._styles}}]
         self._surroundings = Surroundings(device, self.pipelines, self._uniforms, others)
-        self._lit = False
+        self._lit = self._wireframe = False
+        self._debug = DebugDrawing(device, self.pipelines)
 
     @classmethod
     def create(cls, adapter: AdapterChoice = "auto", *, page_budget_bytes: int | None = None) -> Engine:
@@ -407,6 +411,7 @@ class Engine:
             self._draw_highlighting(frame, placement, selections, ports, attachments)
         if placement.has(State.SELECTED):
             self._draw_outlines(frame, placement, selections, ports, attachments)
+        self._draw_debug(frame, ports, attachments, start, drawn.triangles, sum(s.points for s in selections))
         draw_end = time.perf_counter()
         pixels, depth, release = self._read_back(attachments, read_depth=frame.read_depth)
         return RenderedFrame(
@@ -433,11 +438,14 @@ class Engine:
         ports = viewports(len(frame.views), attachments.width, attachments.height)
         selections = self._select_views(frame, self._place(frame), ports)
         self._remember(frame)
+        triangles = sum(selection.triangles for selection in selections)
+        points = sum(selection.points for selection in selections)
+        self._counted[frame.scene] = (triangles, points)
         return VisibleCounts(
-            triangles=sum(selection.triangles for selection in selections),
+            triangles=triangles,
             draws=sum(len(selection.commands) for selection in selections),
             reduced_parts=sum(selection.reduced_parts for selection in selections),
-            points=sum(selection.points for selection in selections),
+            points=points,
             over_limit=_over_limit(selections, frame.scene.primitive_limit),
         )
 
@@ -493,6 +501,7 @@ class Engine:
         for index, (view, port, matrix) in enumerate(zip(frame.views, ports, matrices, strict=True)):
             light = frame.scene.environment or studio()
             fill_view(records[index], view, port, frame.scene, matrix, light, placement.origin, band)
+        self._wireframe = frame.scene.effects.debug.wireframe
         self._lit = self._surroundings.update(frame.scene, frame.views, ports, placement.origin, records)
         selections = self._select_within_limit(frame, placement, ports, matrices)
         staging[:, : VIEW_DTYPE.itemsize] = records.view(np.uint8).reshape(len(records), -1)
@@ -724,6 +733,37 @@ class Engine:
             memory.governor.observe_culled(triangles, sum(s.triangles for s in selections) - found.triangles, overhead)
         return found
 
+    def _draw_debug(
+        self,
+        frame: FrameInput,
+        ports: tuple[Viewport, ...],
+        attachments: Attachments,
+        start: float,
+        triangles: int,
+        points: int,
+    ) -> None:
+        """Counters and edges over the picture, if they are wanted. Bands show the numbers of their whole picture."""
+        settings, debug = frame.scene.effects.debug, self._debug
+        if frame.first_row == 0:
+            debug.meter.add(start)
+        if not (settings.frame_count or settings.polygon_count or settings.edges):
+            return
+        whole = self._counted.get(frame.scene) if frame.full_height is not None else None
+        lines = counters(settings, debug.meter, *(whole or (triangles, points)))
+        share = frame.quality.scale
+        encoder = self._device.create_command_encoder()
+        debug.record(
+            encoder,
+            attachments,
+            ports,
+            settings,
+            lambda passing, index: self._set_view(passing, index, ports[index]),
+            lines=lines,
+            full_height=round((frame.full_height or frame.height) * share),
+            first_row=round(frame.first_row * share),
+        )
+        self._submit(encoder)
+
     def _depth_grids(
         self, frame: FrameInput, placement: ScenePlacement, ports: tuple[Viewport, ...], attachments: Attachments
     ) -> list[DepthGrid]:
@@ -776,7 +816,7 @@ class Engine:
         samples = attachments.samples
         layered = any(selection.blended for selection in selections)
         shells = any(selection.shells for selection in selections)
-        keep_depth = frame.read_depth or keep_depth or _highlights(frame)
+        keep_depth = frame.read_depth or keep_depth or _highlights(frame) or frame.scene.effects.debug.edges
         # What counts for depth though it is seen through is only drawn for a picture whose depth is wanted.
         counted = [
             tuple(run for run in selection.blended if placement.batches[run.batch].variant.writes_depth)
@@ -915,8 +955,8 @@ class Engine:
             variant = placement.variant(run)
             if use.silhouettes:
                 variant = variant.silhouettes()
-            elif self._lit:
-                variant = lit(variant)
+            elif self._lit or self._wireframe:
+                variant = shown(variant, self._lit, self._wireframe)
             passing.set_pipeline(self.pipelines.surface(variant, samples, use))
             if variant.textured or variant.extras or use.layers:
                 textures = batch.texture_group()

@@ -67,6 +67,8 @@ class Variant:
     """Reads the instances' tint. No trait of a material: set for a batch in which anything is tinted."""
     lit: bool = False
     """Goes through the lights of its cell, see ``lights``. No trait of a material: set while any light is seen."""
+    wireframe: bool = False
+    """Triangles are drawn as lines."""
     silhouette: bool = False
     """Only tells where a surface is; see :meth:`silhouettes`."""
     cut: int = 0
@@ -188,6 +190,7 @@ class Variant:
 
 LAYER_TILE = 16
 """Pixels along the side of the squares of which those without any layer are not composed, see ``layers``."""
+POLYGON_LINES = "polygon-mode-line"
 CLIP_DISTANCES = "clip-distances"
 RISKY = 2e-4
 """Surfaces that are this share of their distance apart, or less, are told by highlighting of z-fighting."""
@@ -235,9 +238,9 @@ PICTURE = Use()
 
 
 @cache
-def lit(variant: Variant) -> Variant:
-    """The variant that goes through the lights of its cell besides."""
-    return replace(variant, lit=not variant.unlit)
+def shown(variant: Variant, lit: bool, wireframe: bool) -> Variant:
+    """The variant that goes through the lights of its cell, or shows its triangles as lines, besides."""
+    return replace(variant, lit=lit and not variant.unlit, wireframe=wireframe)
 
 
 _WORD = re.compile(r"\b[A-Z][A-Z0-9_]+\b")
@@ -326,6 +329,8 @@ class Pipelines:
     def __init__(self, device: Any) -> None:
         self._device = device
         self.created = 0
+        self.draws_lines = POLYGON_LINES in device.features
+        """Whether triangles can be drawn as lines; else they stay filled."""
         self.clips = CLIP_DISTANCES in device.features
         """Whether the device cuts triangles at planes; else their fragments are looked at one by one."""
         self._surfaces: dict[tuple[Variant, int, Use], Any] = {}
@@ -446,6 +451,7 @@ class Pipelines:
                 "topology": "triangle-list",
                 "cull_mode": "none" if variant.double_sided else "back",
                 "front_face": "cw" if variant.mirrored else "ccw",
+                "polygon_mode": "Line" if variant.wireframe and self.draws_lines else "Fill",
             },
             depth_stencil=depth if use.depth_compare else None,
             multisample={"count": samples, "alpha_to_coverage_enabled": "ALPHA_TO_COVERAGE" in flags},
