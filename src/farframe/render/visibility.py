@@ -221,17 +221,12 @@ def select(
     triangles = int(count.sum(dtype=np.int64)) // 3
     box = np.stack([placement.center[visible], placement.extent[visible]], axis=1)
     if clusters is not None:
+        clusters = _uncut(placement, clusters)
         visible = np.concatenate([visible, clusters.row])
         distance = np.concatenate([distance, clusters.distance])
         commands = np.concatenate([commands, clusters.command])
         box = np.concatenate([box, clusters.box])
         triangles += clusters.triangles
-    if placement.cuts is not None and placement.mask is not None:
-        gone, _ = placement.cuts.test(box[:, 0], box[:, 1], placement.mask[visible])
-        if gone.any():
-            left = np.flatnonzero(~gone)
-            visible, distance, commands, box = visible[left], distance[left], commands[left], box[left]
-            triangles = int(commands[:, 0].sum(dtype=np.int64)) // 3
     order, runs = _order(placement, visible, distance)
     return Selection(
         commands=commands[order],
@@ -243,6 +238,21 @@ def select(
         cloud=NO_CLOUD if clusters is None else clusters.cloud,
         box=box[order],
     )
+
+
+def _uncut(placement: Placement, clusters: Clusters) -> Clusters:
+    """Without those that planes cut away wholly, of instances that they cut through."""
+    if placement.cuts is None or placement.mask is None or placement.style is None:
+        return clusters
+    some = np.flatnonzero(placement.style[clusters.row] & CUT)
+    gone, _ = placement.cuts.test(clusters.box[some, 0], clusters.box[some, 1], placement.mask[clusters.row[some]])
+    if not gone.any():
+        return clusters
+    left = np.ones(len(clusters.row), np.bool_)
+    left[some[gone]] = False
+    command = clusters.command[left]
+    triangles = int(command[:, 0].sum(dtype=np.int64)) // 3
+    return Clusters(command, clusters.row[left], clusters.distance[left], triangles, clusters.cloud, clusters.box[left])
 
 
 def _order(
