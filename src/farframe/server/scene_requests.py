@@ -80,6 +80,7 @@ class SceneRequests:
         self._models = models
         self._forget = forget
         self._records: deque[wire.TransformsRecord] = deque(maxlen=MAX_WAITING_RECORDS)
+        models.world.arrivals.records = self._records
         self._begun = _Begun()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._moving = False
@@ -104,7 +105,7 @@ class SceneRequests:
         }
 
     def on_record(self, data: bytes) -> None:
-        """A record of transforms. Raises ProtocolError."""
+        """A record of transforms. Raises ProtocolError. It is there at once for a frame that is about to be drawn."""
         self._records.append(wire.decode_transforms(data))
         if not self._moving:
             self._moving = True
@@ -145,13 +146,9 @@ class SceneRequests:
     async def _move(self) -> None:
         """Let the render thread take all records that have come until it does."""
 
-        def work(world: SceneWorld) -> None:
-            records = [self._records.popleft() for _ in range(len(self._records))]
-            world.apply_transforms(records)
-
         try:
             while self._records:
-                await self._models.run(work)
+                await self._models.run(lambda world: world.arrivals.take())
         except RuntimeError as error:
             log.info("scene.too_late", error=str(error))
         finally:

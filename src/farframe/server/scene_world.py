@@ -12,6 +12,8 @@ handed to the renderer's scene in one go for each model.
 
 from __future__ import annotations
 
+import contextlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -104,6 +106,36 @@ class Applied:
     gone: list[int]
 
 
+class Arrivals:
+    """Records of transforms that have come and not been taken in. A clockwork of the renderer's scene: a frame takes
+    them right before it is drawn, after it has taken its pose, so it shows all that came before that pose.
+
+    ``records`` is filled by the event loop and emptied by the render thread.
+    """
+
+    def __init__(self, world: SceneWorld) -> None:
+        self._world = world
+        self.records: deque[wire.TransformsRecord] = deque()
+
+    @property
+    def moving(self) -> bool:
+        """Whether any has come."""
+        return bool(self.records)
+
+    def advance(self, seconds: float) -> None:
+        """Take in what has come."""
+        self.take()
+
+    def take(self) -> None:
+        """Take in what has come, in the order in which it did. Render thread."""
+        taken: list[wire.TransformsRecord] = []
+        with contextlib.suppress(IndexError):  # the other side has cleared it
+            for _ in range(len(self.records)):
+                taken.append(self.records.popleft())
+        if taken:
+            self._world.apply_transforms(taken)
+
+
 class SceneWorld:
     """See the module. ``scene`` is the renderer's; models are known by their handle in it."""
 
@@ -112,6 +144,8 @@ class SceneWorld:
         self.meshes = Meshes()
         self.looks = Looks(scene, self.graph, lambda rows: self._push(rows, dressed=True))
         self.playback = Playback(self.graph, self._sync)
+        self.arrivals = Arrivals(self)
+        scene.add_clockwork(self.arrivals)
         scene.add_clockwork(self.playback)
         self._scene = scene
         self._models: dict[int, ModelEntities] = {}
