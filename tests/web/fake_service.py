@@ -171,6 +171,9 @@ class Device:
                 return self._entities(params["first"])
             case "scene.castRay":
                 return {"hits": [], "complete": True}
+            case "statistics.get":
+                draw = {"p50": 3.0, "p95": 5.0, "p99": 8.5, "frames": 100}
+                return {"stages": {"draw": draw}, "encoderReason": "h264_nvenc: no device; h264_amf: no driver"}
             case "scene.getBounds":
                 return {"bounds": BOUNDS}
             case "scene.getMetadata":

@@ -372,6 +372,8 @@ async def test_statistics_show_the_stages(page: Page, service: FakeService) -> N
     await page.get_by_test_id("stage-readBack").get_by_text("0.9").wait_for()
     text = await page.inner_text("[data-testid=statistics]")
     assert "x264 superfast" in text
+    await page.get_by_test_id("late-draw").get_by_text("8.5").wait_for()
+    assert await page.inner_text("[data-testid=encoder-reason]") == "h264_nvenc: no device\nh264_amf: no driver"
     assert "llvmpipe" in text
 
 

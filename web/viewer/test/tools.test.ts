@@ -1,5 +1,6 @@
 import { type Entity, Scene, type SceneLink, symmetricFieldOfView, type Vector3, type View } from "@farframe/client";
 import { describe, expect, it } from "vitest";
+import { colorText, linearOf } from "../src/colors.ts";
 import { piecesOf } from "../src/explode.ts";
 import { degreesOf, inverse, multiply, placeOf, quaternionOf, transformed } from "../src/geometry.ts";
 import { drawingsOf, measure } from "../src/measure_tool.ts";
@@ -14,6 +15,7 @@ import {
   withView,
 } from "../src/named_views.ts";
 import { project, rayThrough } from "../src/projection.ts";
+import { isCutAway, planeOf } from "../src/section.ts";
 import { Selection } from "../src/selection.ts";
 import { anglesOf, between, nearestTurn } from "../src/standard_views.ts";
 import { TreeModel, titleOf } from "../src/tree_model.ts";
@@ -342,6 +344,34 @@ describe("measuring", () => {
     expect(lengthText(12345.6, "m")).toBe("12346 m");
     expect(unitFor(0.5)).toBe("mm");
     expect(unitFor(20)).toBe("m");
+  });
+});
+
+describe("a section", () => {
+  const bounds = { min: [0, -1, 2] as Vector3, max: [4, 1, 4] as Vector3 };
+
+  it("lies across its axis, and knows what it takes away", () => {
+    const middle = planeOf({ axis: 0, flipped: false, at: 0.5 }, bounds);
+    expect(middle).toEqual({ position: [2, 0, 3], normal: "x", offset: 2 });
+    const flipped = { axis: 2, flipped: true, at: 0.25 } as const;
+    const plane = planeOf(flipped, bounds);
+    expect(plane.normal).toBe("negativeZ");
+    expect(plane.offset).toBeCloseTo(2.5, 2);
+    expect(isCutAway(flipped, plane, [0, 0, 2.1])).toBe(true);
+    expect(isCutAway(flipped, plane, [0, 0, 3])).toBe(false);
+    expect(isCutAway({ axis: 0, flipped: false, at: 0.5 }, middle, [2.1, 0, 0])).toBe(true);
+  });
+
+  it("stays within the box", () => {
+    expect(planeOf({ axis: 1, flipped: false, at: 0 }, bounds).offset).toBeGreaterThan(-1);
+    expect(planeOf({ axis: 1, flipped: false, at: 1 }, bounds).offset).toBeLessThan(1);
+  });
+});
+
+describe("colours", () => {
+  it("go to the page and back", () => {
+    for (const text of ["#000000", "#ffffff", "#5fb0e8", "#0a0b0c"]) expect(colorText(linearOf(text))).toBe(text);
+    expect(colorText([2, -1, 0.5])).toBe("#ff00bc");
   });
 });
 
