@@ -150,7 +150,7 @@ def test_commands() -> None:
     assert kind.tolist() == [DOT, DOT, SQUARE]
     commands = point_commands(np.array([0, 100, 200]), np.array([100, 100, 7]), np.array([0, 1, 2]), kind)
     assert commands.tolist() == [[100, 1, 0, 0], [100, 1, 100, 1], [42, 1, 1200, 2]]
-    assert point_rows(np.zeros((2, 3, 4))).nbytes == 2 * 64
+    assert point_rows(np.zeros((2, 3, 4))).nbytes == 2 * 80
 
 
 def test_cluster_sizes() -> None:
