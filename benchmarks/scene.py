@@ -223,6 +223,12 @@ def features_of(scene: RenderScene, handle: int, size: float) -> list[Feature]:
         Feature("another material: half", *material(half, MaterialState(roughness=0.4))),
         Feature("fresnel effect: half", *material(half, glow)),
         Feature("transparent: half", *material(half, glass)),
+        Feature("fade out: half", *material(half, MaterialState(roughness=0.4, fade_out=0.5))),
+        Feature(
+            "fade to black: half",
+            *material(half, MaterialState(flags=MaterialFlag.FADE_TO_BLACK, roughness=0.4, fade_out=0.5)),
+        ),
+        Feature("texture moved: half", *material(half, MaterialState(roughness=0.4, texcoord_offset=(0.1, 0.0)))),
         Feature("frame and polygon counters", *effect(debug=DebugSettings(frame_count=True, polygon_count=True))),
         Feature("wireframe", *effect(debug=DebugSettings(wireframe=True))),
         Feature("edges", *effect(debug=DebugSettings(edges=True))),

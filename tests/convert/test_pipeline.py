@@ -274,10 +274,9 @@ def test_overrides_reach_materials_and_vertices(folders: tuple[Path, Path]) -> N
     outcome, build = convert(folders)
     material = build.model.materials[0]
     assert material.base_color == (0.1, 0.2, 0.3, 0.4) and (material.roughness, material.metallic) == (0.5, 0.6)
-    assert material.alpha_mode == "blend" and material.double_sided
+    assert material.alpha_mode == "blend" and material.double_sided and material.transparency_writes_depth
     assert (build.model.vertices["color"] == 255).all()
     assert [each.details for each in outcome.warnings] == [
-        {"property": "transparencyWritesDepth", "material": "paint"},
         {"material override": "nobody", "problem": "No material has this name."},
     ]
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from farframe.asset.container import Asset
 from farframe.asset.model import Material
+from farframe.asset.source import FileSource
 from farframe.asset.srgb import linear_of_srgb
-from farframe.render import Engine, FrameInput, Quality, RenderScene, layers
+from farframe.convert.build import BuildOptions, build_asset
+from farframe.protocol.link import LoadLimits
+from farframe.render import AssetResource, Engine, FrameInput, ModelResource, Quality, RenderScene, layers
 from farframe.scene.effects import Effects, ZFightingSettings
 from farframe.scene.materials import ColorTransparency, MaterialFlag, MaterialKind, MaterialState
 from farframe.scene.states import State
@@ -180,6 +186,28 @@ def test_two_views_and_bands_are_composed_alike(engine: Engine) -> None:
     np.testing.assert_array_equal(frame.pixels[:, SIZE:], single)
     frame.release()
     engine.release(resource)
+
+
+@pytest.mark.parametrize("kind", ["model", "asset"])
+def test_a_converted_material_that_writes_depth_does(engine: Engine, tmp_path: Path, kind: str) -> None:
+    builder = ModelBuilder()
+    glass = Material(base_color=(1, 0, 0, 0.4), alpha_mode="blend", transparency_writes_depth=True)
+    builder.place(builder.part(plane(2.0), glass), (0, 0, 1.0))
+    builder.place(builder.part(plane(2.0), replace(glass, transparency_writes_depth=False)), (0, 0, 2.0))
+    if kind == "model":
+        resource: AssetResource | ModelResource = engine.upload(builder.build())
+    else:
+        build_asset(builder.build(), tmp_path / "glass.arrAsset", BuildOptions(workers=1))
+        resource = engine.open_asset(Asset.open(FileSource(tmp_path / "glass.arrAsset"), LoadLimits()))
+    scene = RenderScene()
+    scene.add(resource, np.eye(4))
+    frame = engine.render(FrameInput((VIEW,), SIZE, SIZE, Quality(samples=1), scene, read_depth=True))
+    assert frame.depth is not None
+    assert frame.depth[SIZE // 2, SIZE // 2] == pytest.approx(5.0, abs=1e-2)
+    frame.release()
+    engine.release(resource)
+    if isinstance(resource, AssetResource):
+        resource.asset.close()
 
 
 class TestDepth:

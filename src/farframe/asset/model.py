@@ -71,6 +71,8 @@ class Material:
     alpha_cutoff: float = 0.5
     double_sided: bool = False
     unlit: bool = False
+    transparency_writes_depth: bool = False
+    """If it is blended, the nearest of its surfaces counts for depth. No file format says so, material overrides do."""
     base_color_texture: TextureSlot | None = None
     metallic_roughness_texture: TextureSlot | None = None
     normal_texture: TextureSlot | None = None

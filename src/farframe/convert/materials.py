@@ -51,10 +51,6 @@ def override_materials(model: Model, overrides: MaterialOverrides, *, ignore_map
             _whiten(model, [index])
         if entry.texture_coordinate_scale is not None or entry.texture_coordinate_offset is not None:
             _move_uvs(model, index, entry.texture_coordinate_scale or (1, 1), entry.texture_coordinate_offset or (0, 0))
-        if entry.transparency_writes_depth is not None:
-            warnings.append(
-                ConversionWarning(NO_EFFECT, {"property": "transparencyWritesDepth", "material": material.name})
-            )
     for entry in overrides.entries:
         if id(entry) not in used_entries:
             warnings.append(
@@ -211,6 +207,8 @@ def _overridden(material: Material, entry: MaterialOverride) -> Material:
         result.double_sided = entry.is_double_sided
     if entry.unlit is not None:
         result.unlit = entry.unlit
+    if entry.transparency_writes_depth is not None:
+        result.transparency_writes_depth = entry.transparency_writes_depth
     return result
 
 

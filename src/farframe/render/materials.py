@@ -88,6 +88,7 @@ def state_of(material: Material, *, vertex_color: bool) -> MaterialState:
         (vertex_color, MaterialFlag.USE_VERTEX_COLOR),
         (material.double_sided, MaterialFlag.DOUBLE_SIDED),
         (material.alpha_mode == "mask", MaterialFlag.ALPHA_CLIPPED),
+        (material.transparency_writes_depth, MaterialFlag.TRANSPARENCY_WRITES_DEPTH),
     ):
         flags |= flag if on else MaterialFlag.NONE
 

@@ -110,6 +110,7 @@ class Variant:
             double_sided=material.double_sided,
             mirrored=mirrored,
             normal_xy=normal_xy and uv[2] >= 0,
+            writes_depth=material.transparency_writes_depth and material.alpha_mode == "blend",
         )
 
     def silhouettes(self) -> Variant:
