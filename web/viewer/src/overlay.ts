@@ -76,8 +76,8 @@ function nodeFor(drawing: Drawing): Element {
   const text = make("text", "");
   text.textContent = drawing.text;
   const box = make("rect", "");
-  // Seven pixels a character are right for digits at this size, and none of it is seen where they are not.
-  const width = drawing.text.length * 7 + 2 * LABEL_PADDING;
+  // Eight pixels a character hold bold digits at this size.
+  const width = drawing.text.length * 8 + 2 * LABEL_PADDING;
   set(box, { x: -width / 2, y: -LABEL_HEIGHT / 2, width, height: LABEL_HEIGHT, rx: 4 });
   group.append(box, text);
   return group;
