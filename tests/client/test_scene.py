@@ -438,6 +438,31 @@ async def test_sub_parts_come_in_pages_that_may_split_an_entity(
     assert_same(scene, link.models.world)
 
 
+async def test_a_texture_that_was_destroyed_is_seen_for_as_long_as_it_is_used(link: Loopback) -> None:
+    scene = Scene(link)
+    texture = await scene.load_texture("upload://a")
+    assert await scene.load_texture("upload://a") is texture
+    material = scene.create_material(albedo_map=texture)
+    texture.destroy()
+    with pytest.raises(RequestError, match="none of this scene"):
+        material.normal_map = texture
+    assert material.albedo_map is texture and not texture.valid and not scene.textures
+    await scene.flush()
+    back = Scene(link)
+    await back.restore()
+    (again,) = back.materials
+    assert isinstance(again.albedo_map, Texture) and not again.albedo_map.valid and not back.textures
+    assert_same(back, link.models.world)
+    again.albedo_map = None
+    await back.flush()
+    assert [freed.id for freed in link.models.world.looks.freed] == [texture.id]
+    # A load whose caller has gone leaves nothing, unless it was there before.
+    late = texture_info(link.models.world.looks.textures.add("b", cube=True, width=1, height=1, levels=1, size_bytes=4))
+    back._looks.discard_texture(late)
+    await back.flush()
+    assert not len(link.models.world.looks.textures)
+
+
 async def test_what_goes_takes_its_materials_and_components_along(link: Loopback) -> None:
     scene = Scene(link)
     root = await scene.load_model("4")

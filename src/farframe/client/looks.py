@@ -71,6 +71,8 @@ class Looks:
         self._waiting: dict[Any, dict[str, Any]] = {}
         self._overrides: tuple[wire.OverrideMaterials, list[NDArray[np.int64]]] | None = None
         self._waiting_overrides = 0
+        self.loading = 0
+        """Textures that are being loaded."""
         self._next_material = 1
         self._begin()
 
@@ -303,7 +305,30 @@ class Looks:
     def destroy_texture(self, texture: Texture) -> None:
         """A texture is not wanted any more."""
         texture._alive = False
+        if not self._names(texture.id):
+            del self.textures[texture.id]
         self._queue(wire.DestroyTexture(id=texture.id))
+
+    def discard_texture(self, info: wire.TextureInfo) -> None:
+        """A texture was loaded although its caller had gone: nobody knows of it, unless it was there before."""
+        if info.id not in self.textures and not self.loading:
+            self._queue(wire.DestroyTexture(id=info.id))
+
+    def _names(self, texture: int) -> bool:
+        """Whether anything names a texture."""
+        lights = (
+            component
+            for components in self._components.values()
+            for component in components.values()
+            if isinstance(component, Light)
+        )
+        return (
+            any(
+                texture == getattr(material._values, name) for material in self.materials.values() for name in wire.MAPS
+            )
+            or any(light._values.projected_texture == texture for light in lights)
+            or (isinstance(self.sky, Texture) and self.sky.id == texture)
+        )
 
     def parts_of(self, entity: Entity) -> tuple[PartTable | None, int, int]:
         """Where in which table an entity's sub-parts are."""

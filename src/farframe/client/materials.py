@@ -51,7 +51,7 @@ class Texture:
         self.levels = info.levels
         self.size_bytes = info.size_bytes
         self._looks = looks
-        self._alive = True
+        self._alive = info.wanted
 
     @property
     def valid(self) -> bool:

@@ -625,7 +625,9 @@ class RuntimeConnection:
         uri = await self._sent_up(texture, load)
         with self._loading(load) as token:
             params = LoadTextureParams(uri=uri, kind=kind, progress_token=token)
-            return await self._call("scene.loadTexture", params, TextureInfo, timeout=None)
+            return await self._call(
+                "scene.loadTexture", params, TextureInfo, timeout=None, on_late_result=self.scene._looks.discard_texture
+            )
 
     async def _sent_up(self, source: str | os.PathLike[str], load: _Load) -> str:
         """The URI of what is to be loaded; a path on this machine is uploaded first."""

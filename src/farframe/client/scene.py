@@ -284,7 +284,11 @@ class Scene(Appearance):
         other kind), ExceedsMemoryLimit.
         """
         await self._send_first()
-        return self._looks.add_texture(await self._link.load_texture(texture, kind, progress))
+        self._looks.loading += 1
+        try:
+            return self._looks.add_texture(await self._link.load_texture(texture, kind, progress))
+        finally:
+            self._looks.loading -= 1
 
     async def restore(self, models: Sequence[LoadedModel] = ()) -> None:
         """Take over what is in the scene at the server: for a connection that came back to it."""

@@ -329,7 +329,8 @@ class LoadTextureParams(Message):
 
 
 class TextureInfo(Message):
-    """A texture: its size in pixels, how many levels it has, the bytes that it takes; ``uri`` without the query."""
+    """A texture: its size in pixels, how many levels it has, the bytes that it takes; ``uri`` without the query.
+    ``wanted`` is false for one that the device has destroyed, and that something still names."""
 
     id: int
     kind: TextureKind
@@ -338,6 +339,7 @@ class TextureInfo(Message):
     height: int
     levels: int
     size_bytes: int
+    wanted: bool = True
 
 
 class FirstParams(Message):

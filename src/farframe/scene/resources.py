@@ -92,6 +92,10 @@ class Textures:
         self._wanted.add(identifier)
         return self._entries[identifier]
 
+    def wanted(self, texture: int) -> bool:
+        """Whether the device has not destroyed it."""
+        return texture in self._wanted
+
     def check_room(self, size_bytes: int) -> None:
         """Whether another texture of that size would fit. Raises ExceedsMemoryLimit."""
         if len(self._entries) >= self._max_textures or self.size_bytes + size_bytes > self._max_bytes:

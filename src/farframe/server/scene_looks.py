@@ -368,7 +368,7 @@ class Looks:
         for texture in self.textures:
             if texture.id < first:
                 continue
-            info = texture_info(texture)
+            info = texture_info(texture, wanted=self.textures.wanted(texture.id))
             room -= 200 + 6 * len(info.uri)
             if room < 0 and chosen:
                 return wire.TexturesResult(textures=chosen, next=texture.id)
@@ -430,7 +430,7 @@ def _nobody() -> None:
     """Nobody is told."""
 
 
-def texture_info(texture: Texture) -> wire.TextureInfo:
+def texture_info(texture: Texture, *, wanted: bool = True) -> wire.TextureInfo:
     """What a device is told of a texture. A query may hold a signature."""
     return wire.TextureInfo(
         id=texture.id,
@@ -440,6 +440,7 @@ def texture_info(texture: Texture) -> wire.TextureInfo:
         height=texture.height,
         levels=texture.levels,
         size_bytes=texture.size_bytes,
+        wanted=wanted,
     )
 
 
