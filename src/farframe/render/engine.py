@@ -56,7 +56,7 @@ from farframe.render.frame import (
 )
 from farframe.render.layers import LAYER, Layers
 from farframe.render.occlusion import DepthGrid, OcclusionGovernor
-from farframe.render.pipelines import PICTURE, Pipelines, Use, shown
+from farframe.render.pipelines import PICTURE, LightFeature, Pipelines, Use, shown
 from farframe.render.placement import Resource, ScenePlacement
 from farframe.render.points import COMMAND_FIELDS as POINT_FIELDS
 from farframe.render.points import CUT_POINTS, PointPipelines, point_commands, point_kinds
@@ -199,7 +199,7 @@ class Engine:
         self._styles_of: ScenePlacement | None = None
         others = [{"binding": 7, "resource": {"buffer": self._styles}}]
         self._surroundings = Surroundings(device, self.pipelines, self._uniforms, others)
-        self._lit = self._wireframe = False
+        self._lit, self._wireframe = LightFeature.NONE, False
         self._debug = DebugDrawing(device, self.pipelines)
 
     @classmethod

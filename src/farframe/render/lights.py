@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from farframe.protocol.records import View
 from farframe.render.environment import cube_to_octahedral, encode_roots
 from farframe.render.frame import VIEW_DTYPE, Viewport, rotation_matrix
+from farframe.render.pipelines import LightFeature
 from farframe.scene.lights import LightKind, PlacedLight
 
 LIGHT_DTYPE = np.dtype(
@@ -184,6 +185,16 @@ def pack_lights(
     return PackedLights(rows, everywhere, np.array(centers).reshape(-1, 3), np.array(reaches))
 
 
+def features_of(rows: NDArray[np.void]) -> LightFeature:
+    """What shaders must be able to do for lights of these rows, directional ones aside."""
+    found = LightFeature.ANY
+    if (rows["radius"] > 0.0).any() or (rows["half_tube"] > 0.0).any() or (rows["image"] >= 0.0).any():
+        found |= LightFeature.SHAPES
+    if (rows["cone"][:, 0] > 0.0).any():
+        found |= LightFeature.CONES
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class LightGrid:
     """The lists of a view. ``start`` (cells + 1,): where each cell's list begins in ``rows``, rows of lights."""
@@ -288,16 +299,16 @@ class LightTables:
         ports: tuple[Viewport, ...],
         origin: NDArray[np.float64],
         records: NDArray[np.void],
-    ) -> bool:
+    ) -> LightFeature:
         """Bring lights onto the device, as far as ``views`` see their light, and tell each view's row of
-        :data:`~farframe.render.frame.VIEW_DTYPE` in ``records`` where its lists are. False: there is none."""
+        :data:`~farframe.render.frame.VIEW_DTYPE` in ``records`` where its lists are. Returns what shaders need."""
         if not lights:
-            return False
+            return LightFeature.NONE
         assert records.dtype == VIEW_DTYPE
         packed = pack_lights(lights, origin, exposure, self._image_layers(lights, images))
         grids = [light_grid(packed, view, port, origin) for view, port in zip(views, ports, strict=True)]
         if not packed.everywhere and not any(len(grid.rows) for grid in grids):
-            return False
+            return LightFeature.NONE
         first_cell = 0
         first_entry = sum(len(grid.start) for grid in grids)
         starts, entries = [], []
@@ -311,7 +322,7 @@ class LightTables:
         lists = np.concatenate([*starts, *entries]).astype(np.uint32)
         self.rows = self._filled(self.rows, packed.rows)
         self.lists = self._filled(self.lists, lists)
-        return True
+        return features_of(packed.rows[np.unique(np.concatenate(entries))])
 
     def _filled(self, buffer: Any, data: NDArray[Any]) -> Any:
         if buffer.size < data.nbytes:

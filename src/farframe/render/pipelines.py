@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from enum import IntFlag
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -49,6 +50,16 @@ OWN_SLOTS = SLOTS[:5]
 """Those that a model's own material can name."""
 
 
+class LightFeature(IntFlag):
+    """What the lights that are seen have: a shader can do no more."""
+
+    NONE = 0
+    ANY = 1
+    SHAPES = 2
+    """Size, length or an image."""
+    CONES = 4
+
+
 @dataclass(frozen=True, slots=True)
 class Variant:
     """What a pipeline can do. ``uv_sets``: per slot of :data:`SLOTS` the UV set, or -1 where no texture is read.
@@ -65,7 +76,7 @@ class Variant:
     points: bool = False
     tinted: bool = False
     """Reads the instances' tint. No trait of a material: set for a batch in which anything is tinted."""
-    lit: bool = False
+    lit: LightFeature = LightFeature.NONE
     """Goes through the lights of its cell, see ``lights``. No trait of a material: set while any light is seen."""
     wireframe: bool = False
     """Triangles are drawn as lines."""
@@ -170,7 +181,9 @@ class Variant:
             "MIRRORED": self.mirrored,
             "NORMAL_XY": self.normal_xy,
             "TINT": self.tinted,
-            "LIGHTS": self.lit,
+            "LIGHTS": bool(self.lit),
+            "LIGHT_SHAPES": LightFeature.SHAPES in self.lit,
+            "LIGHT_CONES": LightFeature.CONES in self.lit,
             # Irradiance is smooth enough for one value per vertex, which spares a CPU a tenth of the frame; only a
             # normal map or a second side turns the normal after the vertex.
             "VERTEX_IRRADIANCE": not (self.unlit or self.double_sided or self.uv_sets[2] >= 0),
@@ -239,9 +252,9 @@ PICTURE = Use()
 
 
 @cache
-def shown(variant: Variant, lit: bool, wireframe: bool) -> Variant:
+def shown(variant: Variant, lit: LightFeature, wireframe: bool) -> Variant:
     """The variant that goes through the lights of its cell, or shows its triangles as lines, besides."""
-    return replace(variant, lit=lit and not variant.unlit, wireframe=wireframe)
+    return replace(variant, lit=LightFeature.NONE if variant.unlit else lit, wireframe=wireframe)
 
 
 _WORD = re.compile(r"\b[A-Z][A-Z0-9_]+\b")

@@ -17,7 +17,7 @@ from farframe.protocol.records import View
 from farframe.render.environment import Environment, studio
 from farframe.render.frame import VIEW_DTYPE, Viewport
 from farframe.render.lights import LightTables
-from farframe.render.pipelines import Pipelines
+from farframe.render.pipelines import LightFeature, Pipelines
 from farframe.render.scene import RenderScene
 
 KEPT_ENVIRONMENTS = 4
@@ -55,9 +55,9 @@ class Surroundings:
         ports: tuple[Viewport, ...],
         origin: NDArray[np.float64],
         records: NDArray[np.void],
-    ) -> bool:
+    ) -> LightFeature:
         """Bring the lights of ``scene`` and its environment onto the device; see
-        :meth:`~farframe.render.lights.LightTables.update`. Whether any light reaches what is seen."""
+        :meth:`~farframe.render.lights.LightTables.update`. What shaders need for lights."""
         images = scene.light_images
         lit = self._lights.update(scene.lights, images, scene.exposure, views, ports, origin, records)
         self.use(scene.environment or studio())
