@@ -62,6 +62,28 @@ def test_a_line_that_vanishes_for_three_seconds_is_back_within_half_a_second() -
     assert stream.mean_target(begin + 9, begin + 13) > 9_000_000
 
 
+def test_a_line_that_vanishes_while_a_frame_is_given_up_in_the_middle_is_found_again() -> None:
+    """The frame's cut leaves a gap in the numbers; what is sent into the silence must not be looked for in it."""
+    stream = SimulatedStream()
+    stream.down.bits_per_second = 4e6
+    stream.run(2)
+    waiting = stream.sender._pacer._frames
+    while not waiting or waiting[0].first:
+        stream.run(0.001)
+    stream.down.down = stream.back.down = True
+    stream.sender._restart(stream.clock.now)
+    stream._keyframe_wanted = False  # nobody has one to give for a while
+    stream.run(3)
+    assert stream.congestion.silent
+    stream._wish_keyframe()
+    stream.run(1)
+    stream.down.down = stream.back.down = False
+    seen = len(stream.shown)
+    stream.run(4)
+    assert not stream.congestion.silent
+    assert len(stream.shown) > seen + 30
+
+
 @pytest.mark.slow
 def test_jitter_is_no_congestion() -> None:
     stream = SimulatedStream()

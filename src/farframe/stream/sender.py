@@ -174,6 +174,8 @@ class VideoSender:
         self._retransmission_number = choose.randrange(1 << 15)
         self._parity_number = choose.randrange(1 << 15)
         self._history: list[tuple[int, QueuedPacket] | None] = [None] * HISTORY_PACKETS
+        self._newest: tuple[int, QueuedPacket] | None = None
+        """Not always the number before the next one: a frame that is cut off leaves a gap."""
         self._budget = RetransmissionBudget()
         self._pacer = Pacer(clock())
         self._waiting_since: deque[float] = deque()
@@ -326,10 +328,8 @@ class VideoSender:
         self._resend_newest(self._clock())
 
     def _resend_newest(self, now: float) -> None:
-        number = (self._sequence_number - 1) & 0xFFFF
-        entry = self._history[number % HISTORY_PACKETS]
-        if entry is not None and entry[0] == number:
-            newest = entry[1]
+        if self._newest is not None:
+            number, newest = self._newest
             self._transmit(
                 QueuedPacket(newest.payload, newest.timestamp, newest.marker, again=number, filling=True), now
             )
@@ -338,9 +338,10 @@ class VideoSender:
         """A packet of the newest frame for a probe that wants more; going back in time as it takes more of them."""
         if not self._pacer.needs_filling:
             return None
+        last = self._newest[0] if self._newest is not None else 0
         for _ in range(HISTORY_PACKETS):
             self._filling_back += 1
-            number = (self._sequence_number - self._filling_back) & 0xFFFF
+            number = (last + 1 - self._filling_back) & 0xFFFF
             entry = self._history[number % HISTORY_PACKETS]
             if entry is None or entry[0] != number or self._pacer.queued_frames:
                 break
@@ -360,7 +361,7 @@ class VideoSender:
             self._sequence_number = (number + 1) & 0xFFFF
             if self._protected:
                 self._protect(number, packet)
-            self._history[number % HISTORY_PACKETS] = (number, packet)
+            self._newest = self._history[number % HISTORY_PACKETS] = (number, packet)
             if packet.first and packet.keyframe:
                 self._keyframe_begin = number
             elif self._keyframe_begin is not None and (number - self._keyframe_begin) & 0xFFFF > HISTORY_PACKETS:
