@@ -189,6 +189,10 @@ async def test_a_page_of_an_allowed_origin_shows_a_session(open_service: Running
         await view.focus()
         for _ in range(6):
             await page.keyboard.press("ArrowRight")
+        # Who uses the keyboard sees where the focus is, over the picture.
+        seen = np.asarray(Image.open(io.BytesIO(await view.screenshot())).convert("RGB")).astype(int)
+        assert np.abs(seen[200, 1] - (138, 180, 255)).max() < 8
+        assert np.abs(seen[1, 320] - (138, 180, 255)).max() < 8
         turned = await screenshot(page)
         assert difference(before, turned) > 3
         box = await view.bounding_box()

@@ -97,7 +97,8 @@ const STYLE = `
 :host([hidden]) { display: none; }
 .stage { position: absolute; inset: 0; cursor: grab; outline: none; user-select: none; -webkit-user-select: none; }
 .stage:active { cursor: grabbing; }
-.stage:focus-visible { outline: 3px solid var(--farframe-focus, #8ab4ff); outline-offset: -3px; }
+.stage:focus-visible::after { content: ""; position: absolute; inset: 0; z-index: 1; pointer-events: none;
+  border: 3px solid var(--farframe-focus, #8ab4ff); }
 video { position: absolute; inset: 0; width: 100%; height: 100%; display: block; object-fit: contain; }
 :host([autoresize]) video { object-fit: fill; }
 .status { position: absolute; inset: auto 0 0 0; display: grid; justify-items: start; gap: 6px; padding: 12px 16px;
@@ -110,7 +111,7 @@ button { font: inherit; color: #10131a; background: var(--farframe-accent, #8ab4
   padding: 6px 16px; cursor: pointer; }
 button:focus-visible { outline: 3px solid var(--farframe-focus, #fff); outline-offset: 2px; }
 .help { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
-@media (forced-colors: active) { .stage:focus-visible { outline-color: Highlight; } .status { border-top: 1px solid CanvasText; } }
+@media (forced-colors: active) { .stage:focus-visible::after { border-color: Highlight; } .status { border-top: 1px solid CanvasText; } }
 `;
 
 /** Where there are no elements (a server that renders pages) the class can still be imported. */
