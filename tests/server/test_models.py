@@ -116,6 +116,9 @@ class Scene:
     def __init__(self) -> None:
         self.entries: dict[int, Resource] = {}
 
+    def add_clockwork(self, work: Any) -> None:
+        """Nothing moves by itself here."""
+
     def add(self, resource: Resource, matrix: Any) -> int:
         self.entries[len(self.entries) + 1] = resource
         return len(self.entries)
