@@ -108,6 +108,7 @@ class MaterialReader(Step):
             alpha_cutoff=described.alpha_cutoff,
             double_sided=described.double_sided,
             unlit=described.extensions.KHR_materials_unlit is not None,
+            transparency_writes_depth=False,
             **slots,
         )
         return MaterialPlan(material, streams)
