@@ -119,3 +119,22 @@ def test_the_example_that_points_a_part_out(tmp_path: Path) -> None:
     assert 0.0005 < green.mean() < 0.05, "a line around it"
     colorful = pixels.max(axis=2) - pixels.min(axis=2) > 60
     assert (colorful & ~green).mean() < 0.02, "all else is pale"
+
+
+def test_the_example_that_plays_an_animation(tmp_path: Path) -> None:
+    """That the picture shows the moment that was asked for is the gallery's to test."""
+    out = tmp_path / "mill.png"
+    words = [sys.executable, ROOT / "examples" / "play_animation.py", out]
+    done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    told = re.search(r"(\d+) frames in the last second, while they were played", done.stdout)
+    assert told is not None and int(told[1]) >= 3, "pictures come although nobody moves anything"
+    assert "the cap is still at (0.0, 0.0, 0.0, 1.0)" in done.stdout
+
+
+def test_the_example_that_watches_how_well_it_goes(tmp_path: Path) -> None:
+    words = [sys.executable, ROOT / "examples" / "performance.py", "builtin://Engine", "2"]
+    done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    for name in ("time_cpu", "utilization_cpu", "memory_cpu", "network_latency", "polygons_rendered",
+                 "latency_pose_to_receive", "latency_receive_to_present", "video_frames_received"):  # fmt: skip
+        assert name in done.stdout, name
+    assert re.search(r"polygons_rendered [1-9]\d* \((Great|Good|Mediocre|Bad)\)", done.stdout)
