@@ -276,7 +276,9 @@ fn shade(n: vec3f, v: vec3f, base: vec3f, metallic: f32, roughness: f32, occlusi
     // What rough metals lose between facets comes back (Turquin 2019, as in Filament).
     let multiple_scatter = 1.0 + f0 * (1.0 / (scale_bias.x + scale_bias.y) - 1.0);
 
-    let reflected = 2.0 * dot(n, v) * n - v;
+    // Rough lobes lean from the mirrored direction towards the normal (Lagarde and de Rousiers 2014, 4.9.3).
+    let smoothness = 1.0 - roughness;
+    let reflected = mix(n, 2.0 * dot(n, v) * n - v, smoothness * (sqrt(smoothness) + roughness));
     let ambient = diffuse * irradiance;
     let mirrored = specular_radiance(reflected, roughness) * view.environment.z * single_scatter * multiple_scatter;
 
