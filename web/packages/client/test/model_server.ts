@@ -82,8 +82,14 @@ export class Server implements SceneLink {
   }
 
   async loadTexture(uri: string, kind: TextureKind): Promise<TextureInfo> {
-    if (this.broken) throw this.broken;
-    for (const info of this.textures.values()) if (info.uri === uri && info.kind === kind) return info;
+    // Loads wait for a line over which everything before them has been sent.
+    if (this.broken || this.answersLost) throw this.broken ?? new FarframeError("ConnectionLost", "Gone.");
+    for (const info of this.textures.values()) {
+      if (info.uri !== uri || info.kind !== kind) continue;
+      const wanted = { ...info, wanted: true };
+      this.textures.set(info.id, wanted);
+      return wanted;
+    }
     const info = { id: this.#nextTexture++, kind, uri, width: 4, height: 4, levels: 3, sizeBytes: 84 };
     this.textures.set(info.id, info);
     return info;
@@ -315,7 +321,9 @@ export class Server implements SceneLink {
       }
       case "destroyTexture":
         // It lives on where it is used: here it is never freed.
-        return this.textures.has(id) ? undefined : "InvalidId";
+        if (!this.textures.has(id)) return "InvalidId";
+        this.textures.set(id, { ...(this.textures.get(id) as TextureInfo), wanted: false });
+        return undefined;
       case "setLight": {
         const kind = command.kind as string;
         if (!row) return "InvalidId";

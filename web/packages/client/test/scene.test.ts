@@ -239,6 +239,8 @@ describe("Scene", () => {
       const back = new Scene(server);
       await back.restore();
       same(back, server);
+      const known = (each: Scene): number[] => each.textures.map(({ id }) => id).sort();
+      expect(known(back)).toEqual(known(scene));
     },
   );
 

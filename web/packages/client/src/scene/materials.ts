@@ -118,6 +118,8 @@ export interface TextureInfo {
   readonly height: number;
   readonly levels: number;
   readonly sizeBytes: number;
+  /** False for one that was destroyed, and that something still shows; absent: true. */
+  readonly wanted?: boolean;
 }
 
 /** What a material tells its scene. */

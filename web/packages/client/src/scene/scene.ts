@@ -672,6 +672,7 @@ export class Scene extends Emitter<SceneEvents> {
     const known = this.#textures.get(info.id);
     if (known?.valid) return known;
     const texture = new Texture(this.#home, info);
+    if (info.wanted === false) texture.forget();
     this.#textures.set(info.id, texture);
     return texture;
   }
