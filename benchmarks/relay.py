@@ -3,6 +3,9 @@
 ``pose_to_decoded_ms`` is the device's latency; ``round_trip_ms`` the shortest ping; ``service_cpu_ms_per_mb`` what the
 control plane's process spent while it relayed, by megabyte of video (its own idle work is in it: see ``webrtc``);
 ``client_cpu_ms_per_frame`` what this process spent, decoding included. All run on this machine, one after the other.
+
+``fallback`` is how long ``connect`` takes where no UDP gets through and the client has to find that out, and how long
+the next time, when it remembers.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ from typing import Any
 import psutil
 
 from benchmarks.first_light import measure_motion
-from farframe.client import RemoteRenderingClient
+from farframe.client import RemoteRenderingClient, Session
 from tests.end_to_end.harness import start_service
+from tests.end_to_end.test_ways import WithoutUdp, connected
 
 SIZE = (1280, 720)
 MODEL = "builtin://Engine"
@@ -67,6 +71,7 @@ async def measure(quick: bool) -> dict[str, Any]:
                             "service_cpu_ms_per_mb": round(spent[1] * 1000 / megabytes, 1),
                             "service_cores": round(spent[1] / seconds, 3),
                         }
+                figures["fallback"] = await fallback(session)
         finally:
             service.stop()
     direct, relayed_figures = figures["websocket, direct"], figures["websocket, relayed"]
@@ -77,6 +82,17 @@ async def measure(quick: bool) -> dict[str, Any]:
         "fps": round(relayed_figures["fps"] / max(direct["fps"], 0.1), 2),
     }
     return figures
+
+
+async def fallback(session: Session) -> dict[str, int]:
+    """Milliseconds to a connection over a WebSocket in a network without UDP: at first, and from then on."""
+    taken = []
+    for _ in range(2):
+        began = time.perf_counter()
+        async with connected(session, transport=WithoutUdp) as connection:
+            taken.append(round((time.perf_counter() - began) * 1000))
+            assert connection.way.kind == "websocket"
+    return {"first_ms": taken[0], "remembered_ms": taken[1]}
 
 
 def run(quick: bool = False) -> dict[str, Any]:
