@@ -363,6 +363,7 @@ class SceneWorld:
         restyled = self.meshes.rows_on(changes.restyled, capacity)
         if fresh is not None:
             moved = moved[self.meshes.handle[moved] != fresh]
+            restyled = restyled[self.meshes.handle[restyled] != fresh]
         self._push(moved, moved=True)
         self._push(restyled, styled=True)
 
