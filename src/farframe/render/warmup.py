@@ -19,6 +19,7 @@ from farframe.render.frame import FrameInput, Quality
 from farframe.render.pipelines import OWN_SLOTS
 from farframe.render.placement import Resource
 from farframe.render.scene import RenderScene
+from farframe.scene.materials import ColorTransparency, MaterialFlag, MaterialKind, MaterialState
 
 if TYPE_CHECKING:
     from farframe.render.engine import Engine
@@ -49,6 +50,14 @@ def _usual_materials() -> list[Material]:
     materials += [Material(alpha_mode="blend"), Material(emissive=(1.0, 1.0, 1.0)), Material(unlit=True)]
     return materials
 
+
+_LIVE_STATES = (
+    MaterialState(flags=MaterialFlag.SPECULAR_HIGHLIGHTS | MaterialFlag.TRANSPARENT, albedo_color=(1, 1, 1, 0.5)),
+    MaterialState(flags=MaterialFlag.SPECULAR_HIGHLIGHTS | MaterialFlag.FADE_TO_BLACK, fade_out=0.5),
+    MaterialState(flags=MaterialFlag.SPECULAR_HIGHLIGHTS | MaterialFlag.FRESNEL_EFFECT),
+    MaterialState(MaterialKind.COLOR, color_transparency=ColorTransparency.ALPHA_BLEND, albedo_color=(1, 1, 1, 0.5)),
+)
+"""What devices mostly make of materials while they are drawn: glass and what fades, rare properties, glows, colours."""
 
 PLAIN_MATERIALS = 2
 """How many of the usual materials are also warmed up with vertex colours."""
@@ -102,6 +111,14 @@ def draw_every_variant(engine: Engine) -> None:
     resource = engine.upload(_triangle_model(_usual_materials()))
     scene = RenderScene()
     scene.add(resource, np.eye(4))
+    dressed = RenderScene()
+    handle = dressed.add(resource, np.eye(4))
+    rows = np.arange(len(_LIVE_STATES))
+    for number, state in enumerate(_LIVE_STATES):
+        dressed.set_material(number + 1, state)
+    dressed.update_instances(handle, rows, material=(rows + 1).astype(np.uint32))
+    for samples in SAMPLE_COUNTS:
+        _draw(engine, dressed, 3.0, samples)
     chosen = engine.occlusion_culling
     for culling in (True, False):
         engine.occlusion_culling = culling
