@@ -472,6 +472,20 @@ async def test_views_are_kept_restored_and_passed_on(service: RunningService, tm
         await page.set_input_files("[data-testid=view-file]", file)
         await page.get_by_role("alert").get_by_text("This file holds no views.").wait_for()
 
+        # A link brings model and view with it.
+        await page.evaluate(
+            "() => { navigator.clipboard.writeText = async (text) => { document.body.dataset.copied = text; }; }"
+        )
+        await page.get_by_role("button", name="Copy a link to Corner, red only").click()
+        link = await page.evaluate("() => document.body.dataset.copied")
+        assert "view=" in link
+        await page.goto("about:blank")
+        await page.goto(link)
+        await until(page, "() => window.farframeViewer?.models.length === 1")
+        await seen_as(page, lambda image: red(image).any() and not blue(image).any(), "the link's view was not shown")
+        assert await page.evaluate("() => window.farframeViewer.camera") == kept
+        assert "view=" not in page.url
+
 
 async def test_the_keyboard_alone_is_enough(service: RunningService) -> None:
     async with viewer_of_pair(service) as page:
