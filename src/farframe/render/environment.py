@@ -312,19 +312,28 @@ Radiance = Callable[[Floats], Floats]
 
 
 def octahedral_map(radiance: Radiance, size: int, *, taps: int = 4) -> Floats:
-    """The octahedral map (size, size, 3) of a function, each texel the mean of ``taps`` x ``taps`` directions."""
-    directions = octahedral_directions(size).reshape(-1, 3)
-    first, second = _frames(directions)
-    # A texel's width differs by a factor of two over the map: this is its mean.
-    width = np.sqrt(4.0 * np.pi) / (size - 1)
-    total = np.zeros_like(directions)
-    for x in range(taps):
-        for y in range(taps):
-            across = np.float32(width * ((x + 0.5) / taps - 0.5))
-            along = np.float32(width * ((y + 0.5) / taps - 0.5))
-            moved = directions + first * across + second * along
-            total += radiance(np.asarray(moved / np.linalg.norm(moved, axis=1, keepdims=True), np.float32))
-    return np.asarray((total / np.float32(taps * taps)).reshape(size, size, 3), np.float32)
+    """The octahedral map (size, size, 3) of a function, each texel the mean of ``taps`` x ``taps`` directions in it.
+
+    They lie evenly in the texel, and each counts by the solid angle that it stands for: so a sun smaller than a texel
+    keeps its light wherever in the map it lies.
+    """
+    step = 2.0 / (size - 1)
+    axis = np.linspace(-1.0, 1.0, size)
+    total, weights = np.zeros((size * size, 3), np.float64), np.zeros((size * size, 1), np.float64)
+    offsets = step * ((np.arange(taps) + 0.5) / taps - 0.5)
+    for across in offsets:
+        for along in offsets:
+            x, z = np.meshgrid(axis + across, axis + along)
+            inside = (np.maximum(np.abs(x), np.abs(z)) <= 1.0).reshape(-1, 1)
+            y = 1.0 - np.abs(x) - np.abs(z)
+            fold_x = np.where(y < 0, (1.0 - np.abs(z)) * np.where(x >= 0, 1.0, -1.0), x)
+            fold_z = np.where(y < 0, (1.0 - np.abs(x)) * np.where(z >= 0, 1.0, -1.0), z)
+            place = np.stack([fold_x, y, fold_z], axis=-1).reshape(-1, 3)
+            length = np.linalg.norm(place, axis=1, keepdims=True)
+            weight = np.where(inside, length**-3.0, 0.0)
+            total += radiance(np.asarray(place / length, np.float32)) * weight
+            weights += weight
+    return np.asarray((total / weights).reshape(size, size, 3), np.float32)
 
 
 def _halved(image: Floats, most: int) -> Floats:
