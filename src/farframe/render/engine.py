@@ -6,6 +6,7 @@
     |-- AssetResource            one per opened asset: its graph, its textures, which pages are resident
     |-- Residency                pools of pages of all assets, and the threads that fetch them
     |-- ScenePlacement           one per scene: an instance row per part instance, batches
+    |-- Layers                   lists of what is seen through, shared by all pictures
     |-- Attachments              by size and sample count: colour, depth
     |-- ReadbackPool             by size: the mapped buffers that frames live in
     `-- a frame                  indirect commands and one uniform per view, written anew each time
@@ -1076,6 +1077,7 @@ class Engine:
         self._pools.clear()
         for pages in self._pools_of_pages:
             pages.destroy()
+        self._layers.destroy()
         self._device.destroy()
 
 
