@@ -11,6 +11,7 @@ import base64
 import json
 import math
 import time
+import zlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ POLICY = (
 ACCOUNT = "7f1b6a8e-5a0c-4a51-9c6b-1a2b3c4d5e6f"
 TOKEN = "token-of-the-test"
 FRAMES_PER_SECOND = 30
+ENTITIES_PER_PAGE = 5000
 
 BOUNDS = {"min": [-0.5, 0.0, -0.4], "max": [0.5, 0.8, 0.4]}
 
@@ -168,7 +170,11 @@ class Device:
             case "scene.clear":
                 self.models.clear()
             case "scene.getEntities":
-                return self._entities(params["first"])
+                return self._entities(params["first"], params["last"])
+            case "scene.getSubParts":
+                return {"count": 0, "data": base64.b64encode(zlib.compress(b"")).decode()}
+            case "scene.getMaterials":
+                return {"materials": []}
             case "scene.castRay":
                 return {"hits": [], "complete": True}
             case "statistics.get":
@@ -180,13 +186,15 @@ class Device:
                 return {"metadata": {"part number": "A-17", "<b>weight</b>": 3.5}}
         return {}
 
-    def _entities(self, first: int) -> dict[str, Any]:
-        """The entities of a model: its root, and below it as many parts as the service has."""
-        count = 1 + self.service.parts
+    def _entities(self, first: int, last: int) -> dict[str, Any]:
+        """The entities of a model, as many as fit into a message: its root, and below it the service's parts."""
+        root = last - self.service.parts
+        count = min(last + 1 - first, ENTITIES_PER_PAGE)
+        ids = first + np.arange(count)
         table = scene.EntityTable(
             position=np.zeros((count, 3)),
-            id=first + np.arange(count),
-            parent=np.where(np.arange(count) > 0, first, 0),
+            id=ids,
+            parent=np.where(ids > root, root, 0),
             rotation=np.tile((0.0, 0.0, 0.0, 1.0), (count, 1)),
             scale=np.ones((count, 3)),
             tint=np.zeros((count, 4)),
@@ -194,9 +202,10 @@ class Device:
             off=np.zeros(count),
             flags=np.full(count, scene.IS_MESH),
             mask=np.full(count, 0xFF),
-            names=["Engine", *(f"Part {index}" for index in range(1, count))],
+            names=[f"Part {number - root}" if number > root else "Engine" for number in ids.tolist()],
         )
-        return {"count": count, "data": base64.b64encode(scene.pack_entities(table)).decode()}
+        page = {"count": count, "data": base64.b64encode(scene.pack_entities(table)).decode()}
+        return page | ({"next": first + count} if first + count <= last else {})
 
     async def _load(self, params: dict[str, Any]) -> dict[str, Any]:
         uri = params["uri"]
