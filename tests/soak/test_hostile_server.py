@@ -65,7 +65,7 @@ async def test_a_server_lives_through_everything_that_can_be_sent_to_its_port(tm
     try:
         async with (
             RemoteRenderingClient.from_connection_file(service.connection_path) as client,
-            client.leased() as lease,
+            client.leased(lease_minutes=60) as lease,
         ):
             server = service.server_of(lease.properties.handshake_port)
             memory = []
