@@ -3,6 +3,7 @@
     first_light   create -> Ready, connect -> first frame, pose -> frame, frame rate, CPU by stage
     render        the renderer alone: milliseconds per frame by size and quality
     scene         what commands on 50,000 parts cost, and each feature of a scene per frame
+    reference     material spheres and models beside a path tracer: differences in levels, pictures
     control_plane  requests per second with up to a million sessions, beside a bare route
     conversion    source triangles per second and core, memory and size, beside gltfpack
     scale         frame time, memory and first picture of generated assets, beside full detail
@@ -30,6 +31,7 @@ NAMES = (
     "first_light",
     "render",
     "scene",
+    "reference",
     "stream",
     "encoders",
     "network",
