@@ -494,7 +494,8 @@ def compare_rows(engine: Engine, models: Path, size: int, samples: int, pictures
             model = model_of(sample)
             ours = draw(engine, model, environment, eye, target, (size, size))
             traced = trace(mi, model, models / GARDEN, eye, target, (size, size), samples)
-            if sample.material.metallic == 1.0 and sample.material.metallic_roughness_texture is None:
+            plain = sample.material.metallic_roughness_texture is None and sample.material.base_color_texture is None
+            if sample.material.metallic == 1.0 and plain:
                 traced = compensated(mi, sample, traced, eye, samples)
             theirs, covered = traced.picture(), traced.covered
             if sample.material.alpha_mode != "opaque":
