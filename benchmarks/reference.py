@@ -136,21 +136,21 @@ def rows() -> list[Row]:
             "roughness-metal",
             "Roughness 0 to 1, metal",
             [Sample(Material(base_color=gold, metallic=1.0, roughness=value)) for value in steps],
-            14.0,
-            "rough metal: the path tracer's model loses what is scattered twice between facets, up to a third at 1",
+            22.0,
+            "the sun's highlight: prefiltered light has a lobe round about one direction; the true one is drawn out",
         ),
         Row(
             "roughness-dielectric",
             "Roughness 0 to 1, dielectric",
             [Sample(Material(base_color=red, metallic=0.0, roughness=value)) for value in steps],
-            8.0,
-            "its diffuse part grows towards the silhouette when rough",
+            12.0,
+            "the path tracer's diffuse part grows towards the silhouette when rough; nine harmonics for the sun",
         ),
         Row(
             "metalness",
             "Metalness 0 to 1, roughness 0.35",
             [Sample(Material(base_color=blue, metallic=value, roughness=0.35)) for value in steps],
-            8.0,
+            11.0,
             "both of the above, less of them",
         ),
         Row(
@@ -169,7 +169,7 @@ def rows() -> list[Row]:
                 )
                 for scale, metal in [(0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (1.5, 0.0), (0.5, 1.0), (1.0, 1.0), (1.5, 1.0)]
             ],
-            14.0,
+            20.0,
             "slopes that are turned away from the eye go black in the path tracer",
         ),
         Row(
@@ -189,8 +189,8 @@ def rows() -> list[Row]:
                 )
                 for color in (gold, blue)
             ],
-            12.0,
-            "as for roughness",
+            15.0,
+            "as for roughness; edges between cells",
         ),
         Row(
             "alpha-modes",
@@ -215,8 +215,8 @@ def rows() -> list[Row]:
                     flat=True,
                 ),
             ],
-            6.0,
-            "edges of the mask",
+            8.0,
+            "edges between cells",
         ),
     ]
 
@@ -412,7 +412,16 @@ def trace(
             _write_ply(path, vertices, indices, model.instance_matrix[index])
             scene[f"part{index}"] = {"type": "ply", "filename": str(path), "bsdf": materials[piece.material]}
         image = np.array(mi.render(mi.load_dict(scene)), np.float64)
-    return Traced(image[..., :3], np.clip(image[..., 3:], 0.0, 1.0))
+        radiance, alpha = image[..., :3], np.clip(image[..., 3:], 0.0, 1.0)
+        if all(material.alpha_mode == "opaque" for material in model.materials):
+            return Traced(radiance, alpha)
+        # Where a path may pass through, the integrator drops the light of paths that do. So the sky is let be seen, and
+        # taken away again.
+        scene["integrator"]["hide_emitters"] = False
+        seen = np.array(mi.render(mi.load_dict(scene)), np.float64)[..., :3]
+        empty = {name: value for name, value in scene.items() if not name.startswith("part")}
+        behind = np.array(mi.render(mi.load_dict(empty)), np.float64)[..., :3]
+    return Traced(np.maximum(seen - (1.0 - alpha) * behind, 0.0), alpha)
 
 
 def compensated(mi: Any, sample: Sample, traced: Traced, eye: Sequence[float], samples: int) -> Traced:
