@@ -151,6 +151,7 @@ async def test_a_dropped_file_is_uploaded_and_shown(service: RunningService, mod
         await until(page, "() => window.farframeViewer.models.length === 1")
         await still(page)
         assert spread(await picture(page)) > 10
+        await page.click("[data-testid=tab-models]")  # the parts of what was loaded are shown by now
         await page.fill("[data-testid=uri]", "file:///etc/passwd")
         await page.click("[data-testid=load]")
         failed = page.locator("[data-testid=activity][data-result]")
