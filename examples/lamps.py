@@ -1,4 +1,4 @@
-"""Light a model by lamps. A cool tube hangs above it, and a warm spot shines from the side.
+"""Light a model by lamps. It is night; a cool tube hangs above it, and a warm spot shines from the side.
 
 python examples/lamps.py builtin://Engine lamps.png
 """
@@ -29,6 +29,9 @@ async def main(model: str, out: str) -> None:
             sys.exit("There is nothing to see in that model.")
         x, y, z = ((low + high) / 2 for low, high in zip(box.min, box.max, strict=True))
         size = math.dist(box.min, box.max)
+
+        # At night lamps are what one sees by.
+        scene.sky = "builtin://SataraNight"
 
         # A point light with a length is a tube along its entity's X. Intensity grows with the square of distances.
         tube = scene.create(name="tube", position=(x, y + 0.6 * size, z + 0.2 * size))

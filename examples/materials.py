@@ -1,4 +1,4 @@
-"""Dress a model anew. Its red becomes blue, its block copper; its drive glows at the rims, its oil pan shows a picture.
+"""Dress a model anew. Its red becomes blue, its block copper, and its drive glows at the rims.
 
 python examples/materials.py builtin://Engine dressed.png
 """
@@ -6,25 +6,11 @@ python examples/materials.py builtin://Engine dressed.png
 from __future__ import annotations
 
 import asyncio
-import io
 import sys
-import tempfile
-from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from farframe.client import RemoteRenderingClient
-
-
-def stripes() -> bytes:
-    """A picture to put on something: diagonal stripes, PNG."""
-    y, x = np.mgrid[0:256, 0:256]
-    light = ((x + y) // 32 % 2)[..., None]
-    image = np.where(light == 1, np.array((245, 200, 40)), np.array((30, 30, 34))).astype(np.uint8)
-    out = io.BytesIO()
-    Image.fromarray(image).save(out, "PNG")
-    return out.getvalue()
 
 
 async def main(model: str, out: str) -> None:
@@ -59,15 +45,6 @@ async def main(model: str, out: str) -> None:
         for name, material in (("Block", copper), ("Front drive", rim)):
             for group in scene.find_all(name):
                 scene.group([part for part in group.descendants() if part.has_mesh]).dress(material)
-
-        # A texture is loaded by the server: from a URI, or like this one uploaded first.
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "stripes.png"
-            path.write_bytes(stripes())
-            picture = await scene.load_texture(path)
-        poster = scene.create_material("pbr", albedo_map=picture, roughness=0.5, texcoord_scale=(4.0, 4.0))
-        for group in scene.find_all("Oil pan"):
-            scene.group([part for part in group.descendants() if part.has_mesh]).dress(poster)
 
         await scene.flush()
         frame = await connection.wait_for_still()
