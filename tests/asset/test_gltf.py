@@ -543,7 +543,9 @@ class TestMaterialsAndTextures:
 
 class TestWhatIsLeftOut:
     def test_warnings(self, tmp_path, gltf):
-        gltf.json["animations"] = [{"channels": [], "samplers": []}] * 2
+        times, weights = gltf.accessor([0.0, 1.0], "f4"), gltf.accessor([0.0, 1.0], "f4")
+        morph = {"sampler": 0, "target": {"node": 0, "path": "weights"}}
+        gltf.json["animations"] = [{"channels": [morph], "samplers": [{"input": times, "output": weights}]}]
         gltf.json["skins"] = [{"joints": [0]}]
         gltf.json["extensionsUsed"] = ["KHR_lights_punctual"]
         joints = gltf.accessor([[0, 0, 0, 0]] * 4, "u1")
@@ -552,8 +554,8 @@ class TestWhatIsLeftOut:
         assert model.triangle_count == 2
         assert model.warnings == [
             "The extension 'KHR_lights_punctual' is left out.",
-            "2 animations left out.",
             "1 skin left out.",
+            "Animations of 'weights' are left out.",
             "Morph targets are left out.",
             "Skinned meshes are shown in the pose in which they were bound.",
         ]
