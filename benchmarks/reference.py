@@ -442,9 +442,9 @@ def compensated(mi: Any, sample: Sample, traced: Traced, eye: Sequence[float], s
 
 def view_from(eye: Sequence[float], target: Sequence[float], aspect: float) -> View:
     """A camera at ``eye`` that looks at ``target``, :data:`FIELD_DEGREES` high."""
-    half = float(np.tan(np.radians(FIELD_DEGREES) / 2))
     orientation = quaternion_of(look_rotation(tuple(eye), tuple(target)))
-    return View(tuple(eye), orientation, FieldOfView(-half * aspect, half * aspect, half, -half), 0.01, 1000.0)
+    field_of_view = FieldOfView.symmetric(float(np.radians(FIELD_DEGREES)), aspect)
+    return View(tuple(eye), orientation, field_of_view, 0.01, 1000.0)
 
 
 def draw(engine: Engine, model: Model, environment: Environment, eye: Sequence[float], target: Sequence[float],
