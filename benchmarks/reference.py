@@ -313,6 +313,8 @@ def _bsdf(mi: Any, material: Material, textures: Sequence[Texture]) -> dict[str,
         tint = np.array(base[:3])
         linear = _decode(image[..., :3]) * tint
         color = _texture(mi, encode_srgb(linear), srgb=True)
+        # One mode for both directions is what Mitsuba knows; what is compared lies within one tile along the other.
+        color["wrap_mode"] = textures[material.base_color_texture.texture].wrap_u
         alpha = image[..., 3] / 255.0 * base[3]
     metallic: Any = material.metallic
     roughness: Any = max(material.roughness, 0.02)
