@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import wgpu
 from numpy.typing import NDArray
 
 from farframe.render.frame import Viewport
-from farframe.render.pipelines import COLOR_FORMAT, Pipelines, Use, preprocess, shader_source
+from farframe.render.pipelines import Pipelines, Use
+from farframe.render.side_picture import SidePicture
 from farframe.render.targets import Attachments
 from farframe.scene.effects import OutlineSettings
 
@@ -62,81 +62,11 @@ def screen_bounds(boxes: NDArray[np.float32], matrix: NDArray[np.float64], port:
     return port.x + left, port.y + top, right - left, bottom - top
 
 
-class _Target:
-    """The mask of one size of picture."""
-
-    def __init__(self, device: Any, layout: Any, uniform: Any, width: int, height: int, samples: int) -> None:
-        usage = wgpu.TextureUsage
-        size = (width, height, 1)
-        self.samples = None
-        if samples > 1:
-            self.samples = device.create_texture(
-                size=size, format=MASK.color_format, usage=usage.RENDER_ATTACHMENT, sample_count=samples
-            )
-        self.mask = device.create_texture(
-            size=size, format=MASK.color_format, usage=usage.RENDER_ATTACHMENT | usage.TEXTURE_BINDING
-        )
-        view = self.mask.create_view()
-        self.color: dict[str, Any] = {"load_op": "clear", "clear_value": (0, 0, 0, 0)}
-        if self.samples is None:
-            self.color |= {"view": view, "store_op": "store"}
-        else:
-            self.color |= {"view": self.samples.create_view(), "resolve_target": view, "store_op": "discard"}
-        self.group = device.create_bind_group(
-            layout=layout,
-            entries=[
-                {"binding": 0, "resource": view},
-                {"binding": 1, "resource": {"buffer": uniform, "offset": 0, "size": 32}},
-            ],
-        )
-
-    def destroy(self) -> None:
-        """Free the textures."""
-        self.mask.destroy()
-        if self.samples is not None:
-            self.samples.destroy()
-
-
 class Outlines:
     """The passes that draw outlines, on a device. Nothing is made before something is selected."""
 
     def __init__(self, device: Any, pipelines: Pipelines) -> None:
-        self._device = device
-        self._pipelines = pipelines
-        self._made: tuple[Any, Any, Any] | None = None
-
-    def _pipeline(self) -> tuple[Any, Any, Any]:
-        """The pipeline of the line, the layout of its group and its uniform."""
-        if self._made is None:
-            stage = wgpu.ShaderStage.FRAGMENT
-            layout = self._device.create_bind_group_layout(
-                label="outline",
-                entries=[
-                    {"binding": 0, "visibility": stage, "texture": {"sample_type": "unfilterable-float"}},
-                    {"binding": 1, "visibility": stage, "buffer": {"type": "uniform"}},
-                ],
-            )
-            usage = wgpu.BufferUsage.UNIFORM | wgpu.BufferUsage.COPY_DST
-            uniform = self._device.create_buffer(label="outline", size=32, usage=usage)
-            code = preprocess(shader_source("view") + shader_source("outline"), {"REACH": str(REACH)})
-            module = self._device.create_shader_module(label="outline", code=code)
-            layouts = [self._pipelines.view_layout, layout]
-            over = {"src_factor": "src-alpha", "dst_factor": "one-minus-src-alpha", "operation": "add"}
-            blend = {"color": over, "alpha": {"src_factor": "zero", "dst_factor": "one", "operation": "add"}}
-            self._pipelines.created += 1
-            pipeline = self._device.create_render_pipeline(
-                label="outline",
-                layout=self._device.create_pipeline_layout(bind_group_layouts=layouts),
-                vertex={"module": module, "entry_point": "full_screen"},
-                fragment={
-                    "module": module,
-                    "entry_point": "fragment",
-                    "targets": [{"format": COLOR_FORMAT, "blend": blend}],
-                },
-                primitive={"topology": "triangle-list"},
-            )
-            self._made = (pipeline, layout, uniform)
-        return self._made
+        self._side = SidePicture(device, pipelines, "outline", MASK, {"REACH": str(REACH)}, 32)
 
     def record(
         self,
@@ -155,24 +85,15 @@ class Outlines:
         binds a view in a pass and its part of the target, ``draw_view`` draws what is selected in it as for
         :data:`MASK`; both get the pass and the view's number.
         """
-        pipeline, layout, uniform = self._pipeline()
-        target = attachments.companion(
-            "outline",
-            lambda: _Target(self._device, layout, uniform, attachments.width, attachments.height, attachments.samples),
-        )
         width = max(LEAST_PIXELS, WIDTH_PIXELS * scale)
         values = np.array([*settings.color, opacity(settings, seconds), width, 0, 0, 0], np.float32)
-        self._device.queue.write_buffer(uniform, 0, values)
+        target = self._side.begin(attachments, values)
         passing = encoder.begin_render_pass(color_attachments=[target.color])
         for index in range(len(bounds)):
             set_view(passing, index)
             draw_view(passing, index)
         passing.end()
-        passing = encoder.begin_render_pass(
-            color_attachments=[{"view": attachments.color_view, "load_op": "load", "store_op": "store"}]
-        )
-        passing.set_pipeline(pipeline)
-        passing.set_bind_group(1, target.group)
+        passing = self._side.begin_pass_over(encoder, attachments, target)
         for index, area in enumerate(bounds):
             if area[2] > 0 and area[3] > 0:
                 set_view(passing, index)
