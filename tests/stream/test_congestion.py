@@ -41,7 +41,7 @@ def test_a_narrowing_line_stops_the_picture_briefly_and_a_widening_one_is_used(
     stream.down.bits_per_second = 8e6
     stream.run(10)
     assert stream.mean_target(begin + 23, begin + 30) > 5_000_000
-    assert stream.longest_gap(begin + 20, begin + 30) < 0.25
+    assert stream.longest_gap(begin + 20, begin + 30) < 0.2
 
 
 def test_a_line_that_vanishes_for_three_seconds_is_back_within_half_a_second() -> None:

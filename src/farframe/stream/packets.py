@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-MAX_PAYLOAD_BYTES = 1160
+MAX_PAYLOAD_BYTES = 1156
 """RTP payload of one packet. With RTP, its extensions, SRTP, UDP and IPv6 a datagram stays within 1280 bytes, the least
 that every IPv6 path carries whole, and so does a parity packet, which has 24 bytes more."""
 
