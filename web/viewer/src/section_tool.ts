@@ -132,9 +132,10 @@ export class SectionTool {
     this.#context.onChange(false);
   }
 
-  /** Whether a point is cut away. */
-  takesAway(point: Vector3): boolean {
-    return this.#state !== undefined && this.#plane !== undefined && isCutAway(this.#state, this.#plane, point);
+  /** Tells of points whether they are cut away as it is cut now, wherever the plane is later; none while there is none. */
+  get cut(): ((point: Vector3) => boolean) | undefined {
+    const [state, plane] = [this.#state, this.#plane];
+    return state && plane && ((point) => isCutAway(state, plane, point));
   }
 
   #show(): void {

@@ -507,10 +507,12 @@ export class Workbench {
     const scene = this.#scene;
     if (!scene || this.#models.length === 0) return undefined;
     const { start, end } = rayThrough(this.viewport.shown, at);
-    if (!this.#section.state) return (await scene.castRay(start, end, { policy: "closestHit" })).hits[0];
+    // As it is cut at the click: until the answer comes the plane may move.
+    const isCutAway = this.#section.cut;
+    if (!isCutAway) return (await scene.castRay(start, end, { policy: "closestHit" })).hits[0];
     // Rays go on through what a section took away.
     const { hits } = await scene.castRay(start, end, { policy: "closestHits", maxHits: MAX_HITS });
-    return hits.find((hit) => !this.#section.takesAway(hit.position));
+    return hits.find((hit) => !isCutAway(hit.position));
   }
 
   async #pick(at: PicturePoint, extend: boolean): Promise<void> {
