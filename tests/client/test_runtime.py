@@ -116,6 +116,7 @@ class FakeServer:
                     video=self.video,
                     max_width=100,
                     max_height=100,
+                    render_mode=params.get("renderMode"),
                 )
             case "connection.ping":
                 sent = params["clientTimeMicroseconds"]
@@ -293,6 +294,26 @@ async def test_an_unreachable_server_is_reached_through_the_service(session: Ses
     assert connection.relayed
     await connection.close()
     assert service.seen("DELETE")[0].url.path == f"{RELAY}/1"
+
+
+async def test_a_render_mode_is_asked_for_and_another_one_refused_before_anything_is_sent(
+    session: Session, service: FakeService
+) -> None:
+    accept(service)
+    connection, server = await connect(session, render_mode="TileBasedComposition")
+    try:
+        assert server.requests[0][1]["renderMode"] == "TileBasedComposition"
+        assert connection.render_mode == "TileBasedComposition"
+    finally:
+        await connection.close()
+    asked = len(service.requests)
+    for wrong in ("tilebasedcomposition", "", None):
+        with pytest.raises(RequestError) as caught:
+            async with session.connect(render_mode=wrong):  # type: ignore[arg-type]
+                pass
+        assert caught.value.result is Result.INVALID_PARAM
+        assert "TileBasedComposition" in caught.value.next_step
+    assert len(service.requests) == asked
 
 
 async def test_an_offer_that_may_have_arrived_is_not_sent_again(session: Session, service: FakeService) -> None:

@@ -15,6 +15,7 @@ from farframe.client import HandshakeError, RemoteRenderingClient, RequestError,
 from farframe.client._media import MediaTransport
 from farframe.client.runtime import RuntimeConnection, open_connection
 from farframe.client.ways import WayChoice
+from farframe.protocol.messages import RenderModeChoice
 from tests.chromium import CHROMIUM, FLAGS
 from tests.end_to_end.harness import RunningService, difference, spread
 from tests.end_to_end.test_browser import PATIENCE_MS, picture, still, until
@@ -37,7 +38,12 @@ class WithoutUdp(MediaTransport):
 
 @asynccontextmanager
 async def connected(
-    session: Session, *, way: WayChoice = "auto", relayed: object = "auto", transport: type = MediaTransport
+    session: Session,
+    *,
+    way: WayChoice = "auto",
+    relayed: object = "auto",
+    render_mode: RenderModeChoice = "Default",
+    transport: type = MediaTransport,
 ) -> AsyncIterator[RuntimeConnection]:
     connection = await open_connection(
         session,
@@ -47,6 +53,7 @@ async def connected(
         max_frames_per_second=30,
         timeout=60.0,
         way=way,
+        render_mode=render_mode,
         make_transport=transport,
     )
     try:
@@ -73,6 +80,25 @@ async def test_the_python_client_over_a_websocket(service: RunningService, relay
         way = connection.way
         assert (way.kind, way.relayed, way.reason) == ("websocket", relayed, "It was asked for.")
         assert way.round_trip_ms is not None
+
+
+async def test_a_render_mode_is_taken_by_every_way_in_and_told_back(service: RunningService) -> None:
+    async with (
+        RemoteRenderingClient.from_connection_file(service.connection_path) as client,
+        client.leased() as session,
+    ):
+        ways: tuple[WayChoice, ...] = ("webrtc", "websocket")
+        for way in ways:
+            for relayed in (False, True):
+                async with connected(session, way=way, relayed=relayed, render_mode="TileBasedComposition") as one:
+                    assert one.relayed == relayed
+                    assert one.render_mode == "TileBasedComposition"
+                    assert (await one.statistics()).server.render_mode == "TileBasedComposition"
+        async with connected(session) as connection:
+            assert connection.render_mode == "DepthBasedComposition"
+            assert (await connection.statistics()).server.render_mode == "DepthBasedComposition"
+            async with session.watch() as watching:
+                assert watching.render_mode is None
 
 
 async def test_the_python_client_without_udp(service: RunningService) -> None:
@@ -132,7 +158,7 @@ async def test_a_device_that_was_cut_off_finds_its_scene_again_the_same_way(serv
     async with (
         RemoteRenderingClient.from_connection_file(service.connection_path) as client,
         client.leased() as session,
-        connected(session, way=way[0], relayed=way[1]) as connection,
+        connected(session, way=way[0], relayed=way[1], render_mode="TileBasedComposition") as connection,
     ):
         model = await connection.load_model("builtin://Engine")
         resumed: list[bool] = []
@@ -141,6 +167,7 @@ async def test_a_device_that_was_cut_off_finds_its_scene_again_the_same_way(serv
         connection.network_changed()
         await until_true(lambda: bool(resumed))
         assert connection.info is not None and connection.info.resumed
+        assert connection.render_mode == "TileBasedComposition"
         assert connection.models == (model,)
         assert (await connection.statistics()).server.models == 1
         assert (connection.way.kind, connection.way.relayed) == (way[0], bool(way[1]))

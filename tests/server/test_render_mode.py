@@ -1,38 +1,45 @@
-"""Both of Azure Remote Rendering's render modes are taken at the handshake, and no others."""
+"""Azure Remote Rendering's render modes are taken when a connection is opened, told back, and no others are."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from litestar.testing import TestClient
 
-from farframe.server.web import handshake_app
-
-
-class Accepting:
-    """Takes every offer."""
-
-    def authorize(self, authorization: str, permission: Any = None) -> None:
-        """Anybody may."""
-
-    async def connect(self, offer: str, wishes: Any) -> tuple[str, str]:
-        return "one", "v=0\r\n"
+from tests.server.devices import World
 
 
 @pytest.mark.parametrize(
-    ("query", "status"),
+    ("asked", "told"),
     [
-        ("", 201),
-        ("?renderMode=DepthBasedComposition", 201),
-        ("?renderMode=tileBasedComposition", 201),
-        ("?renderMode=Default&watch", 201),
-        ("?renderMode=RayTraced", 400),
-        ("?renderMode=", 400),
+        ({}, "DepthBasedComposition"),
+        ({"renderMode": "Default"}, "DepthBasedComposition"),
+        ({"renderMode": "DepthBasedComposition"}, "DepthBasedComposition"),
+        ({"renderMode": "TileBasedComposition"}, "TileBasedComposition"),
     ],
 )
-def test_render_modes_are_taken_at_the_handshake(query: str, status: int) -> None:
-    with TestClient(handshake_app(Accepting())) as client:  # type: ignore[arg-type]
-        answer = client.post(f"/whep{query}", content="v=0", headers={"Content-Type": "application/sdp"})
-    assert answer.status_code == status
-    assert status == 201 or answer.json()["error"]["code"] == "HandshakeFailed"
+async def test_render_modes_are_taken_and_told(asked: dict[str, str], told: str) -> None:
+    world = World()
+    device, opened = await world.drive(**asked)
+    assert opened["renderMode"] == told
+    assert (await device.call("statistics.get"))["renderMode"] == told
+    watcher, seen = await world.watch()
+    assert "renderMode" not in seen
+    assert "renderMode" not in await watcher.call("statistics.get")
+
+
+@pytest.mark.parametrize("asked", ["RayTraced", "", "tilebasedcomposition", 1, None, ["TileBasedComposition"]])
+async def test_other_render_modes_are_refused_and_the_device_may_ask_again(asked: object) -> None:
+    world = World()
+    device = world.handshake()
+    device.connect()
+    assert (await device.open(renderMode=asked))["error"]["result"] == "InvalidParam"
+    assert (await device.call("statistics.get"))["error"]["result"] == "ProtocolError"
+    assert (await device.open(renderMode="TileBasedComposition"))["renderMode"] == "TileBasedComposition"
+
+
+async def test_the_render_mode_is_the_connections_not_the_scenes() -> None:
+    world = World()
+    first, opened = await world.drive(renderMode="TileBasedComposition")
+    first.vanish()
+    second, opened = await world.drive(resume=opened["resumeSecret"])
+    assert opened["resumed"] and opened["renderMode"] == "DepthBasedComposition"
+    assert (await second.call("statistics.get"))["renderMode"] == "DepthBasedComposition"

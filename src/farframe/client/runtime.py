@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
@@ -66,6 +66,8 @@ from farframe.protocol.messages import (
     OpenResult,
     PingParams,
     PingResult,
+    RenderMode,
+    RenderModeChoice,
     SceneDescription,
     SceneGraphMode,
     SceneParams,
@@ -272,7 +274,13 @@ class RuntimeConnection:
     # Opening and closing ----------------------------------------------------------------------------------------
 
     async def _open(
-        self, width: int, height: int, relayed: Relayed, max_frames_per_second: int, way: WayChoice
+        self,
+        width: int,
+        height: int,
+        relayed: Relayed,
+        max_frames_per_second: int,
+        way: WayChoice,
+        render_mode: RenderModeChoice,
     ) -> None:
         self._relayed, self._way_choice = relayed, way
         self._wanted = OpenParams(
@@ -281,6 +289,7 @@ class RuntimeConnection:
             width=width,
             height=height,
             max_frames_per_second=max_frames_per_second,
+            render_mode=render_mode,
         )
         await self._make_line(Wish(watch=self._watch))
         self._return.settled.set()
@@ -341,6 +350,11 @@ class RuntimeConnection:
     def role(self) -> str:
         """``driver``, or ``viewer`` for a device that watches."""
         return self.info.role if self.info is not None else "viewer" if self._watch else "driver"
+
+    @property
+    def render_mode(self) -> RenderMode | None:
+        """The render mode of Azure Remote Rendering that this device drives in; ``None`` for one that watches."""
+        return self.info.render_mode if self.info is not None else None
 
     @property
     def driven(self) -> bool:
@@ -1060,9 +1074,16 @@ async def open_connection(
     way: WayChoice = "auto",
     watch: bool = False,
     reconnect: bool = True,
+    render_mode: RenderModeChoice = "Default",
     make_transport: TransportFactory | None = None,
 ) -> RuntimeConnection:
     """Connect to a session's render server; see :meth:`Session.connect`. On failure nothing is left."""
+    if render_mode not in get_args(RenderModeChoice):
+        raise RequestError(
+            Result.INVALID_PARAM,
+            f"There is no render mode {render_mode!r}.",
+            next_step=f"Choose one of {', '.join(get_args(RenderModeChoice))}.",
+        )
     if make_transport is None:
         from farframe.client._media import MediaTransport
 
@@ -1070,7 +1091,7 @@ async def open_connection(
     connection = RuntimeConnection(session, make_transport, watch=watch, reconnect=reconnect)
     try:
         async with asyncio.timeout(timeout):
-            await connection._open(width, height, relayed, max_frames_per_second, way)
+            await connection._open(width, height, relayed, max_frames_per_second, way, render_mode)
     except TimeoutError:
         await connection.close()
         raise HandshakeError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from farframe.client.errors import FarframeClientError, SessionFailedError
 from farframe.client.ways import WayChoice
+from farframe.protocol.messages import RenderModeChoice
 from farframe.wire import sessions as wire
 
 if TYPE_CHECKING:
@@ -192,6 +193,7 @@ class Session:
         timeout: float = 20.0,
         way: WayChoice = "auto",
         reconnect: bool = True,
+        render_mode: RenderModeChoice = "Default",
     ) -> AsyncIterator[RuntimeConnection]:
         """Connect this device to the session's render server and receive ``width`` x ``height`` pixels (even).
 
@@ -202,11 +204,15 @@ class Session:
         :attr:`RuntimeConnection.way`.
         A connection that is lost is made anew (``reconnect``), and finds its scene, for as long as the server keeps it:
         see :meth:`RuntimeConnection.on_interrupted`.
+        ``render_mode`` is one of Azure Remote Rendering's, ``"DepthBasedComposition"`` (also ``"Default"``) or
+        ``"TileBasedComposition"``: here both draw alike, and everything works in both. It holds for the connection, by
+        whichever way; see :attr:`RuntimeConnection.render_mode`.
         ``timeout`` in seconds is for everything until the connection is open. On the way out the connection is
         closed and its scene is gone; the session stays.
 
         Raises SessionFailedError when the session is not ready, HandshakeError when another device is connected
-        (``Result.OTHER_SESSION_CONNECTED``) or the offer is refused, ServiceUnreachableError, RequestError.
+        (``Result.OTHER_SESSION_CONNECTED``) or the offer is refused, ServiceUnreachableError, RequestError
+        (``Result.INVALID_PARAM`` for another render mode, before anything is sent).
         """
         # Media libraries take half a second to import: only those who connect pay for it.
         from farframe.client.runtime import open_connection
@@ -221,6 +227,7 @@ class Session:
             timeout=timeout,
             way=way,
             reconnect=reconnect,
+            render_mode=render_mode,
         )
         try:
             yield connection

@@ -45,6 +45,13 @@ MAX_CONTROL_MESSAGE_BYTES = 256 * 1024
 T = TypeVar("T", bound="Message")
 Vector3 = tuple[float, float, float]
 SceneGraphMode = Literal["none", "static", "dynamic"]
+RenderMode = Literal["DepthBasedComposition", "TileBasedComposition"]
+"""How Azure Remote Rendering divided a scene among its graphics cards. Here one card draws all of it, so that both draw
+alike, and all that one of them could not do there works in both."""
+
+RenderModeChoice = Literal["Default", "DepthBasedComposition", "TileBasedComposition"]
+DEFAULT_RENDER_MODE: RenderMode = "DepthBasedComposition"
+"""What ``Default`` stands for."""
 
 
 class Message(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
@@ -52,13 +59,15 @@ class Message(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
 
 
 class OpenParams(Message):
-    """``connection.open``: what the device is and the picture it wants (pixels, even, frames per second)."""
+    """``connection.open``: what the device is and the picture it wants (pixels, even, frames per second).
+    ``render_mode`` holds until the connection ends."""
 
     protocol: int
     client: str = ""
     width: int = 1280
     height: int = 720
     max_frames_per_second: int = 60
+    render_mode: RenderModeChoice = "Default"
 
 
 class VideoParams(Message):
@@ -94,7 +103,8 @@ class OpenResult(Message):
     ``role`` is ``driver``, or ``viewer`` for a device that watches; for one of those ``driver`` says whether there is
     a device to be watched. ``resume_secret`` gives the device its scene back after a connection that was lost, for
     ``resume_grace_seconds``; empty where nothing is kept. ``resumed``: this is such a device, and ``scene`` is what it
-    finds. Keep the secret out of logs and URLs.
+    finds. Keep the secret out of logs and URLs. ``render_mode`` is the one that the device drives in, never
+    ``Default``; absent for who watches.
     """
 
     protocol: int
@@ -111,6 +121,7 @@ class OpenResult(Message):
     resume_grace_seconds: float = 0.0
     resumed: bool = False
     scene: SceneDescription | None = None
+    render_mode: RenderMode | None = None
 
     def __repr__(self) -> str:
         return f"OpenResult(session_id={self.session_id!r}, role={self.role!r}, resumed={self.resumed})"
@@ -256,6 +267,7 @@ class StatisticsResult(Message):
     ``queue``, ``encode``, ``send``, ``network``, ``decode``, ``show`` and ``total``, as far as they are known.
     ``frames_arrived`` and ``frames_missing`` count by the device's reports, since it connected. ``primitives_rating``:
     ``Bad`` when triangles and points are more than the session's size may draw, drawn as coarsely as may be.
+    ``render_mode`` as in :class:`OpenResult`.
     """
 
     frames_per_second: float
@@ -277,6 +289,7 @@ class StatisticsResult(Message):
     frames_arrived: int = 0
     frames_missing: int = 0
     primitives_rating: str = "Good"
+    render_mode: RenderMode | None = None
 
 
 class CancelParams(Message):

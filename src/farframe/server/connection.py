@@ -169,7 +169,9 @@ class Connection(DeviceLink):
                 width=params.width, height=params.height, max_frames_per_second=params.max_frames_per_second
             )
         )
+        self.place.render_mode = messages.DEFAULT_RENDER_MODE if params.render_mode == "Default" else params.render_mode
         told = await self.describe(self._assignment, self._frames, self._models.encoder_name, self.place.video)
+        told.render_mode = self.place.render_mode
         told.resume_grace_seconds = self.config.resume_grace_seconds
         told.resume_secret = self.place.secret if told.resume_grace_seconds > 0 else ""
         told.resumed = self._resumes
@@ -203,12 +205,14 @@ class Connection(DeviceLink):
 
     async def _statistics(self, message: Incoming) -> Message:
         transport = self.transport
-        return server_statistics(
+        told = server_statistics(
             self._ledger,
             self._models.encoder_name,
             self.place.scene.model_count,
             transport.target_bitrate if transport else 0,
         )
+        told.render_mode = self.place.render_mode
+        return told
 
     async def _assess(self, message: Incoming) -> Message:
         return await self._models.assess(self._assignment, self._ledger, self.place.video.max_frames_per_second)

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from farframe.protocol.errors import FarframeError, Result
+from farframe.protocol.messages import DEFAULT_RENDER_MODE, RenderMode
 
 if TYPE_CHECKING:
     from farframe.protocol.records import PoseRecord
@@ -64,6 +65,7 @@ class Place:
         self.scene = scene
         self.video = video
         self.pose: PoseRecord | None = None
+        self.render_mode: RenderMode = DEFAULT_RENDER_MODE
         self.used = False
         """Whether a device has ever been connected to it: only then there is something to keep."""
         self.secret = secrets.token_urlsafe(SECRET_BYTES)

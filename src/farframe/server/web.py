@@ -125,9 +125,6 @@ def _on_http_error(request: Request[Any, Any, Any], error: Exception) -> Respons
     return Response(body, status_code=status, media_type="application/json; charset=utf-8")
 
 
-RENDER_MODES = ("default", "depthbasedcomposition", "tilebasedcomposition")
-"""How Azure Remote Rendering shared a scene between graphics cards. Here one draws all of it: both are the same."""
-
 _HANDLERS: dict[Any, Any] = {FarframeError: _on_farframe_error, HTTPException: _on_http_error}
 
 
@@ -143,12 +140,6 @@ def handshake_app(handshakes: Handshakes) -> Litestar:
     async def offer(request: Request[Any, Any, Any]) -> Response[Any]:
         wishes = Wishes(watch="watch" in request.query_params, resume=request.headers.get(RESUME_HEADER, ""))
         handshakes.authorize(request.headers.get("authorization", ""), permission_for(wishes))
-        if request.query_params.get("renderMode", RENDER_MODES[0]).lower() not in RENDER_MODES:
-            raise FarframeError(
-                Result.HANDSHAKE_FAILED,
-                "There is no such render mode.",
-                next_step="Leave renderMode out, or give it as DepthBasedComposition or TileBasedComposition.",
-            )
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/sdp":
             raise FarframeError(
                 Result.HANDSHAKE_FAILED, "The offer must be sent as application/sdp.", next_step="Set Content-Type."
