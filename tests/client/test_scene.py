@@ -292,7 +292,11 @@ async def test_what_can_be_seen_to_be_wrong_is_raised_at_once_and_changes_nothin
         lambda: setattr(a, "rotation", (0, 0, 0, 0)),
         lambda: scene.create(position=(0, 0, 1e16)),
         lambda: a.override(tint=(2, 0, 0, 1)),
+        lambda: a.override(tint=True),
         lambda: a.override(cut_plane_mask=256),
+        lambda: a.override(cut_plane_mask=True),
+        lambda: a.override(hidden=0),
+        lambda: scene.group([a, b]).override(selected="no"),
         lambda: scene.group([a, b]).set(positions=np.zeros((3, 3))),
     ):
         with pytest.raises(ValueError):
@@ -307,6 +311,35 @@ async def test_what_can_be_seen_to_be_wrong_is_raised_at_once_and_changes_nothin
     refused(Result.INVALID_ID, lambda: scene.group([c]))
     await scene.flush()
     assert_same(scene, link.models.world)
+
+
+async def test_states_are_said_by_what_comparing_arrays_gives(link: Loopback) -> None:
+    """``False`` of an array is another object than Python's own, and must not force a state on."""
+    scene = Scene(link)
+    near, far = scene.create("near"), scene.create("far")
+    for entity, hidden in zip((near, far), np.array([1.0, 9.0]) > 5.0, strict=True):
+        entity.override(hidden=hidden)
+    far.override(cut_plane_mask=np.uint8(3), tint=np.array([1.0, 0.5, 0.0, 1.0]))
+    assert near.overrides == Overrides(hidden=False)
+    assert far.overrides == Overrides(hidden=True, cut_plane_mask=3, tint=(1.0, 0.5, 0.0, 1.0))
+    await scene.flush()
+    assert_same(scene, link.models.world)
+    graph = link.models.world.graph
+    slot = graph.slot(near.id)
+    assert (graph.force_on[slot], graph.force_off[slot]) == (0, STATES["hidden"])
+
+
+@pytest.mark.parametrize("end", [(0, 0), (0, 0, float("nan")), (0, 0, float("inf")), 1.0])
+async def test_a_place_of_a_question_is_three_finite_numbers(link: Loopback, end: Any) -> None:
+    scene = Scene(link)
+    for question in (
+        scene.cast_ray((0, 0, 5), end),
+        scene.overlap_box((0, 0, 0), end),
+        scene.overlap_sphere(end, 1),
+        scene.overlap_oriented_box((0, 0, 0), end),
+    ):
+        with pytest.raises(ValueError, match="three finite numbers"):
+            await question
 
 
 async def test_a_model_is_mirrored_in_pages_and_its_root_takes_it_out(link: Loopback) -> None:

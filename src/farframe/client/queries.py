@@ -56,8 +56,11 @@ class Overlaps(Sequence[Overlap]):
 
 
 def vector(values: ArrayLike) -> Vector3:
-    """Three numbers. Raises ValueError."""
-    x, y, z = np.asarray(values, np.float64).tolist()
+    """Three finite numbers. Raises ValueError."""
+    array = np.asarray(values, np.float64)
+    if array.shape != (3,) or not np.isfinite(array).all():
+        raise ValueError(f"a place or a size is three finite numbers, not {values!r}")
+    x, y, z = array.tolist()
     return (x, y, z)
 
 

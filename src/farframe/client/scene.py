@@ -353,13 +353,11 @@ class Scene(Appearance):
         """What a ray from ``start`` to ``end`` (world, metres) meets, at full detail, whatever is drawn.
 
         ``closestHits``: all by distance, at most ``max_hits`` (0: 1,024); ``closestHit``: the nearest; ``anyHit``: one.
-        Hidden entities are hit, too; disabled ones and those with ``disable_collision`` are not. Raises RequestError
-        (InvalidParam).
+        Hidden entities are hit, too; disabled ones and those with ``disable_collision`` are not. Raises ValueError,
+        RequestError (InvalidParam).
         """
         await self._send_first()
-        x, y, z = np.asarray(start, np.float64).tolist()
-        to_x, to_y, to_z = np.asarray(end, np.float64).tolist()
-        params = wire.CastRayParams(start=(x, y, z), end=(to_x, to_y, to_z), policy=policy, max_hits=max_hits)
+        params = wire.CastRayParams(start=vector(start), end=vector(end), policy=policy, max_hits=max_hits)
         result = await self._link.call("scene.castRay", params, wire.CastRayResult)
         hits = [
             RayHit(entity, hit.sub_part, hit.position, hit.normal, hit.distance, hit.kind)
