@@ -9,6 +9,7 @@
  * connection stays closed; to reconnect, connect again.
  */
 
+import { abortable } from "./abortable.ts";
 import { ClockAlignment, nowMicroseconds } from "./clock.ts";
 import { cancelled, FarframeError, isResult, nextStepOf, toFarframeError } from "./errors.ts";
 import { Emitter } from "./events.ts";
@@ -29,12 +30,12 @@ import { PoseSender } from "./pose_sender.ts";
 import { decodeFrame, type FrameRecord, type View } from "./records.ts";
 import { FrameReporter } from "./reports.ts";
 import { type RequestOptions, RpcPeer } from "./rpc.ts";
-import type { TextureInfo } from "./scene/materials.ts";
-import { Scene } from "./scene/scene.ts";
+import type { TextureInfo, TextureKind } from "./scene/materials.ts";
+import { Scene, type TextureLoadOptions } from "./scene/scene.ts";
 import { type TokenProvider, TokenSource, withToken } from "./tokens.ts";
 import type { Transport, TransportEvents, Way, WayChoice } from "./transport.ts";
-import { findWay, type WayOpeners } from "./ways.ts";
-import type { Fetch } from "./whep.ts";
+import { type FoundWay, findWay, type WayOpeners } from "./ways.ts";
+import { type Fetch, GOODBYE_MILLISECONDS } from "./whep.ts";
 
 export type ConnectionState = "connecting" | "connected" | "interrupted" | "closed";
 
@@ -59,7 +60,7 @@ export interface ConnectOptions {
   reconnect?: boolean;
   /** STUN or TURN servers, see {@link ManagementClient.iceServers}; none by default. */
   iceServers?: RTCIceServer[];
-  /** Aborting ends the attempt. */
+  /** Aborting ends the attempt; once there is a connection it changes nothing, {@link Connection.close} ends that. */
   signal?: AbortSignal;
   /** Milliseconds until the attempt is given up. */
   timeoutMilliseconds?: number;
@@ -143,6 +144,11 @@ export class Connection extends Emitter<ConnectionEvents> {
   readonly #attached = new Set<{ video: HTMLVideoElement; detach: (() => void) | undefined }>();
   /** Resolves when an interruption is over. */
   #back: Promise<void> | undefined;
+  /** After one, resolves when what nobody knows of has been taken out. */
+  #tidying: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
+  /** The line broke while goodbye was said: it may not have got through. */
+  #lostLeaving = false;
   #driver = true;
   #reason = "";
   readonly #openers: WayOpeners | undefined;
@@ -153,8 +159,14 @@ export class Connection extends Emitter<ConnectionEvents> {
   /** The models that this device has heard of; what else there is after an interruption, nobody knows of. */
   readonly #models = new Set<number>();
   readonly #disposal = new AbortController();
+  /** Aborts with the error when all has been told. */
+  readonly #ended = new AbortController();
   #info: ConnectionInfo | undefined;
   #video: VideoSettings | undefined;
+  #videoAsked = 0;
+  #videoTold = 0;
+  /** Whether a texture was asked for since the line was made: its answer may be lost with that. */
+  #texturesAsked = false;
   #state: ConnectionState = "connecting";
   #error: FarframeError | undefined;
   #record: FrameRecord | undefined;
@@ -194,8 +206,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       },
       sendRecord: (bytes) => this.#transport?.sendPose(bytes),
       load: (uri, parent, { parent: _, ...options }) => this.loadModel(uri, { ...options, parent }),
-      loadTexture: async (uri, kind, options) =>
-        (await this.#load("scene.loadTexture", { uri, kind }, options)) as TextureInfo,
+      loadTexture: (uri, kind, options) => this.#loadTexture(uri, kind, options),
     });
     this.#listen();
   }
@@ -222,6 +233,15 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   get state(): ConnectionState {
     return this.#state;
+  }
+
+  /**
+   * The next event of that name; rejects with the reason when the connection ends before it, or with that of `signal`.
+   * `closed` resolves at once if it has.
+   */
+  override once<K extends keyof ConnectionEvents>(name: K, signal?: AbortSignal): Promise<ConnectionEvents[K]> {
+    if (name === "closed" && this.#error) return Promise.resolve(this.#error as ConnectionEvents[K]);
+    return super.once(name, signal ? AbortSignal.any([signal, this.#ended.signal]) : this.#ended.signal);
   }
 
   /** What the server said when the connection opened. */
@@ -295,6 +315,7 @@ export class Connection extends Emitter<ConnectionEvents> {
   }
 
   #show(place: { video: HTMLVideoElement; detach: (() => void) | undefined }): void {
+    if (this.#error) return;
     place.detach = this.#transport?.attach(place.video, (shown) => {
       if (!this.watching) this.#reports.add(shown);
       const entry = this.ledger.addShown(shown);
@@ -331,24 +352,43 @@ export class Connection extends Emitter<ConnectionEvents> {
     options: { signal?: AbortSignal; onProgress?: (progress: LoadProgress) => void; parent?: number } = {},
   ): Promise<LoadedModel> {
     const params = { uri, ...(options.parent && { parent: options.parent }) };
-    const result = (await this.#load("scene.loadModel", params, options)) as object;
-    const model = { warnings: [], ...result } as unknown as LoadedModel;
-    this.#models.add(model.modelId);
-    return model;
+    const loaded = (result: unknown): LoadedModel => {
+      const model = { warnings: [], ...(result as object) } as unknown as LoadedModel;
+      this.#models.add(model.modelId);
+      return model;
+    };
+    return loaded(await this.#load("scene.loadModel", params, options, (result) => this.scene.discard(loaded(result))));
+  }
+
+  async #loadTexture(uri: string, kind: TextureKind, options: TextureLoadOptions): Promise<TextureInfo> {
+    const discard = (result: unknown): void => this.scene.discardTexture(result as TextureInfo);
+    return (await this.#load("scene.loadTexture", { uri, kind }, options, discard)) as TextureInfo;
   }
 
   async #load(
     method: string,
     params: object,
     options: { signal?: AbortSignal; onProgress?: (progress: LoadProgress) => void },
+    discard: (result: unknown) => void,
   ): Promise<unknown> {
-    // Without a line nothing is awaited: what is sent in one turn goes out in its order.
-    while (this.#back) await this.#back;
+    const { signal } = options;
+    // While there is a line nothing is awaited: what is sent in one turn goes out in its order.
+    for (let wait = this.#back ?? this.#tidying; wait; wait = this.#back ?? this.#tidying) {
+      await abortable(wait, signal, "Loading");
+    }
+    if (method === "scene.loadTexture") this.#texturesAsked = true;
     const progressToken = `load-${++this.#progressCount}`;
     if (options.onProgress) this.#progress.set(progressToken, options.onProgress);
     try {
-      const cancellation = options.signal ? { signal: options.signal } : {};
-      return await this.#rpc.request(method, { ...params, progressToken }, cancellation);
+      const cancellation = signal ? { signal } : {};
+      const asked = { ...params, progressToken };
+      const result = await this.#rpc.request(method, asked, { ...cancellation, onLateResult: discard });
+      if (signal?.aborted) {
+        // It was done before the server heard of the end: whoever aborted does not expect anything any more.
+        discard(result);
+        throw cancelled("Loading");
+      }
+      return result;
     } finally {
       this.#progress.delete(progressToken);
     }
@@ -375,11 +415,17 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   /** Changes the picture; resolves with what the server will send. Sizes are made even and kept within its limits. */
   async configureVideo(settings: Partial<VideoSettings>): Promise<VideoSettings> {
+    const asked = ++this.#videoAsked;
     const params = { ...settings };
     if (settings.width !== undefined) params.width = Math.min(evenSize(settings.width), this.info.maxWidth);
     if (settings.height !== undefined) params.height = Math.min(evenSize(settings.height), this.info.maxHeight);
-    this.#video = (await this.#call("video.configure", params)) as VideoSettings;
-    return this.#video;
+    const video = (await this.#call("video.configure", params)) as VideoSettings;
+    // Answers may come in another order: what was asked for last holds.
+    if (asked > this.#videoTold) {
+      this.#videoTold = asked;
+      this.#video = video;
+    }
+    return video;
   }
 
   /** The server's own view of the last second. */
@@ -399,7 +445,12 @@ export class Connection extends Emitter<ConnectionEvents> {
   }
 
   /** Ends the connection and frees the session for the next device. Never rejects. */
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#closing ??= this.#leave();
+    return this.#closing;
+  }
+
+  async #leave(): Promise<void> {
     if (this.#state === "closed") return;
     const transport = this.#transport;
     if (transport?.open) {
@@ -407,7 +458,7 @@ export class Connection extends Emitter<ConnectionEvents> {
         .request("connection.close", {}, { timeoutMilliseconds: CLOSE_GRACE_MILLISECONDS })
         .catch(() => undefined);
     }
-    const away = this.#back !== undefined;
+    const away = this.#back !== undefined || this.#lostLeaving;
     this.#finish(new FarframeError("DisconnectRequest", "The connection was closed."));
     await transport?.end();
     if (away) await this.#giveUp();
@@ -419,18 +470,24 @@ export class Connection extends Emitter<ConnectionEvents> {
     const secret = this.#info?.resumeSecret;
     if (!options || !secret) return;
     const headers = { Authorization: `Bearer ${this.#tokens.last}`, "Farframe-Resume": secret };
-    await (options.fetch ?? fetch)(options.url, { method: "DELETE", headers, keepalive }).catch(() => undefined);
+    const signal = AbortSignal.timeout(GOODBYE_MILLISECONDS);
+    await (options.fetch ?? fetch)(options.url, { method: "DELETE", headers, keepalive, signal }).catch(
+      () => undefined,
+    );
   }
 
   async #call(method: string, params: object = {}, options: RequestOptions = {}): Promise<unknown> {
+    // What was asked for counts, whatever the page does with its object while there is no line.
+    const asked = this.#back ? structuredClone(params) : params;
     while (this.#back) await this.#back;
-    return this.#rpc.request(method, params, { timeoutMilliseconds: REQUEST_TIMEOUT_MILLISECONDS, ...options });
+    return this.#rpc.request(method, asked, { timeoutMilliseconds: REQUEST_TIMEOUT_MILLISECONDS, ...options });
   }
 
   async #open(options: ConnectOptions): Promise<void> {
     this.#options = options;
     this.#tokens = options.token instanceof TokenSource ? options.token : new TokenSource(options.token);
-    await this.#makeLine(options, options.timeoutMilliseconds ?? DEFAULT_TIMEOUT_MILLISECONDS, undefined);
+    const limit = options.timeoutMilliseconds ?? DEFAULT_TIMEOUT_MILLISECONDS;
+    await this.#makeLine(options, limit, undefined, options.signal);
     this.#heardAt = performance.now();
     this.#setState("connected");
     void this.#ping();
@@ -447,13 +504,18 @@ export class Connection extends Emitter<ConnectionEvents> {
   }
 
   /** Connects and opens the connection. */
-  async #makeLine(options: ConnectOptions, limit: number, resumeSecret: string | undefined): Promise<void> {
+  async #makeLine(
+    options: ConnectOptions,
+    limit: number,
+    resumeSecret: string | undefined,
+    cancellation: AbortSignal | undefined,
+  ): Promise<void> {
     const line = ++this.#line;
     const deadline = AbortSignal.timeout(limit);
-    const signal = AbortSignal.any([deadline, this.#disposal.signal, ...(options.signal ? [options.signal] : [])]);
+    const signal = AbortSignal.any([deadline, this.#disposal.signal, ...(cancellation ? [cancellation] : [])]);
     try {
       const fetcher: Fetch = options.fetch ?? ((input, init) => fetch(input, init));
-      const found = await withToken(this.#tokens, (token) =>
+      const find = (token: string): Promise<FoundWay> =>
         findWay(
           {
             url: options.url,
@@ -469,8 +531,14 @@ export class Connection extends Emitter<ConnectionEvents> {
           },
           this.#events(line),
           this.#openers,
-        ),
-      );
+        );
+      const found = await withToken(this.#tokens, find, signal);
+      if (signal.aborted) {
+        // It got through just when nobody wanted it any more.
+        found.transport.close();
+        await found.transport.end();
+        throw cancelled("Connecting");
+      }
       this.#transport = found.transport;
       this.#reason = found.reason;
       const info = (await this.#rpc.request(
@@ -492,10 +560,11 @@ export class Connection extends Emitter<ConnectionEvents> {
         );
       }
       this.#info = info;
+      this.#video = info.video;
       this.#driver = info.driver ?? true;
     } catch (error) {
       if (this.#error) throw this.#error;
-      if (options.signal?.aborted) throw cancelled("Connecting");
+      if (cancellation?.aborted) throw cancelled("Connecting");
       if (deadline.aborted) {
         throw new FarframeError(
           this.#transport ? "ConnectionLost" : "HandshakeFailed",
@@ -533,8 +602,9 @@ export class Connection extends Emitter<ConnectionEvents> {
   /** The line is lost: make another, if the server keeps what there was. */
   #lose(error: FarframeError): void {
     if (this.#error) return;
-    if (this.#back) {
+    if (this.#back || this.#closing) {
       // That attempt fails, and another follows, or none.
+      this.#lostLeaving = this.#closing !== undefined;
       this.#rpc.interrupt(error);
       return;
     }
@@ -574,7 +644,7 @@ export class Connection extends Emitter<ConnectionEvents> {
         return;
       }
       try {
-        await this.#makeLine(options, Math.min(left, ATTEMPT_MILLISECONDS), info.resumeSecret);
+        await this.#makeLine(options, Math.min(left, ATTEMPT_MILLISECONDS), info.resumeSecret, undefined);
         break;
       } catch (thrown) {
         if (this.#error) return;
@@ -586,6 +656,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       }
     }
     this.ledger.forgetUnmatched();
+    this.#reports.forget();
     for (const place of this.#attached) {
       place.detach?.();
       this.#show(place);
@@ -597,18 +668,34 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.#poses.repeat();
     this.#back = undefined;
     this.scene.resumed();
-    await this.#discardUnknown().catch(() => undefined);
+    const tidying = this.#tidyUp()
+      .catch(() => undefined)
+      .finally(() => {
+        if (this.#tidying === tidying) this.#tidying = undefined;
+      });
+    this.#tidying = tidying;
+    await tidying;
     if (this.#error || this.#back) return;
     this.#setState("connected");
     this.emit("resumed", this.info);
   }
 
   /** A load may have ended at the server just when the line broke: its caller was told that it failed. */
-  async #discardUnknown(): Promise<void> {
+  async #tidyUp(): Promise<void> {
+    if (this.watching) return;
+    await this.#discardUnknownModels();
+    if (!this.#texturesAsked) return;
+    await this.scene.discardUnknownTextures((method, params) =>
+      this.#rpc.request(method, params, { timeoutMilliseconds: REQUEST_TIMEOUT_MILLISECONDS }),
+    );
+    this.#texturesAsked = false;
+  }
+
+  async #discardUnknownModels(): Promise<void> {
     let found = this.#info?.scene;
     while (found) {
       for (const model of found.models) {
-        if (!this.watching && !this.#models.has(model.modelId)) this.scene.discard(model);
+        if (!this.#models.has(model.modelId)) this.scene.discard(model);
       }
       const last = found.models.at(-1);
       if (!found.more || !last) return;
@@ -748,8 +835,10 @@ export class Connection extends Emitter<ConnectionEvents> {
   }
 
   async #sample(): Promise<void> {
-    const sample = await this.#transport?.sample();
-    if (!sample || this.#state === "closed") return;
+    const transport = this.#transport;
+    const sample = await transport?.sample();
+    // What a former line says now would be counted against this one.
+    if (!sample || transport !== this.#transport || this.#state === "closed") return;
     const now = performance.now();
     const bytes = sample.bytesReceived;
     const last = this.#lastBytes;
@@ -782,9 +871,12 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.#reports.stop();
     this.#rpc.fail(error);
     this.scene.close(error);
+    for (const place of this.#attached) place.detach?.();
+    this.#attached.clear();
     this.#transport?.close();
     for (const former of this.#former.splice(0)) former.close();
     this.#setState("closed");
     this.emit("closed", error);
+    this.#ended.abort(error);
   }
 }

@@ -98,13 +98,17 @@ export class AccessUnitDecoder {
     if (this.#decoder?.state === "configured" && codec === this.#codec) return;
     if (this.#decoder && this.#decoder.state !== "closed") this.#decoder.close();
     this.#waiting.clear();
-    this.#decoder = new VideoDecoder({
+    const decoder: VideoDecoder = new VideoDecoder({
       output: (frame) => this.#decoded(frame),
-      error: () => this.#failed(),
+      // What a former one still has to complain about concerns nobody.
+      error: () => {
+        if (this.#decoder === decoder) this.#failed();
+      },
     });
+    this.#decoder = decoder;
     this.#codec = codec;
     try {
-      this.#decoder.configure({ codec, optimizeForLatency: true });
+      decoder.configure({ codec, optimizeForLatency: true });
     } catch {
       this.#failed();
     }
@@ -123,6 +127,7 @@ export class AccessUnitDecoder {
   }
 
   #failed(): void {
+    if (this.#decoder && this.#decoder.state !== "closed") this.#decoder.close();
     this.#decoder = undefined;
     this.#needsKeyframe = true;
     this.#waiting.clear();

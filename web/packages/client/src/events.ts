@@ -9,6 +9,7 @@ export class Emitter<Events extends object> {
   on<K extends keyof Events>(name: K, listener: Listener<Events[K]>, signal?: AbortSignal): () => void {
     const off = (): void => {
       this.#listeners.get(name)?.delete(listener as Listener<never>);
+      signal?.removeEventListener("abort", off);
     };
     if (signal?.aborted) return off;
     let set = this.#listeners.get(name);

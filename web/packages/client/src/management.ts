@@ -413,7 +413,7 @@ export class ManagementClient {
   }
 
   #put(url: string, file: UploadFile, signal: AbortSignal, onSent: (bytes: number) => void): Promise<string> {
-    return withToken(this.#tokens, (token) => putFile(url, file, token, signal, onSent));
+    return withToken(this.#tokens, (token) => putFile(url, file, token, signal, onSent), signal);
   }
 
   async #pages(first: string, options: CallOptions, onPage: (page: object) => void): Promise<void> {
@@ -441,7 +441,7 @@ export class ManagementClient {
   }
 
   #send(method: string, url: string, body: object | undefined, options: CallOptions): Promise<string> {
-    return withToken(this.#tokens, (token) => this.#sendWith(token, method, url, body, options));
+    return withToken(this.#tokens, (token) => this.#sendWith(token, method, url, body, options), options.signal);
   }
 
   async #sendWith(
@@ -454,6 +454,7 @@ export class ManagementClient {
     const address = new URL(url, globalThis.location?.href);
     if (!address.searchParams.has("api-version")) address.searchParams.set("api-version", API_VERSION);
     let answer: Response;
+    let text: string;
     try {
       answer = await this.#fetch(address.href, {
         method,
@@ -466,10 +467,10 @@ export class ManagementClient {
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
         ...(options.signal ? { signal: options.signal } : {}),
       });
+      text = await answer.text();
     } catch (error) {
       throw unreachable(error, options.signal, "The request");
     }
-    const text = await answer.text();
     if (answer.ok) return text;
     if (answer.status === 401) {
       throw new FarframeError("AuthenticationFailed", "The access token has expired or is not valid.", {

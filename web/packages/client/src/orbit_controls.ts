@@ -126,7 +126,7 @@ export class OrbitControls {
       if (Math.hypot(this.#velocity.x, this.#velocity.y) < MIN_INERTIA_RADIANS_PER_MILLISECOND) return;
       this.#camera.orbit(this.#velocity.x * elapsed, this.#velocity.y * elapsed);
       this.#options.onChange();
-      this.#inertia = requestAnimationFrame(step);
+      if (!this.#disposal.signal.aborted) this.#inertia = requestAnimationFrame(step);
     };
     this.#inertia = requestAnimationFrame(step);
   }

@@ -22,6 +22,16 @@ export interface PoseSenderEnvironment {
   clearTimer(timer: ReturnType<typeof setTimeout>): void;
 }
 
+/** A view of its own: the page may go on with its object. */
+function copyOf(view: View): View {
+  return {
+    ...view,
+    position: [...view.position],
+    orientation: [...view.orientation],
+    fieldOfView: { ...view.fieldOfView },
+  };
+}
+
 function sameView(a: View, b: View): boolean {
   return (
     a.position.every((value, index) => value === b.position[index]) &&
@@ -65,7 +75,7 @@ export class PoseSender {
     if (known && known.length === views.length && known.every((view, index) => sameView(view, views[index] as View))) {
       return;
     }
-    this.#newest = { views, timeMicroseconds: nowMicroseconds() };
+    this.#newest = { views: views.map(copyOf), timeMicroseconds: nowMicroseconds() };
     this.#schedule();
   }
 

@@ -3,7 +3,7 @@
  * failed is little, and nothing more than that is told.
  */
 
-import { FarframeError } from "./errors.ts";
+import { cancelled, FarframeError } from "./errors.ts";
 import type { Fetch } from "./whep.ts";
 
 /** Round trips a region; the median counts. */
@@ -82,6 +82,7 @@ export async function fetchRegions(
     list = (await answer.json()) as Partial<RegionList>;
   } catch (error) {
     if (error instanceof FarframeError) throw error;
+    if (options.signal?.aborted) throw cancelled("Asking for the regions");
     throw new FarframeError("ConnectionLost", "The service did not tell its regions.", {
       nextStep: "Check that it is running and that the network works, then try again.",
       cause: error,

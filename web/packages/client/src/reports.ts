@@ -49,6 +49,12 @@ export class FrameReporter {
     this.#timer ??= this.#environment.setTimer(() => this.#report(), REPORT_INTERVAL_MILLISECONDS);
   }
 
+  /** The stream begins anew, and with it the time stamps: what was shown of the former one is not told any more. */
+  forget(): void {
+    this.#fresh = [];
+    this.#told = [];
+  }
+
   /** Ends all sending. */
   stop(): void {
     this.#stopped = true;

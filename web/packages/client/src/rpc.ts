@@ -6,12 +6,16 @@ export const MAX_CONTROL_MESSAGE_BYTES = 256 * 1024;
 
 /** How long a cancelled request waits for the answer that it still gets. */
 const CANCEL_GRACE_MILLISECONDS = 5000;
+/** Of so many requests that were given up a late answer is still waited for. */
+const MAX_ABANDONED = 256;
 
 export interface RequestOptions {
   /** Aborting sends `$/cancelRequest`; the promise then settles with the server's answer, after 5 s without it. */
   signal?: AbortSignal;
   /** Rejects with `ConnectionLost` when no answer came in so many milliseconds. Default: never. */
   timeoutMilliseconds?: number;
+  /** Gets the result of a request that was done after all, when the promise had been rejected already. */
+  onLateResult?: (result: unknown) => void;
 }
 
 interface Pending {
@@ -19,6 +23,7 @@ interface Pending {
   resolve: (value: unknown) => void;
   reject: (error: FarframeError) => void;
   settle: () => void;
+  onLateResult: ((result: unknown) => void) | undefined;
 }
 
 interface ErrorObject {
@@ -37,6 +42,7 @@ function toError(error: ErrorObject): FarframeError {
 export class RpcPeer {
   readonly #send: (text: string) => void;
   readonly #pending = new Map<number, Pending>();
+  readonly #abandoned = new Map<number, (result: unknown) => void>();
   readonly #handlers = new Map<string, (params: unknown) => void>();
   #nextId = 1;
   #failure: FarframeError | undefined;
@@ -63,7 +69,7 @@ export class RpcPeer {
 
   /** Sends a request; resolves with its result, rejects with a {@link FarframeError}. */
   request(method: string, params: object = {}, options: RequestOptions = {}): Promise<unknown> {
-    const { signal, timeoutMilliseconds } = options;
+    const { signal, timeoutMilliseconds, onLateResult } = options;
     return new Promise((resolve, reject) => {
       if (this.#failure) {
         reject(this.#failure);
@@ -81,20 +87,20 @@ export class RpcPeer {
         } catch {
           // The channel is gone; the grace below ends the request.
         }
-        timers.push(setTimeout(() => this.#reject(id, cancelled(method)), CANCEL_GRACE_MILLISECONDS));
+        timers.push(setTimeout(() => this.#abandon(id, cancelled(method)), CANCEL_GRACE_MILLISECONDS));
       };
       const settle = (): void => {
         for (const timer of timers) clearTimeout(timer);
         signal?.removeEventListener("abort", onAbort);
         this.#pending.delete(id);
       };
-      this.#pending.set(id, { method, resolve, reject, settle });
+      this.#pending.set(id, { method, resolve, reject, settle, onLateResult });
       signal?.addEventListener("abort", onAbort, { once: true });
       if (timeoutMilliseconds !== undefined) {
         const error = new FarframeError("ConnectionLost", `The server did not answer ${method} in time.`, {
           nextStep: nextStepOf("ConnectionLost"),
         });
-        timers.push(setTimeout(() => this.#reject(id, error), timeoutMilliseconds));
+        timers.push(setTimeout(() => this.#abandon(id, error), timeoutMilliseconds));
       }
       try {
         this.#transmit({ jsonrpc: "2.0", id, method, params });
@@ -126,6 +132,7 @@ export class RpcPeer {
       const translated = toError(error as ErrorObject);
       // Without an id the server could not read what we sent: nobody else will learn of it.
       if (typeof id !== "number") throw translated;
+      this.#abandoned.delete(id);
       this.#reject(id, translated);
       return;
     }
@@ -133,19 +140,31 @@ export class RpcPeer {
       throw new FarframeError("ProtocolError", "A control message is neither a notification nor an answer.");
     }
     const pending = this.#pending.get(id);
+    const late = this.#abandoned.get(id);
+    this.#abandoned.delete(id);
     pending?.settle();
     pending?.resolve(message.result);
+    late?.(message.result);
   }
 
   /** Rejects all that is pending, and all that comes, with `error`. */
   fail(error: FarframeError): void {
     this.#failure ??= error;
+    this.#abandoned.clear();
     for (const id of [...this.#pending.keys()]) this.#reject(id, error);
   }
 
   /** Rejects all that is pending with `error`; what comes later goes over another line. */
   interrupt(error: FarframeError): void {
+    this.#abandoned.clear();
     for (const id of [...this.#pending.keys()]) this.#reject(id, error);
+  }
+
+  /** Rejects a request whose answer may still come. */
+  #abandon(id: number, error: FarframeError): void {
+    const late = this.#pending.get(id)?.onLateResult;
+    if (late && this.#abandoned.size < MAX_ABANDONED) this.#abandoned.set(id, late);
+    this.#reject(id, error);
   }
 
   #reject(id: number, error: FarframeError): void {

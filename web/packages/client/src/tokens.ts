@@ -6,6 +6,7 @@
  * about to run out, and when it was refused.
  */
 
+import { abortable } from "./abortable.ts";
 import { FarframeError, nextStepOf } from "./errors.ts";
 
 /** Why a token is asked for. */
@@ -86,6 +87,10 @@ export class TokenSource {
         nextStep: nextStepOf("AuthenticationFailed"),
       });
     }
+    if (token === this.#refused && token !== refused) {
+      // It was asked for before it was refused: whoever gives tokens does not know that yet.
+      return this.#ask();
+    }
     if (token === refused) {
       throw new FarframeError("AuthenticationFailed", "The page's access token was refused, and it has no other.", {
         nextStep: nextStepOf("AuthenticationFailed"),
@@ -97,9 +102,16 @@ export class TokenSource {
   }
 }
 
-/** Calls `work` with a token, and once more with another one if that is refused. */
-export async function withToken<T>(source: TokenSource, work: (token: string) => Promise<T>): Promise<T> {
-  const token = await source.get();
+/**
+ * Calls `work` with a token, and once more with another one if that is refused. Waits for a token no longer than until
+ * `signal` aborts.
+ */
+export async function withToken<T>(
+  source: TokenSource,
+  work: (token: string) => Promise<T>,
+  signal?: AbortSignal,
+): Promise<T> {
+  const token = await abortable(source.get(), signal, "Waiting for a token");
   try {
     return await work(token);
   } catch (error) {
@@ -107,7 +119,7 @@ export async function withToken<T>(source: TokenSource, work: (token: string) =>
       throw error;
     }
   }
-  return work(await source.get());
+  return work(await abortable(source.get(), signal, "Waiting for a token"));
 }
 
 function runsOut(token: string): boolean {

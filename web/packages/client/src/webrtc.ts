@@ -206,14 +206,30 @@ export class WebRtcTransport implements Transport {
   #channelsOpen(signal: AbortSignal): Promise<void> {
     const channels = [this.#control, this.#pose, this.#frames];
     return new Promise((resolve, reject) => {
-      const check = (): void => {
-        if (channels.every((channel) => channel.readyState === "open")) resolve();
+      const settled = new AbortController();
+      const finish = (settle: () => void): void => {
+        settled.abort();
+        settle();
       };
-      const fail = (): void => reject(cancelled("Connecting"));
-      if (signal.aborted) return fail();
-      signal.addEventListener("abort", fail, { once: true });
-      for (const channel of channels) channel.addEventListener("open", check, { signal: this.#disposal.signal });
-      check();
+      const check = (): void => {
+        if (channels.every((channel) => channel.readyState === "open")) finish(resolve);
+        else if (
+          this.#peer.connectionState === "failed" ||
+          channels.some(({ readyState }) => readyState === "closed")
+        ) {
+          // Whoever opens a transport hears of its end here: nobody else listens yet.
+          finish(() => reject(noPath()));
+        }
+      };
+      const listening = { signal: settled.signal };
+      signal.addEventListener("abort", () => finish(() => reject(cancelled("Connecting"))), listening);
+      this.#peer.addEventListener("connectionstatechange", check, listening);
+      for (const channel of channels) {
+        channel.addEventListener("open", check, listening);
+        channel.addEventListener("close", check, listening);
+      }
+      if (signal.aborted) finish(() => reject(cancelled("Connecting")));
+      else check();
     });
   }
 

@@ -171,11 +171,11 @@ export class WebSocketTransport implements Transport {
 
   attach(video: HTMLVideoElement, shown: (frame: ShownFrame) => void): () => void {
     this.#onShown = shown;
-    if (this.#generator) return this.#attachTrack(video);
-    return this.#attachCanvas(video);
+    if (this.#generator) return this.#attachTrack(video, shown);
+    return this.#attachCanvas(video, shown);
   }
 
-  #attachTrack(video: HTMLVideoElement): () => void {
+  #attachTrack(video: HTMLVideoElement, shown: (frame: ShownFrame) => void): () => void {
     video.srcObject = this.stream;
     let handle = 0;
     const onFrame: VideoFrameRequestCallback = (_now, metadata) => {
@@ -188,11 +188,11 @@ export class WebSocketTransport implements Transport {
     return () => {
       video.cancelVideoFrameCallback(handle);
       if (video.srcObject === this.stream) video.srcObject = null;
-      this.#onShown = undefined;
+      if (this.#onShown === shown) this.#onShown = undefined;
     };
   }
 
-  #attachCanvas(video: HTMLVideoElement): () => void {
+  #attachCanvas(video: HTMLVideoElement, shown: (frame: ShownFrame) => void): () => void {
     const canvas = document.createElement("canvas");
     const style = getComputedStyle(video);
     Object.assign(canvas.style, {
@@ -209,7 +209,7 @@ export class WebSocketTransport implements Transport {
     return () => {
       canvas.remove();
       if (this.#canvas === canvas) this.#canvas = undefined;
-      this.#onShown = undefined;
+      if (this.#onShown === shown) this.#onShown = undefined;
     };
   }
 

@@ -10,6 +10,8 @@ const GATHERING_TIMEOUT_MILLISECONDS = 1000;
  */
 const HOST_CANDIDATES_PAUSE_MILLISECONDS = 20;
 const MAX_ANSWER_CHARACTERS = 64 * 1024;
+/** Nobody waits longer for the service to take a goodbye: the server notices by itself within seconds. */
+export const GOODBYE_MILLISECONDS = 3000;
 
 const STATUS_RESULTS: Readonly<Record<number, Result>> = {
   400: "HandshakeFailed",
@@ -130,8 +132,9 @@ export async function handshake(
       cause: error,
     });
   }
-  const text = await answer.text();
-  if (answer.status !== 201) throw errorFromAnswer("The handshake", answer.status, text, STATUS_RESULTS);
+  if (answer.status !== 201) {
+    throw errorFromAnswer("The handshake", answer.status, await textOf(answer, signal), STATUS_RESULTS);
+  }
   const location = answer.headers.get("Location");
   const resource = new URL(location ?? url, new URL(answer.url || url, globalThis.location?.href)).href;
   const session: WhepSession = {
@@ -139,20 +142,40 @@ export async function handshake(
     async end(keepalive = false) {
       try {
         const headers = wish.lastToken ? { Authorization: `Bearer ${wish.lastToken()}` } : authorization;
-        await fetcher(resource, { method: "DELETE", headers, keepalive });
+        await fetcher(resource, {
+          method: "DELETE",
+          headers,
+          keepalive,
+          signal: AbortSignal.timeout(GOODBYE_MILLISECONDS),
+        });
       } catch {
         // The server notices by itself within seconds.
       }
     },
   };
+  // From here on there is a place at the server: it is given back, whatever happens.
   try {
+    const text = await textOf(answer, signal);
     if (text.length > MAX_ANSWER_CHARACTERS) throw new FarframeError("HandshakeFailed", "The SDP answer is too long.");
     await peer.setRemoteDescription({ type: "answer", sdp: text });
   } catch (error) {
-    void session.end();
+    // Before anything else is tried: a session takes one device at a time.
+    await session.end();
     throw error instanceof FarframeError
       ? error
       : new FarframeError("HandshakeFailed", "The server's SDP answer cannot be used.", { cause: error });
   }
   return session;
+}
+
+async function textOf(answer: Response, signal: AbortSignal | undefined): Promise<string> {
+  try {
+    return await answer.text();
+  } catch (error) {
+    if (signal?.aborted) throw cancelled("Connecting");
+    throw new FarframeError("ConnectionLost", "The service broke off in the middle of the handshake.", {
+      nextStep: nextStepOf("ConnectionLost"),
+      cause: error,
+    });
+  }
 }

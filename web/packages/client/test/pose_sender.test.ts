@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { decodePose, OrbitCamera, PoseSender } from "../src/index.ts";
+import { decodePose, OrbitCamera, PoseSender, type View } from "../src/index.ts";
 
 function setUp(): {
   sender: PoseSender;
@@ -92,6 +92,19 @@ describe("PoseSender", () => {
     frame();
     expect(sent).toHaveLength(1);
     expect(decodePose(sent[0] as ArrayBuffer).views[0]?.position).toEqual(newest[0]?.position);
+  });
+
+  it("takes a view as it is now, whatever the page does with its object afterwards", () => {
+    const { sender, sent, frame } = setUp();
+    const position: [number, number, number] = [1, 0, 0];
+    const view = { ...(next()[0] as View), position };
+    sender.set([view]);
+    position[0] = 2;
+    frame();
+    expect(decodePose(sent[0] as ArrayBuffer).views[0]?.position).toEqual([1, 0, 0]);
+    sender.set([view]);
+    frame();
+    expect(decodePose(sent[1] as ArrayBuffer).views[0]?.position).toEqual([2, 0, 0]);
   });
 
   it("sends nothing once stopped", () => {

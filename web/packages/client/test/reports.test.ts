@@ -74,6 +74,17 @@ it("tells each frame twice, in batches, and nothing without frames", () => {
   ]);
 });
 
+it("tells nothing of a stream that has ended", () => {
+  const { sent, reporter, tick } = setUp();
+  reporter.add(frame(1));
+  tick();
+  reporter.add(frame(2));
+  reporter.forget();
+  reporter.add(frame(3));
+  tick();
+  expect(sent.map(stampsOf)).toEqual([[1], [3]]);
+});
+
 it("puts the times of a frame in order", () => {
   const { sent, reporter, tick } = setUp();
   reporter.add({ ...frame(7), decodeMilliseconds: 500 });

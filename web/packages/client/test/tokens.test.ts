@@ -48,6 +48,24 @@ describe("TokenSource", () => {
     expect(await source.get()).toBe("b");
   });
 
+  it("asks once more where what it was given is refused by then", async () => {
+    const asked: TokenRequest[] = [];
+    const { promise, resolve } = Promise.withResolvers<string>();
+    const soon = tokenUntil(Date.now() / 1000 + 5);
+    const source = new TokenSource((request) => {
+      asked.push(request);
+      if (asked.length === 1) return soon;
+      return asked.length === 2 ? promise : "new";
+    });
+    await source.get();
+    // It is about to run out and being renewed, when the service refuses it.
+    const renewed = source.get();
+    source.refuse(soon);
+    resolve(soon);
+    expect(await renewed).toBe("new");
+    expect(asked.map(({ refused }) => refused)).toEqual([undefined, undefined, soon]);
+  });
+
   it("says so when the page has none", async () => {
     const failing = new TokenSource(() => Promise.reject(new Error("no network")));
     await expect(failing.get()).rejects.toEqual(refusal("AuthenticationFailed"));

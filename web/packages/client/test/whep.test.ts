@@ -134,6 +134,29 @@ describe("handshake", () => {
     });
   });
 
+  it("gives its place back when it is aborted with half of the answer read, before it says so", async () => {
+    const { peer } = setUp(new Response());
+    const abort = new AbortController();
+    const asked: (string | undefined)[] = [];
+    const fetcher = async (url: string, init?: RequestInit): Promise<Response> => {
+      if (init?.method === "DELETE") {
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        asked.push(url);
+        return new Response();
+      }
+      const answer = new Response(null, { status: 201, headers: { Location: "whep/7" } });
+      vi.spyOn(answer, "text").mockImplementation(async () => {
+        abort.abort();
+        throw abort.signal.reason;
+      });
+      return answer;
+    };
+    await expect(
+      handshake(peer as unknown as RTCPeerConnection, URL_, "t", fetcher, abort.signal),
+    ).rejects.toMatchObject({ result: "Cancelled" });
+    expect(asked).toEqual(["https://service.test/accounts/a/sessions/s/whep/7"]);
+  });
+
   it("stops when it is aborted", async () => {
     const { peer } = setUp(new Response());
     const abort = new AbortController();

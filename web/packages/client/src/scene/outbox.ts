@@ -60,7 +60,7 @@ export class Outbox {
   #inFlight = 0;
   #batches = 0;
   #idle: (() => void)[] = [];
-  #failures: SceneFailure[] = [];
+  #failures: { readonly batch: number; readonly failure: SceneFailure }[] = [];
   #error: FarframeError | undefined;
   #life = 0;
 
@@ -103,18 +103,23 @@ export class Outbox {
     this.#pump();
   }
 
-  /** Resolves when everything has been sent, or the connection has ended. */
+  /** Resolves when all that has been pushed so far has been sent, or the connection has ended. */
   async sent(): Promise<void> {
-    while (!this.#error && this.#outgoing.length > 0) await this.#change();
+    const last = this.#batches;
+    while (!this.#error && reaches(this.#outgoing, last)) await this.#change();
   }
 
-  /** Waits until the server has done all. Rejects with the first command refused since the last call, or the end. */
+  /**
+   * Waits until the server has done all that has been pushed so far; what comes later waits for itself. Rejects with the
+   * first command of it that was refused, and that nobody was told of, or with the end.
+   */
   async flush(): Promise<void> {
-    while (!this.#error && (this.#unanswered.size > 0 || this.#outgoing.length > 0)) await this.#change();
-    const failures = this.#failures;
-    this.#failures = [];
+    const last = this.#batches;
+    while (!this.#error && (reaches(this.#unanswered, last) || reaches(this.#outgoing, last))) await this.#change();
+    const failures = this.#failures.filter(({ batch }) => batch <= last);
+    this.#failures = this.#failures.filter(({ batch }) => batch > last);
     if (this.#error) throw this.#error;
-    const first = failures[0];
+    const first = failures[0]?.failure;
     if (!first) return;
     const others = failures.length > 1 ? ` ${failures.length - 1} more were refused.` : "";
     throw new FarframeError(first.result, first.message + others);
@@ -190,12 +195,18 @@ export class Outbox {
       for (const sent of this.#unanswered) if (sent.batch === message.batch) this.#unanswered.delete(sent);
       for (const failure of failures) {
         if (message.again && DONE_BEFORE.has(failure.result)) continue;
-        if (this.#failures.length < KEPT_FAILURES) this.#failures.push(failure);
+        if (this.#failures.length < KEPT_FAILURES) this.#failures.push({ batch: message.batch, failure });
         this.#onFailure(failure);
       }
     }
     this.#pump();
   }
+}
+
+/** Whether any message belongs to a batch up to that one. */
+function reaches(messages: Iterable<Message>, batch: number): boolean {
+  for (const message of messages) if (message.batch <= batch) return true;
+  return false;
 }
 
 /** About how many bytes a command takes as JSON; rather more than less. */

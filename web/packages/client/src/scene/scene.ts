@@ -11,7 +11,8 @@
  * state of its own. `docs/scene.md` tells what each thing means.
  */
 
-import { FarframeError } from "../errors.ts";
+import { abortable } from "../abortable.ts";
+import { cancelled, FarframeError } from "../errors.ts";
 import { Emitter } from "../events.ts";
 import type { Bounds, LoadedModel, LoadProgress } from "../messages.ts";
 import type { Quaternion, Vector3 } from "../records.ts";
@@ -122,6 +123,11 @@ export class Scene extends Emitter<SceneEvents> {
   #nextId = 1;
   #nextMaterial = 1;
   #sequence = 0;
+  /** Grows whenever all is forgotten: what was asked for before has nothing to do with what is there then. */
+  #life = 0;
+  #texturesLoading = 0;
+  /** Textures that nobody here asked for in the end, unless a load that is under way gets the same. */
+  readonly #orphans = new Map<number, TextureInfo>();
   #scheduled = false;
   #held = 0;
   #rest: ReturnType<typeof setTimeout> | undefined;
@@ -271,19 +277,25 @@ export class Scene extends Emitter<SceneEvents> {
 
   /** Loads a model and resolves with its root; its nodes hang below. Aborting cancels as {@link Connection.loadModel}. */
   async loadModel(uri: string, options: SceneLoadOptions = {}): Promise<Entity> {
-    if (options.parent) requireAlive(options.parent);
-    await this.#before();
-    const model = await this.#link.load(uri, options.parent?.id ?? 0, options);
+    const { parent, signal } = options;
+    if (parent) requireAlive(parent);
+    const life = this.#life;
+    await this.#before(signal);
+    const model = await this.#link.load(uri, parent?.id ?? 0, options);
+    const stillWanted = (): void => {
+      if (signal?.aborted) throw cancelled("Loading the model");
+      if (life === this.#life && (parent?.valid ?? true)) return;
+      const what = life === this.#life ? "What it should hang below" : "Everything";
+      throw new FarframeError("Cancelled", `${what} was taken out of the scene while the model was loading.`);
+    };
     try {
-      await this.#mirror(model.rootEntity, model.rootEntity + model.entityCount - 1, [model]);
+      await this.#mirror(model.rootEntity, model.rootEntity + model.entityCount - 1, [model], stillWanted);
     } catch (error) {
-      // Nobody would know of it.
-      this.discard(model);
+      // Nobody would know of it. What went with its parent, or with everything, is gone.
+      if (life === this.#life && (parent?.valid ?? true)) this.discard(model);
       throw error;
     }
-    const root = this.#entities.get(model.rootEntity);
-    if (!root) throw new FarframeError("ProtocolError", "The server did not tell the model's root.");
-    return root;
+    return this.#entities.get(model.rootEntity) as Entity;
   }
 
   /** Makes a material; it is there at once. Throws InvalidParam, InvalidId, StringTooLong. */
@@ -299,15 +311,20 @@ export class Scene extends Emitter<SceneEvents> {
 
   /** Loads a texture: DDS, KTX2, PNG, JPEG or HDR. The same URI gives the same texture while that lives. */
   async loadTexture(uri: string, options: TextureLoadOptions = {}): Promise<Texture> {
-    await this.#before();
-    const info = await this.#link.loadTexture(uri, options.kind ?? "2d", options);
-    return this.#texture(info);
+    const { kind = "2d", signal } = options;
+    this.#texturesLoading++;
+    try {
+      await this.#before(signal);
+      return this.#texture(await this.#link.loadTexture(uri, kind, options));
+    } finally {
+      this.#texturesLoading--;
+      this.#dropOrphans();
+    }
   }
 
   /** Takes over what the server holds: for a connection that came back to its scene with nothing of its own. */
   async restore(models: readonly LoadedModel[] = []): Promise<void> {
     this.forget();
-    await this.#before();
     await this.#pages("scene.getTextures", {}, (page: { textures: readonly TextureInfo[] }) => {
       for (const info of page.textures) this.#texture(info);
     });
@@ -337,6 +354,8 @@ export class Scene extends Emitter<SceneEvents> {
       await work();
     } finally {
       this.#held--;
+      // Also what was set before `work` failed is set.
+      this.#send();
     }
     await this.flush();
   }
@@ -348,9 +367,9 @@ export class Scene extends Emitter<SceneEvents> {
   }
 
   /** Sends what was set, before something is asked: messages are worked on in the order in which they are sent. @internal */
-  async sent(): Promise<void> {
+  sent(): Promise<void> {
     this.#send();
-    await this.#outbox.sent();
+    return this.#outbox.sent();
   }
 
   // Many at once ------------------------------------------------------------------------------------------------
@@ -380,9 +399,11 @@ export class Scene extends Emitter<SceneEvents> {
   /** As {@link Entity.override}, for many. */
   override(entities: readonly Entity[], changes: Overrides): void {
     checkOverrides(changes);
+    // The page may go on with its array.
+    const kept = changes.tint ? { ...changes, tint: [...changes.tint] as const } : changes;
     for (const entity of entities) requireAlive(entity);
     for (const entity of entities) {
-      entity.state.overrides = { ...entity.state.overrides, ...changes };
+      entity.state.overrides = { ...entity.state.overrides, ...kept };
       this.#pending.restyled.add(entity);
     }
     this.#schedule();
@@ -452,9 +473,40 @@ export class Scene extends Emitter<SceneEvents> {
     this.#schedule();
   }
 
+  /** Takes a texture out that nobody here knows: its load was given up, or its answer was lost. @internal */
+  discardTexture(info: TextureInfo): void {
+    if (info.wanted === false) return;
+    this.#orphans.set(info.id, info);
+    this.#dropOrphans();
+  }
+
+  /** As {@link discardTexture}, with all that the server has. @internal */
+  async discardUnknownTextures(request: (method: string, params: object) => Promise<unknown>): Promise<void> {
+    for (let first: number | undefined = 1; first; ) {
+      const page = (await request("scene.getTextures", { first })) as {
+        textures: readonly TextureInfo[];
+        next?: number;
+      };
+      for (const info of page.textures) this.discardTexture(info);
+      first = page.next !== undefined && page.next > first ? page.next : undefined;
+    }
+  }
+
+  /** The same URI gives the same texture: while one is loading it may be this one. */
+  #dropOrphans(): void {
+    if (this.#texturesLoading > 0 || this.#orphans.size === 0) return;
+    for (const id of this.#orphans.keys()) {
+      if (!this.#textures.get(id)?.valid) this.#pending.last.push({ op: "destroyTexture", id });
+    }
+    this.#orphans.clear();
+    this.#schedule();
+  }
+
   /** Forgets everything, or what belongs to one model, that the connection has taken out. @internal */
   forget(model?: number): void {
     if (model === undefined) {
+      this.#life++;
+      this.#orphans.clear();
       this.#drop(this.roots);
       this.#models.clear();
       for (const material of this.#materials.values()) material.forget();
@@ -715,7 +767,12 @@ export class Scene extends Emitter<SceneEvents> {
   }
 
   /** Makes local entities, and what they are made of, of those at the server that have ids in a range. */
-  async #mirror(first: number, last: number, models: readonly LoadedModel[]): Promise<void> {
+  async #mirror(
+    first: number,
+    last: number,
+    models: readonly LoadedModel[],
+    stillWanted: () => void = () => undefined,
+  ): Promise<void> {
     const rows: EntityRow[] = [];
     await this.#pages("scene.getEntities", { first, last }, async (page: Packed) => {
       rows.push(...(await decodeEntities(page.count, page.data)));
@@ -744,6 +801,10 @@ export class Scene extends Emitter<SceneEvents> {
       );
     }
     // Everything is there: from here on nothing waits, so that nobody sees half of it.
+    stillWanted();
+    if (!whole && !rows.some(({ id }) => id === first)) {
+      throw new FarframeError("ProtocolError", "The server did not tell the model's root.");
+    }
     for (const { id, kind, values } of infos) {
       if (this.#materials.has(id)) continue;
       const known = materialFromWire(values, (texture) => this.#textures.get(texture));
@@ -835,14 +896,16 @@ export class Scene extends Emitter<SceneEvents> {
   }
 
   async #ask<R>(method: string, params: object, signal?: AbortSignal): Promise<R> {
-    await this.#before();
-    return (await this.#link.request(method, params, signal ? { signal } : {})) as R;
+    // What was asked counts, whatever the page does with its arrays until there is a line.
+    const asked = structuredClone(params);
+    await this.#before(signal);
+    return (await this.#link.request(method, asked, signal ? { signal } : {})) as R;
   }
 
-  /** Waits for a line, and until what was set so far is on its way. */
-  async #before(): Promise<void> {
-    await this.#link.ready();
-    await this.sent();
+  /** Waits for a line, and until what was set so far is on its way. Rejects when the signal aborts first. */
+  async #before(signal?: AbortSignal): Promise<void> {
+    await abortable(this.#link.ready(), signal, "The request");
+    await abortable(this.sent(), signal, "The request");
   }
 
   #schedule(): void {
