@@ -40,7 +40,7 @@ async def test_stop_ends_the_stream_and_the_device_learns_why(service: RunningSe
             await connection.wait_for_still()
             ending = asyncio.create_task(how_it_ends(connection))
             await session.stop()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 error = await ending
         assert error.reason is Result.SESSION_STOPPED
         assert (await client.get_session(session.id)).status == "Stopped"
@@ -53,7 +53,7 @@ async def test_expiry_ends_the_stream_and_the_device_learns_why(tmp_path: Path) 
             session = await client.create_session(lease_minutes=1)
             await session.wait_until_ready()
             async with session.connect(width=320, height=180) as connection:
-                async with asyncio.timeout(75):
+                async with asyncio.timeout(120):
                     error = await how_it_ends(connection)
             assert error.reason is Result.SESSION_EXPIRED
             assert (await client.get_session(session.id)).status == "Expired"
@@ -187,7 +187,7 @@ async def test_servers_of_a_killed_service_that_does_not_return_end_themselves(t
         session = await client.create_session(lease_minutes=60)
         await session.wait_until_ready()
     left = service.kill()
-    _, alive = psutil.wait_procs(left, timeout=15)
+    _, alive = psutil.wait_procs(left, timeout=60)
     assert not alive, "render servers outlive a killed service"
 
 
@@ -205,7 +205,7 @@ async def test_sessions_can_be_kept_while_the_service_is_replaced(tmp_path: Path
         assert (await how_they_stand(service, session.id)) == ("Ready",)
     finally:
         service.stop()
-    server.wait(10)
+    server.wait(30)
 
 
 async def test_the_inspector_shows_frames_and_log_to_whoever_has_a_token(service: RunningService) -> None:
@@ -225,7 +225,7 @@ async def test_the_inspector_shows_frames_and_log_to_whoever_has_a_token(service
             assert (await http.get(f"{base}/ledger")).status_code == 401
             assert (await http.get(f"{base}/log", headers={"Authorization": "Bearer no.such.token"})).status_code == 401
             headers = {"Authorization": f"Bearer {token}"}
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 for path, member in (("ledger", "frameId"), ("log", "event")):
                     async with http.stream("GET", f"{base}/{path}", headers=headers) as response:
                         assert response.status_code == 200

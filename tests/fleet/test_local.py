@@ -44,7 +44,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.02)
@@ -90,7 +90,7 @@ async def test_a_warm_server_is_there_at_once_and_replaced(tmp_path: Path) -> No
 async def test_without_a_warm_server_the_listener_hears_later(tmp_path: Path) -> None:
     async with running(tmp_path, warm_servers=0) as (fleet, listener):
         assert await fleet.assign(assignment()) is None
-        key, facts = await asyncio.wait_for(listener.ready.get(), 20)
+        key, facts = await asyncio.wait_for(listener.ready.get(), 60)
         assert key == "key-1"
         assert fleet.facts("key-1") == facts
 
@@ -128,7 +128,7 @@ async def test_a_killed_server_is_reported_and_its_children_end(tmp_path: Path) 
         work = Path(facts.link_path).with_suffix(".work")
         (work / "download").write_bytes(b"half a model")
         os.kill(facts.pid, signal.SIGKILL)
-        key, code, message = await asyncio.wait_for(listener.lost.get(), 5)
+        key, code, message = await asyncio.wait_for(listener.lost.get(), 60)
         assert (key, code) == ("key-1", "ServerDied")
         assert "signal 9" in message
         await until(lambda: not any(alive(int(child)) for child in children))
@@ -138,7 +138,7 @@ async def test_a_killed_server_is_reported_and_its_children_end(tmp_path: Path) 
 async def test_a_server_that_dies_of_its_session_is_reported(tmp_path: Path) -> None:
     async with running(tmp_path, warm_servers=0) as (fleet, listener):
         await fleet.assign(assignment(session="dies"))
-        key, code, _ = await asyncio.wait_for(listener.lost.get(), 20)
+        key, code, _ = await asyncio.wait_for(listener.lost.get(), 60)
         assert (key, code) == ("key-1", "ServerDied")
 
 
@@ -148,7 +148,7 @@ async def test_a_server_that_dies_of_its_session_is_reported(tmp_path: Path) -> 
 async def test_a_server_that_cannot_start_is_reported(tmp_path: Path, behaviour: str, code: str) -> None:
     async with running(tmp_path, behaviour, warm_servers=0) as (fleet, listener):
         await fleet.assign(assignment())
-        lost = await asyncio.wait_for(listener.lost.get(), 20)
+        lost = await asyncio.wait_for(listener.lost.get(), 60)
         assert lost[:2] == ("key-1", code)
         assert lost[2]
 
@@ -156,14 +156,14 @@ async def test_a_server_that_cannot_start_is_reported(tmp_path: Path, behaviour:
 async def test_a_missing_program_is_reported(tmp_path: Path) -> None:
     async with running(tmp_path, warm_servers=0, command=(str(tmp_path / "nothing"),)) as (fleet, listener):
         await fleet.assign(assignment())
-        _, code, _ = await asyncio.wait_for(listener.lost.get(), 20)
+        _, code, _ = await asyncio.wait_for(listener.lost.get(), 60)
         assert code == "ServerStartFailed"
 
 
 async def test_a_server_that_never_gets_ready_is_given_up(tmp_path: Path) -> None:
     async with running(tmp_path, "never-ready", warm_servers=0, start_timeout_seconds=1.0) as (fleet, listener):
         await fleet.assign(assignment())
-        _, code, message = await asyncio.wait_for(listener.lost.get(), 20)
+        _, code, message = await asyncio.wait_for(listener.lost.get(), 60)
         assert code == "ServerStartFailed"
         assert "not ready within" in message
 
@@ -174,7 +174,7 @@ async def test_a_silent_server_is_ended(tmp_path: Path, monkeypatch: pytest.Monk
     async with running(tmp_path, "silent") as (fleet, listener):
         await until(lambda: fleet.warm_count == 1)
         await fleet.assign(assignment())
-        _, code, _ = await asyncio.wait_for(listener.lost.get(), 20)
+        _, code, _ = await asyncio.wait_for(listener.lost.get(), 60)
         assert code == "ServerUnresponsive"
 
 
@@ -183,7 +183,7 @@ async def test_a_session_stopped_while_starting_gets_no_server(tmp_path: Path) -
         await fleet.assign(assignment())
         await fleet.release("key-1", "SessionStopped")
         await fleet.assign(assignment("key-2", "session-2"))
-        key, _ = await asyncio.wait_for(listener.ready.get(), 20)
+        key, _ = await asyncio.wait_for(listener.ready.get(), 60)
         assert key == "key-2"
         assert fleet.facts("key-1") is None
 
@@ -218,7 +218,7 @@ def crash(fleet: LocalFleet) -> dict[str, str]:
 async def test_a_living_server_is_adopted_with_its_session(tmp_path: Path) -> None:
     async with running(tmp_path, warm_servers=0) as (first, listener):
         await first.assign(assignment())
-        key, facts = await asyncio.wait_for(listener.ready.get(), 20)
+        key, facts = await asyncio.wait_for(listener.ready.get(), 60)
         paths = crash(first)
         async with running(tmp_path, warm_servers=0) as (second, second_listener):
             assert second.can_reach(paths[key])
@@ -228,7 +228,7 @@ async def test_a_living_server_is_adopted_with_its_session(tmp_path: Path) -> No
             assert second.facts(key) == facts
             assert second.session_keys() == [key]
             os.kill(facts.pid, signal.SIGKILL)
-            assert (await asyncio.wait_for(second_listener.lost.get(), 20))[:2] == (key, "ServerDied")
+            assert (await asyncio.wait_for(second_listener.lost.get(), 60))[:2] == (key, "ServerDied")
             assert await second.adopt(assignment(), paths[key]) is None, "it is gone"
         assert listener.lost.empty()
 
@@ -236,7 +236,7 @@ async def test_a_living_server_is_adopted_with_its_session(tmp_path: Path) -> No
 async def test_a_server_is_not_adopted_for_a_session_that_it_does_not_serve(tmp_path: Path) -> None:
     async with running(tmp_path, warm_servers=0) as (first, listener):
         await first.assign(assignment())
-        key, facts = await asyncio.wait_for(listener.ready.get(), 20)
+        key, facts = await asyncio.wait_for(listener.ready.get(), 60)
         paths = crash(first)
         async with running(tmp_path, warm_servers=0) as (second, _):
             assert await second.adopt(assignment("key-2"), paths[key]) is None
@@ -259,7 +259,7 @@ async def test_servers_that_nobody_adopts_are_ended_in_any_state(tmp_path: Path)
 async def test_a_server_that_belongs_to_another_service_is_kept(tmp_path: Path) -> None:
     async with running(tmp_path, warm_servers=0) as (first, listener):
         await first.assign(assignment())
-        key, facts = await asyncio.wait_for(listener.ready.get(), 20)
+        key, facts = await asyncio.wait_for(listener.ready.get(), 60)
         async with running(tmp_path / "other", warm_servers=0) as (second, _):
             assert await second.adopt(assignment(), facts.link_path) is not None
             await until(lambda: first.session_keys() == [])
@@ -333,6 +333,6 @@ async def test_a_server_that_is_not_warm_yet_starts_with_the_newest_rules(
         await fleet.assign(replace(assignment(), token_rules=first))
         await until(lambda: bool(fleet.account_ids()))
         fleet.set_token_rules("account", second)
-        await asyncio.wait_for(listener.ready.get(), 20)
+        await asyncio.wait_for(listener.ready.get(), 60)
     rules = [getattr(message, "token_rules", None) for message in sent if isinstance(message, Assign | NewTokenRules)]
     assert rules == [second] or rules == [first, second]

@@ -238,6 +238,8 @@ class FakeService:
         self.sessions: dict[str, dict[str, Any]] = {}
         self.uploads: dict[str, int] = {}
         self.device: Device | None = None
+        self.devices = 0
+        """How many have connected so far."""
         self.whep_error: tuple[int, str, str] | None = None
         self.protocol = 1
         self.parts = 0
@@ -355,17 +357,19 @@ class FakeService:
         self.deleted.clear()
         mock.patch.stopall()
         self.device = Device(self)
+        self.devices = number = self.devices + 1
         answer = await self.device.answer(await request.text())
         # Frames and their records meet by time stamps, which have no random origin at the real server. The sources
         # have been drawn at random by now; what is drawn next is the origin.
         mock.patch("aiortc.rtcrtpsender.random32", return_value=0).start()
-        location = f"{request.path}/1"
+        location = f"{request.path}/{number}"
         return web.Response(status=201, text=answer, content_type="application/sdp", headers={"Location": location})
 
     async def _end(self, request: web.Request) -> web.Response:
         self._session(request)
         self.deleted.set()
-        if self.device:
+        # A device that leaves late does not take the place from the next one.
+        if self.device and request.match_info["device"] == str(self.devices):
             await self.device.peer.close()
             self.device = None
         return web.Response(status=200)

@@ -91,8 +91,9 @@ async def page(places: Places) -> AsyncIterator[Page]:
     """A violation of the content policy or an uncaught error fails the test."""
     flags = [*FLAGS, f"--ignore-certificate-errors-spki-list={','.join(places.trusted)}"]
     async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=flags, timeout=60_000)
         page = await chromium.new_page(viewport={"width": 1280, "height": 860})
+        page.set_default_timeout(60_000)
         problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda line: problems.append(line.text) if "Content Security" in line.text else None)
