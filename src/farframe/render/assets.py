@@ -13,10 +13,11 @@ from farframe.asset.blocks import BLOCK_BYTES, decode_blocks
 from farframe.asset.format import HAS_COLOR, NONE, POINTS, TextureEntry
 from farframe.asset.model import Material, TextureSlot
 from farframe.protocol.errors import FarframeError, Result
-from farframe.render.cut import CutTables, PageState, cut_tables
+from farframe.render.cut import CutTables, PageState, cut_tables, expand
 from farframe.render.pipelines import OWN_SLOTS, Variant
 from farframe.render.points import cluster_sizes
 from farframe.render.resources import PartTables, Uploader, material_factors
+from farframe.render.solids import MOST_TRIANGLES, solid_parts
 
 if TYPE_CHECKING:
     from farframe.asset.container import Asset
@@ -37,6 +38,8 @@ class PreparedAsset:
     parents: tuple[NDArray[np.int64], NDArray[np.int64]]
     root_pages: dict[int, Page]
     mips: dict[tuple[int, int], bytes]
+    solid: NDArray[np.bool_]
+    """(p,) which parts have an inside, see ``solids``."""
 
 
 def prepare_asset(asset: Asset) -> PreparedAsset:
@@ -63,7 +66,43 @@ def prepare_asset(asset: Asset) -> PreparedAsset:
         for level, mip in enumerate(texture.mips)
         if mip.size <= SMALL_MIP_BYTES
     }
-    return PreparedAsset(asset, tables, (starts.astype(np.int64), parents.astype(np.int64)), pages, mips)
+    solid = _solid_parts(asset, tables, pages)
+    return PreparedAsset(asset, tables, (starts.astype(np.int64), parents.astype(np.int64)), pages, mips, solid)
+
+
+def _solid_parts(asset: Asset, tables: CutTables, pages: dict[int, Page]) -> NDArray[np.bool_]:
+    """(p,) which parts have an inside, by their coarsest clusters; those of which not all of these are in ``pages``
+    count as solid if they are drawn with one side."""
+    count = len(asset.parts)
+    single = np.array([not material.double_sided for material in asset.index.materials] or [False], np.bool_)
+    solid = np.asarray(single[np.minimum(asset.parts["material"].astype(np.int64), len(single) - 1)], np.bool_)
+    solid &= ~tables.part_points
+    cluster, part = tables.roots.expand(np.arange(count))
+    unknown = np.zeros(count, np.bool_)
+    unknown[part[~np.isin(tables.cluster_page[cluster], list(pages))]] = True
+    triangles = np.bincount(part, tables.index_count[cluster] // 3, count)
+    small = np.argsort(triangles, kind="stable")
+    unknown[small[np.cumsum(triangles[small]) > MOST_TRIANGLES]] = True
+    chosen = ~unknown[part] & ~tables.part_points[part]
+    cluster, part = cluster[chosen], part[chosen]
+    if not len(cluster):
+        return solid
+    numbers = {page: number for number, page in enumerate(pages)}
+    first_vertex = np.cumsum([0, *(len(page.vertices) for page in pages.values())])
+    first_index = np.cumsum([0, *(len(page.indices) for page in pages.values())])
+    # Pages of points have rows of another kind, of which nothing is asked.
+    positions = np.concatenate([page.vertices["position"] for page in pages.values()])
+    indices = np.concatenate([page.indices for page in pages.values()])
+    number = np.array([numbers[page] for page in tables.cluster_page[cluster].tolist()], np.int64)
+    start = first_index[number] + tables.first_index[cluster]
+    place, owner = expand(start, start + tables.index_count[cluster])
+    base = first_vertex[number] + tables.first_vertex[cluster]
+    corners = (indices[place].astype(np.int64) + base[owner]).reshape(-1, 3)
+    rows = asset.instances
+    found = solid_parts(positions, corners, part[owner[::3]], rows["part"], rows["node"], count)
+    looked_at = np.unique(part)
+    solid[looked_at] = found[looked_at]
+    return solid
 
 
 @dataclass(slots=True, eq=False)
@@ -107,6 +146,8 @@ class AssetResource:
     factors: NDArray[np.float32]
     texture_set: NDArray[np.int64]
     uploader: Uploader
+    solid: NDArray[np.bool_]
+    """(p,) which parts have an inside, see ``solids``."""
     textures: list[AssetTexture] = field(default_factory=list)
     texture_keys: list[tuple[int, ...]] = field(default_factory=list)
     texture_sets: list[Any] = field(default_factory=list)
@@ -267,6 +308,7 @@ def make_resource(prepared: PreparedAsset, device: Any, uploader: Uploader) -> A
         factors=factors,
         texture_set=np.full(max(len(materials), 1), -1, np.int64),
         uploader=uploader,
+        solid=prepared.solid,
     )
     side = int(device.limits["max-texture-dimension-2d"])
     complete = False

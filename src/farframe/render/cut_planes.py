@@ -24,7 +24,8 @@ class CutPlanes:
     """k planes that cut. Away is where ``normal . x > offset``, both relative to the scene's origin on the device.
 
     ``normal`` (k, 3), ``offset`` (k,), ``length`` (k,) of what is coloured next to the plane, 0 where nothing is: all
-    float32; ``mask`` (k,) uint32; ``color`` (k, 4) float32, linear RGB and how much of it is seen.
+    float32; ``mask`` (k,) uint32; ``color`` (k, 4) float32, linear RGB and how much of it is seen. ``capped`` (k,)
+    which close what they go through, see ``caps``; ``cap_color`` (k, 4) likewise, and ``hatching`` (k,) of these.
     """
 
     normal: NDArray[np.float32]
@@ -32,6 +33,9 @@ class CutPlanes:
     mask: NDArray[np.uint32]
     length: NDArray[np.float32]
     color: NDArray[np.float32]
+    capped: NDArray[np.bool_]
+    cap_color: NDArray[np.float32]
+    hatching: NDArray[np.float32]
 
     @classmethod
     def of(cls, planes: Sequence[PlacedCutPlane], origin: NDArray[np.float64]) -> CutPlanes:
@@ -47,6 +51,9 @@ class CutPlanes:
             np.array([item.plane.filter_mask for item in active], np.uint32),
             np.where(color[:, 3] > 0.0, length, np.float32(0.0)),
             color,
+            np.array([item.plane.capped for item in active], np.bool_),
+            np.array([item.plane.cap_color for item in active], np.float32).reshape(-1, 4),
+            np.array([item.plane.cap_hatching for item in active], np.float32),
         )
 
     def __len__(self) -> int:
@@ -73,3 +80,15 @@ class CutPlanes:
             gone |= concerned & (beyond > reach)
             touched |= concerned & (beyond + reach > -length)
         return gone, touched & ~gone
+
+    def opens(
+        self, center: NDArray[np.float32], extent: NDArray[np.float32], mask: NDArray[np.unsignedinteger[Any]]
+    ) -> NDArray[np.bool_]:
+        """(n,) through which boxes any plane goes that is capped. Boxes and masks as in :meth:`test`."""
+        through = np.zeros(len(center), np.bool_)
+        for index in np.flatnonzero(self.capped).tolist():
+            normal, offset, bits = self.normal[index], self.offset[index], self.mask[index]
+            beyond = center[:, 0] * normal[0] + center[:, 1] * normal[1] + center[:, 2] * normal[2] - offset
+            reach = extent[:, 0] * abs(normal[0]) + extent[:, 1] * abs(normal[1]) + extent[:, 2] * abs(normal[2])
+            through |= (mask & bits != 0) & (np.abs(beyond) <= reach)
+        return through

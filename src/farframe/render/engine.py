@@ -21,7 +21,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -38,6 +38,7 @@ from farframe.asset.textures_file import TextureData
 from farframe.protocol.errors import FarframeError, Result
 from farframe.render import flops, highlighting, outlines
 from farframe.render.assets import AssetResource, PreparedAsset, make_resource, prepare_asset
+from farframe.render.caps import Caps, CountKind, seen_caps
 from farframe.render.cut import Seen, cut, slackened
 from farframe.render.debug import DebugDrawing, counters
 from farframe.render.device import AdapterChoice, AdapterInfo, AdapterKind, request_device
@@ -129,6 +130,14 @@ class _Drawn:
         return cls(sum(s.triangles for s in selections), sum(len(s.commands) for s in selections))
 
 
+@dataclass(frozen=True, slots=True)
+class _SeenCaps:
+    """Which planes' caps a view may see, and the faces that tell where these are."""
+
+    planes: tuple[int, ...]
+    faces: Selection | None
+
+
 def _opaque_triangles(selection: Selection) -> int:
     """How many triangles of a selection could hide, or be hidden."""
     return int(selection.commands[: selection.opaque_count, 0].sum(dtype=np.int64)) // 3
@@ -192,6 +201,8 @@ class Engine:
         )
         self._fence = Fence(device)
         self._layers = Layers(device, self.pipelines)
+        self._caps = Caps(device, self.pipelines)
+        self._cap_commands: Any = None
         self._outlines = outlines.Outlines(device, self.pipelines)
         self._highlighting = highlighting.Highlighting(device, self.pipelines)
         self._styles = device.create_buffer(
@@ -683,12 +694,13 @@ class Engine:
     ) -> _Drawn:
         """Record and submit the passes, and wait until they are done. Leaves out what is hidden where that pays."""
         memory = self._occlusion.setdefault(frame.scene, _OcclusionMemory())
+        caps = self._seen_caps(frame, placement, selections)
         triangles = sum(_opaque_triangles(selection) for selection in selections)
         cull = memory.governor.wanted(triangles) if self.occlusion_culling is None else self.occlusion_culling
         if not cull:
             start = time.perf_counter()
             self._write_commands(selections)
-            self._submit_pass(frame, placement, selections, ports, attachments)
+            self._submit_pass(frame, placement, selections, ports, attachments, caps=caps)
             memory.governor.observe_plain(triangles, time.perf_counter() - start)
             memory.grids = []
             return _Drawn.of(selections)
@@ -709,7 +721,16 @@ class Engine:
         )
         overhead = time.perf_counter() - start
         self._write_commands(first)
-        self._submit_pass(frame, placement, first, ports, attachments, last=not two_passes, keep_depth=True)
+        self._submit_pass(
+            frame,
+            placement,
+            first,
+            ports,
+            attachments,
+            last=not two_passes,
+            keep_depth=True,
+            caps=None if two_passes else caps,
+        )
         start = time.perf_counter()
         grids = self._depth_grids(frame, placement, ports, attachments)
         drawn = [*first]
@@ -722,7 +743,7 @@ class Engine:
                 second.append(selection.only(late))
             overhead += time.perf_counter() - start
             self._write_commands(second)
-            self._submit_pass(frame, placement, second, ports, attachments, first=False)
+            self._submit_pass(frame, placement, second, ports, attachments, first=False, caps=caps)
             drawn += second
         else:
             overhead += time.perf_counter() - start
@@ -806,9 +827,10 @@ class Engine:
         first: bool = True,
         last: bool = True,
         keep_depth: bool = False,
+        caps: list[_SeenCaps] | None = None,
     ) -> None:
         """One pass over all views, and wait until it is done. Only the ``last`` of a picture has a backdrop behind
-        it, and what is blended, for which the selections of others have nothing."""
+        it, caps, and what is blended, for which the selections of others have nothing."""
         encoder = self._device.create_command_encoder()
         background = frame.scene.background
         # With one sample the backdrop is copied in before; with four, or in a band of a larger picture, it is drawn
@@ -824,12 +846,13 @@ class Engine:
             for selection in selections
         ]
         again = shells or (frame.read_depth and any(counted))
+        more = layered or again
         if copied and first:
             self._record_backdrop_copy(encoder, attachments, ports)
         clear = None if copied else background or (0.0, 0.0, 0.0)
         passing = encoder.begin_render_pass(
             **attachments.pass_descriptor(
-                clear, keep_depth=keep_depth or layered or again, first=first, last=last and not (layered or again)
+                clear, keep_depth=keep_depth or more or bool(caps), first=first, last=last and not (more or caps)
             )
         )
         starts = np.cumsum([0, *(len(selection.commands) for selection in selections)]).tolist()
@@ -844,6 +867,8 @@ class Engine:
                 passing.draw(3)
             start += len(selection.commands)
         passing.end()
+        if caps:
+            self._record_caps(encoder, frame, placement, caps, ports, attachments, last=not more)
         if layered:
 
             def append(passing: Any, rows: tuple[int, int]) -> None:
@@ -868,6 +893,74 @@ class Engine:
         if frame.read_depth and last:
             self._record_linear_depth(encoder, attachments, ports)
         self._submit(encoder)
+
+    def _seen_caps(
+        self, frame: FrameInput, placement: ScenePlacement, selections: list[Selection]
+    ) -> list[_SeenCaps] | None:
+        """What there is of caps, by view, its commands on the device; ``None`` where nothing is."""
+        if self._wireframe or all(selection.caps is None for selection in selections):
+            return None
+        found = [
+            _SeenCaps(*(((), None) if selection.caps is None else (planes, selection.caps)))
+            for selection, view in zip(selections, frame.views, strict=True)
+            for planes in (seen_caps(placement.styles.planes, view, placement.origin),)
+        ]
+        if not any(one.planes and one.faces is not None for one in found):
+            return None
+        tables = [one.faces.commands for one in found if one.faces is not None]
+        self._cap_commands = self._filled(self._cap_commands, tables)
+        return found
+
+    def _record_caps(
+        self,
+        encoder: Any,
+        frame: FrameInput,
+        placement: ScenePlacement,
+        caps: list[_SeenCaps],
+        ports: tuple[Viewport, ...],
+        attachments: Attachments,
+        *,
+        last: bool,
+    ) -> None:
+        """Record what closes the cuts, into picture and depth."""
+        starts = np.cumsum([0, *(0 if one.faces is None else len(one.faces.commands) for one in caps)]).tolist()
+        table = placement.placement
+        assert table is not None and table.capped is not None
+        boxes = np.stack([table.center[table.capped], table.extent[table.capped]], axis=1)
+        bounds = [
+            outlines.screen_bounds(boxes, view_projection(view, placement.origin), port, 1)
+            for view, port in zip(frame.views, ports, strict=True)
+        ]
+
+        def draw_view(passing: Any, index: int, pipeline: Callable[[CountKind], Any]) -> None:
+            faces = caps[index].faces
+            for run in () if faces is None else faces.opaque:
+                batch = placement.batches[run.batch]
+                variant = batch.variant
+                kind = CountKind.of(variant)
+                passing.set_pipeline(pipeline(kind))
+                if kind.textured:
+                    passing.set_bind_group(2, batch.texture_group() or self._uploader.no_textures)
+                vertices, indices = self._geometry(batch.resource)
+                passing.set_vertex_buffer(0, vertices)
+                passing.set_vertex_buffer(1, placement.instances)
+                passing.set_index_buffer(indices, "uint32")
+                offset = (starts[index] + run.first) * COMMAND_FIELDS * 4
+                extras.multi_draw_indexed_indirect(passing, self._cap_commands, offset=offset, count=run.count)
+
+        self._caps.record(
+            encoder,
+            attachments,
+            placement.styles.planes,
+            [one.planes for one in caps],
+            bounds,
+            placement.origin,
+            frame.quality.scale,
+            self._lit,
+            lambda passing, index: self._set_view(passing, index, ports[index]),
+            draw_view,
+            last=last,
+        )
 
     def _submit(self, encoder: Any) -> None:
         """Submit, and wait until it is done."""

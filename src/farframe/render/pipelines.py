@@ -327,7 +327,8 @@ def _vertex_buffers(flags: dict[str, str]) -> list[dict[str, Any]]:
 
 
 PIECES = {
-    "surface": ("styles", "extras", "lights", "layers"),
+    "surface": ("styles", "extras", "lights", "shading", "layers"),
+    "caps": ("styles", "lights", "shading"),
 }
 """Sources that are joined to another, features of their own that its hooks call."""
 

@@ -104,6 +104,7 @@ class ScenePlacement:
         self._material_journal = 0
         self._offsets: dict[int, int] = {}
         self._resources: list[Resource] = []
+        self._placed: list[Placed] = []
         self._own_slot: NDArray[np.int64] = np.zeros(0, np.int64)
         self._own_material: NDArray[np.int64] = np.zeros(0, np.int64)
         self._slot: NDArray[np.int64] = np.zeros(0, np.int64)
@@ -125,6 +126,11 @@ class ScenePlacement:
 
     def restyle(self, scene: RenderScene) -> bool:
         """Bring the instances' styles up to date; whether they may be others than before."""
+        table = self.placement
+        if table is not None and table.solid is None and any(item.plane.capped for item in scene.cut_planes):
+            table.solid = np.concatenate(
+                [placed.resource.solid[placed.resource.instance_part] for placed in self._placed]
+            )
         return self.styles.update(scene, self.placement, self.origin, self._rows["flags"], self._present)
 
     def has(self, state: State) -> bool:
@@ -413,6 +419,7 @@ class ScenePlacement:
                 next_step="Merge models, or load fewer.",
             )
         self._resources = order
+        self._placed = list(entries.values())
         world = np.concatenate(columns["world"])
         count = len(world)
         self._mirrored = _mirrored(world)
@@ -512,6 +519,7 @@ class ScenePlacement:
 
     def _clear(self) -> None:
         self.batches = []
+        self._placed = []
         self.placement = None
         self._present = 0
         self.assets = []

@@ -16,6 +16,7 @@ from farframe.asset.model import Material, Model, Texture, TextureSlot
 from farframe.asset.textures_file import BLOCK_SIZES
 from farframe.protocol.errors import FarframeError, Result
 from farframe.render.pipelines import OWN_SLOTS, SLOTS, Pipelines, Variant
+from farframe.render.solids import solid_parts_of
 from farframe.render.textures import mip_chain, mip_sizes
 
 if TYPE_CHECKING:
@@ -120,11 +121,19 @@ class ModelResource:
     texture_sets: list[Any] = field(default_factory=list)
     size_bytes: int = 0
     released: bool = False
+    _solid: NDArray[np.bool_] | None = None
 
     @property
     def name(self) -> str:
         """The model's name."""
         return self.model.name
+
+    @property
+    def solid(self) -> NDArray[np.bool_]:
+        """(p,) which parts have an inside, see ``solids``; found when it is first asked for."""
+        if self._solid is None:
+            self._solid = solid_parts_of(self.model)
+        return self._solid
 
     @property
     def instance_part(self) -> NDArray[np.int32]:

@@ -63,7 +63,7 @@ class Styles:
             if self._key is not None:
                 self._key, self.planes = None, CutPlanes.of((), origin)
             if table is not None and table.style is not None:
-                table.style = table.gone = table.mask = table.cuts = None
+                table.style = table.gone = table.mask = table.cuts = table.capped = None
             return False
         key = (scene.version, scene.placement_version, id(table), tuple(origin))
         if key == self._key and table is not None and table.style is not None:
@@ -76,14 +76,23 @@ class Styles:
         style = np.zeros(len(states), np.uint8)
         style[states & np.uint32(int(State.SEE_THROUGH)) != 0] = SEE_THROUGH
         style[states & np.uint32(int(State.SHELL)) != 0] = SHELL
-        table.gone = table.mask = table.cuts = None
+        table.gone = table.mask = table.cuts = table.capped = None
         if len(self.planes):
             table.mask = flags[:, 1].copy()
             table.cuts = self.planes
             table.gone, touched = self.planes.test(table.center, table.extent, table.mask)
             style[touched] |= CUT
+            table.capped = self._capped(table, style)
         table.style = style
         return True
+
+    def _capped(self, table: Placement, style: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+        """(n,) which instances of ``table`` planes close: solid ones that hide what is behind them."""
+        if not self.planes.capped.any() or table.solid is None or table.mask is None:
+            return None
+        capped = self.planes.opens(table.center, table.extent, table.mask)
+        capped &= table.solid & ~table.blended[table.batch] & (style & (SHELL | SEE_THROUGH) == 0)
+        return capped if capped.any() else None
 
     @property
     def active(self) -> bool:
@@ -125,6 +134,9 @@ class Styles:
         """Of which instances backs are drawn for another reason than their material's."""
         if self._mode == SingleSidedMode.ALWAYS_DOUBLE_SIDED:
             return np.ones(len(rows), np.bool_)
-        if self._mode == SingleSidedMode.NORMAL or table.style is None:
+        if table.style is None:
             return np.zeros(len(rows), np.bool_)
+        if self._mode == SingleSidedMode.NORMAL:
+            # Caps are made of backs, whether they are seen or not.
+            return np.zeros(len(rows), np.bool_) if table.capped is None else table.capped[rows]
         return np.asarray(table.style[rows] & CUT != 0, np.bool_)

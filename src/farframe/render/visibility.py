@@ -57,6 +57,10 @@ class Placement:
     mask: NDArray[np.uint32] | None = None
     cuts: CutPlanes | None = None
     """What cuts, if anything does, and (n,) which of it concerns an instance."""
+    solid: NDArray[np.bool_] | None = None
+    """(n,) which instances have an inside; ``None``: none."""
+    capped: NDArray[np.bool_] | None = None
+    """(n,) which instances are closed where a plane goes through; ``None``: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,8 @@ class Selection:
     cloud: Cloud = NO_CLOUD
     box: NDArray[np.float32] = field(default_factory=lambda: NO_BOXES)
     shells: tuple[Run, ...] = ()
+    caps: Selection | None = None
+    """All of what is to be closed where planes go through, as ``opaque``, hidden and cut away or not, see ``caps``."""
 
     @property
     def opaque_count(self) -> int:
@@ -220,6 +226,7 @@ def select(
     commands[:, 4] = visible
     triangles = int(count.sum(dtype=np.int64)) // 3
     box = np.stack([placement.center[visible], placement.extent[visible]], axis=1)
+    caps = _caps(placement, visible, commands, clusters)
     if clusters is not None:
         clusters = _uncut(placement, clusters)
         visible = np.concatenate([visible, clusters.row])
@@ -233,11 +240,30 @@ def select(
         opaque=runs[0],
         blended=runs[1],
         shells=runs[2],
+        caps=caps,
         triangles=triangles,
         reduced_parts=int(np.count_nonzero(level)),
         cloud=NO_CLOUD if clusters is None else clusters.cloud,
         box=box[order],
     )
+
+
+def _caps(
+    placement: Placement, rows: NDArray[np.int64], commands: NDArray[np.uint32], clusters: Clusters | None
+) -> Selection | None:
+    """What draws the surfaces of which caps are made, instance by instance, and of these all that is in view."""
+    if placement.capped is None:
+        return None
+    if clusters is not None:
+        rows, commands = np.concatenate([rows, clusters.row]), np.concatenate([commands, clusters.command])
+    some = np.flatnonzero(placement.capped[rows])
+    if not len(some):
+        return None
+    batch = placement.batch[rows[some]]
+    order = np.lexsort((rows[some], batch))
+    commands = commands[some[order]]
+    triangles = int(commands[:, 0].sum(dtype=np.int64)) // 3
+    return Selection(commands, _runs(batch[order] * STYLES + CUT, 0), (), triangles, 0)
 
 
 def _uncut(placement: Placement, clusters: Clusters) -> Clusters:

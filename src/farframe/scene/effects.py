@@ -73,6 +73,9 @@ class CutPlane:
 
     ``fade_color`` is seen on what is left, within ``fade_length`` of the plane; its fourth number is how much of it,
     0 for none. Parts are cut if ``filter_mask`` and their own mask share a bit.
+
+    A ``capped`` plane closes what is solid and opaque where it goes through: the cap has the parts' own colours, mixed
+    with ``cap_color`` by its fourth number, and lines across it, darker by the share ``cap_hatching``.
     """
 
     enabled: bool = True
@@ -80,11 +83,16 @@ class CutPlane:
     fade_color: Vector4 = (1.0, 0.0, 0.0, 0.0)
     fade_length: float = 0.1
     filter_mask: int = 0xFF
+    capped: bool = False
+    cap_color: Vector4 = (0.0, 0.0, 0.0, 0.0)
+    cap_hatching: float = 0.3
 
     def problem(self) -> str | None:
         """What is wrong with these values, as a sentence, or ``None``."""
-        if problem := _finite(self):
+        if problem := _finite(self) or _shares(self, "cap_hatching"):
             return problem
+        if not 0.0 <= min(self.cap_color) <= max(self.cap_color) <= 1.0:
+            return "cap_color must hold numbers from 0 to 1."
         if not 0.0 <= min(self.fade_color) <= max(self.fade_color) <= 1.0:
             return "fade_color must hold numbers from 0 to 1."
         if self.fade_length < 0:
