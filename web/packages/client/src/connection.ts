@@ -19,6 +19,9 @@ import {
   type LoadedModel,
   type LoadProgress,
   PROTOCOL_VERSION,
+  RENDER_MODE_CHOICES,
+  type RenderMode,
+  type RenderModeChoice,
   type SceneDescription,
   type SceneSettings,
   type ServerStatistics,
@@ -56,6 +59,8 @@ export interface ConnectOptions {
   client?: string;
   /** Only watch what the driving device sees: a token of the role Viewer is enough. */
   watch?: boolean;
+  /** One of Azure Remote Rendering's; both draw alike here. Not for who watches. */
+  renderMode?: RenderModeChoice;
   /** Whether a connection that is lost is made anew; true by default. */
   reconnect?: boolean;
   /** STUN or TURN servers, see {@link ManagementClient.iceServers}; none by default. */
@@ -126,6 +131,20 @@ const CLOSE_GRACE_MILLISECONDS = 300;
 /** Sizes on the wire are even and at least 16 pixels. */
 export function evenSize(pixels: number): number {
   return Math.max(16, 2 * Math.round(pixels / 2));
+}
+
+function checkRenderMode({ renderMode, watch }: ConnectOptions): void {
+  if (renderMode === undefined) return;
+  if (!RENDER_MODE_CHOICES.includes(renderMode)) {
+    throw new FarframeError("InvalidParam", `There is no render mode ${JSON.stringify(renderMode)}.`, {
+      nextStep: `Use one of ${RENDER_MODE_CHOICES.join(", ")}.`,
+    });
+  }
+  if (watch) {
+    throw new FarframeError("InvalidParam", "A device that only watches has no render mode.", {
+      nextStep: "Leave renderMode out.",
+    });
+  }
 }
 
 export class Connection extends Emitter<ConnectionEvents> {
@@ -218,6 +237,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   /** The same, over transports of another make. @internal */
   static async connectWith(options: ConnectOptions, openers?: WayOpeners): Promise<Connection> {
+    checkRenderMode(options);
     const connection = new Connection(openers);
     try {
       await connection.#open(options);
@@ -253,6 +273,11 @@ export class Connection extends Emitter<ConnectionEvents> {
   /** The picture as it is being sent. */
   get video(): VideoSettings {
     return this.#video ?? this.info.video;
+  }
+
+  /** The render mode of Azure Remote Rendering that this device drives in; undefined for who watches, and from older servers. */
+  get renderMode(): RenderMode | undefined {
+    return this.info.renderMode;
   }
 
   /** Why the connection ended; undefined while it lives. */
@@ -549,6 +574,7 @@ export class Connection extends Emitter<ConnectionEvents> {
           width: this.#video?.width ?? evenSize(options.width),
           height: this.#video?.height ?? evenSize(options.height),
           maxFramesPerSecond: this.#video?.maxFramesPerSecond ?? options.maxFramesPerSecond ?? 60,
+          ...(options.renderMode !== undefined && { renderMode: options.renderMode }),
         },
         { timeoutMilliseconds: REQUEST_TIMEOUT_MILLISECONDS, signal },
       )) as ConnectionInfo;

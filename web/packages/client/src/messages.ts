@@ -5,6 +5,12 @@ import type { Vector3 } from "./records.ts";
 
 export const PROTOCOL_VERSION = 1;
 
+/** Azure Remote Rendering's render modes. Here both draw alike, and everything works in both. */
+export type RenderMode = "DepthBasedComposition" | "TileBasedComposition";
+export const RENDER_MODE_CHOICES = ["Default", "DepthBasedComposition", "TileBasedComposition"] as const;
+/** `Default` stands for `DepthBasedComposition`. */
+export type RenderModeChoice = (typeof RENDER_MODE_CHOICES)[number];
+
 /** The picture as it is being sent. Pixels; bits per second. */
 export interface VideoSettings {
   readonly width: number;
@@ -31,6 +37,8 @@ export interface ConnectionInfo {
   readonly video: VideoSettings;
   readonly maxWidth: number;
   readonly maxHeight: number;
+  /** The one that is in force; absent for who watches, and from older servers. */
+  readonly renderMode?: RenderMode;
   /** `driver` (also if absent), or `viewer` for a device that watches. */
   readonly role?: "driver" | "viewer";
   /** For who watches: whether a device drives at present; absent: true. */
@@ -122,6 +130,7 @@ export interface ServerStatistics {
   readonly framesMissing?: number;
   /** "Bad": more triangles and points than the session's size may draw. */
   readonly primitivesRating?: string;
+  readonly renderMode?: RenderMode;
 }
 
 /** Why the server is about to end the connection. */

@@ -11,13 +11,20 @@
  *     --farframe-background, --farframe-surface, --farframe-color, --farframe-accent, --farframe-focus, --farframe-font
  */
 
+import { abortable } from "./abortable.ts";
 import { OrbitCamera, unionBounds } from "./camera.ts";
 import { nowMicroseconds } from "./clock.ts";
 import { Connection, type ConnectionStatistics } from "./connection.ts";
 import { cancelled, FarframeError, type Result, toFarframeError } from "./errors.ts";
 import type { LedgerEntry } from "./ledger.ts";
 import { ManagementClient } from "./management.ts";
-import type { Bounds, ConnectionInfo, LoadProgress } from "./messages.ts";
+import {
+  type Bounds,
+  type ConnectionInfo,
+  type LoadProgress,
+  RENDER_MODE_CHOICES,
+  type RenderModeChoice,
+} from "./messages.ts";
 import { OrbitControls } from "./orbit_controls.ts";
 import { CAUTIOUS_LIMITS, pictureSize } from "./picture_size.ts";
 import type { Vector3 } from "./records.ts";
@@ -123,6 +130,7 @@ export class FarframeViewerElement extends Base {
     "account",
     "session",
     "way",
+    "render-mode",
     "watch",
     "autoresize",
     "width",
@@ -152,6 +160,13 @@ export class FarframeViewerElement extends Base {
   #attempt: AbortController | undefined;
   #connection: Connection | undefined;
   #ready = Promise.withResolvers<Connection>();
+  /** Whether an attempt decides about {@link #ready}; before the first one nobody does. */
+  #attempted = false;
+  /** The end of the connection before: a session takes one device at a time. */
+  #leaving: Promise<void> | undefined;
+  /** Grows with each call that moves the camera: what was called before moves it no more, however late it has its answer. */
+  #moves = 0;
+  #boundsAsked = 0;
   #state: ViewerState = "idle";
   #error: FarframeError | undefined;
   #loads = 0;
@@ -248,6 +263,16 @@ export class FarframeViewerElement extends Base {
     this.setAttribute("way", value);
   }
 
+  /** One of Azure Remote Rendering's render modes, `Default` unless another is named; both draw alike here. */
+  get renderMode(): RenderModeChoice {
+    const mode = this.getAttribute("render-mode") ?? "Default";
+    return isRenderMode(mode) ? mode : "Default";
+  }
+
+  set renderMode(value: RenderModeChoice) {
+    this.setAttribute("render-mode", value);
+  }
+
   /** Whether it only watches what the driving device sees. */
   get watch(): boolean {
     return this.hasAttribute("watch");
@@ -316,7 +341,9 @@ export class FarframeViewerElement extends Base {
   }
 
   /** Resolves with the connection as soon as there is one; rejects when the present attempt fails. */
-  whenConnected(): Promise<Connection> {
+  async whenConnected(): Promise<Connection> {
+    // What was set in this turn has not taken effect yet; the attempt of before has nothing to say any more.
+    if (this.#scheduled) await Promise.resolve();
     return this.#ready.promise;
   }
 
@@ -356,8 +383,7 @@ export class FarframeViewerElement extends Base {
           options.onProgress?.(progress);
         },
       });
-      if (options.fit ?? first) await this.fit();
-      else await this.#knowBounds();
+      if (connection === this.#connection) await ((options.fit ?? first) ? this.fit() : this.#knowBounds());
       return root;
     } finally {
       this.#loads--;
@@ -367,26 +393,37 @@ export class FarframeViewerElement extends Base {
 
   /** Moves the camera so that all of the scene is seen. */
   async fit(): Promise<void> {
+    const move = ++this.#moves;
+    const connection = this.#connection;
     const bounds = await this.#bounds();
+    if (move !== this.#moves || connection !== this.#connection) return;
     this.camera.frame(bounds, this.#aspect());
-    this.refresh();
+    this.#sendView();
   }
 
   /** Brings an entity or a box into view, or puts the camera where it shall be. */
   async lookAt(target: LookTarget): Promise<void> {
+    const move = ++this.#moves;
     if (target instanceof Entity || "min" in target) {
+      const connection = this.#connection;
+      const box = target instanceof Entity ? target : ({ min: [...target.min], max: [...target.max] } as const);
       const all = await this.#bounds();
-      const bounds = target instanceof Entity ? await target.bounds() : target;
-      if (!bounds) return;
+      const bounds = box instanceof Entity ? await box.bounds() : (box as Bounds);
+      if (!bounds || move !== this.#moves || connection !== this.#connection) return;
       this.camera.frame(bounds, this.#aspect());
       // Clip planes follow from all that can be seen, not only from what is looked at.
       if (all) this.camera.setBounds(unionBounds([all, bounds]));
     } else this.camera.lookFrom(target.position, target.target);
-    this.refresh();
+    this.#sendView();
   }
 
   /** Sends where the camera is: after its members were set. */
   refresh(): void {
+    this.#moves++;
+    this.#sendView();
+  }
+
+  #sendView(): void {
     this.#connection?.setPose(this.camera.view(this.#aspect()));
     this.#tell("camerachange", this.camera);
   }
@@ -452,7 +489,7 @@ export class FarframeViewerElement extends Base {
   connectedCallback(): void {
     this.#controls ??= new OrbitControls(this.camera, this.#stage, {
       onChange: () => {
-        if (!this.watch) this.refresh();
+        if (!this.watch) this.#sendView();
       },
       onFit: () => void this.fit().catch(() => undefined),
     });
@@ -491,7 +528,7 @@ export class FarframeViewerElement extends Base {
   #reconsider(): void {
     const complete = this.isConnected && !this.#left && this.account && this.session && this.#tokenProvider;
     const wanted = complete
-      ? JSON.stringify([this.endpoint, this.account, this.session, this.way, this.watch])
+      ? JSON.stringify([this.endpoint, this.account, this.session, this.way, this.renderMode, this.watch])
       : undefined;
     if (!this.isConnected) {
       this.#controls?.dispose();
@@ -516,23 +553,32 @@ export class FarframeViewerElement extends Base {
   async #connectThrough(signal: AbortSignal): Promise<void> {
     this.#error = undefined;
     this.#shown = undefined;
-    this.#ready.reject(cancelled("Connecting"));
-    const ready = Promise.withResolvers<Connection>();
-    this.#quiet(ready.promise);
-    this.#ready = ready;
+    if (this.#attempted) {
+      this.#ready.reject(cancelled("Connecting"));
+      this.#ready = Promise.withResolvers<Connection>();
+      this.#quiet(this.#ready.promise);
+    }
+    // Who waited before the first attempt waits for that.
+    this.#attempted = true;
+    const ready = this.#ready;
     this.#setState("connecting");
     this.#say("Connecting…");
     let connection: Connection | undefined;
     let error: FarframeError;
     try {
+      await this.#leaving;
       connection = await this.#open(signal);
+      if (signal.aborted) {
+        await connection.close();
+        throw cancelled("Connecting");
+      }
       const ended = connection.once("closed");
       this.#follow(connection, signal);
       this.#connection = connection;
       ready.resolve(connection);
       this.#setState("connected");
       this.#say();
-      this.refresh();
+      this.#sendView();
       this.#tell("connected", { connection, info: connection.info });
       this.#loadAttribute(true);
       this.#resized();
@@ -585,7 +631,7 @@ export class FarframeViewerElement extends Base {
       token: tokens,
       way,
       iceServers,
-      watch: this.watch,
+      ...(this.watch ? { watch: true } : { renderMode: this.renderMode }),
       client: "farframe-viewer",
       signal,
       ...this.#size(),
@@ -595,8 +641,11 @@ export class FarframeViewerElement extends Base {
   #follow(connection: Connection, signal: AbortSignal): void {
     const detach = connection.attach(this.#video);
     connection.on("closed", detach);
-    if (signal.aborted) void connection.close();
-    else signal.addEventListener("abort", () => void connection.close(), { once: true });
+    const leave = (): void => {
+      this.#leaving = connection.close();
+    };
+    signal.addEventListener("abort", leave, { once: true });
+    connection.on("closed", () => signal.removeEventListener("abort", leave));
     connection.on("state", (state) => {
       if (state !== "connected" && state !== "interrupted") return;
       this.#setState(state);
@@ -647,7 +696,7 @@ export class FarframeViewerElement extends Base {
 
   /** Until all that was set is on the screen, in full quality. */
   async #sharp(connection: Connection, signal: AbortSignal | undefined): Promise<void> {
-    await connection.scene.flush();
+    await abortable(connection.scene.flush(), signal, "The screenshot");
     const asked = performance.now();
     const offset = connection.clock.offsetMicroseconds;
     const serverTime = offset === undefined ? Number.POSITIVE_INFINITY : nowMicroseconds() + offset;
@@ -683,8 +732,12 @@ export class FarframeViewerElement extends Base {
   }
 
   async #knowBounds(): Promise<void> {
-    this.camera.setBounds(await this.#bounds());
-    this.refresh();
+    const asked = ++this.#boundsAsked;
+    const connection = this.#connection;
+    const bounds = await this.#bounds();
+    if (asked !== this.#boundsAsked || connection !== this.#connection) return;
+    this.camera.setBounds(bounds);
+    this.#sendView();
   }
 
   #size(): { width: number; height: number } {
@@ -711,7 +764,7 @@ export class FarframeViewerElement extends Base {
 
   #resized(): void {
     if (!this.#connection || this.watch) return;
-    this.refresh();
+    this.#sendView();
     clearTimeout(this.#resizeTimer);
     this.#resizeTimer = setTimeout(() => {
       const connection = this.#connection;
@@ -720,7 +773,7 @@ export class FarframeViewerElement extends Base {
       if (size.width === connection.video.width && size.height === connection.video.height) return;
       // The old size stays on the screen when this fails; the end of a connection is told elsewhere.
       connection.configureVideo(size).then(
-        () => this.refresh(),
+        () => this.#sendView(),
         () => undefined,
       );
     }, RESIZE_DELAY_MILLISECONDS);
@@ -759,15 +812,8 @@ export class FarframeViewerElement extends Base {
   }
 }
 
-/** `promise`, unless the signal aborts first. */
-function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined, what: string): Promise<T> {
-  if (!signal) return promise;
-  if (signal.aborted) return Promise.reject(cancelled(what));
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(cancelled(what));
-    signal.addEventListener("abort", onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
-  });
+function isRenderMode(text: string): text is RenderModeChoice {
+  return (RENDER_MODE_CHOICES as readonly string[]).includes(text);
 }
 
 declare global {

@@ -5,6 +5,7 @@ import {
   type ConnectOptions,
   FarframeError,
   forgetWays,
+  type RenderModeChoice,
   type Result,
   type TextureInfo,
   type Transport,
@@ -79,6 +80,33 @@ describe("an attempt", () => {
     await pass(10);
     expect([connection.state, world.lines.length]).toEqual(["connected", 2]);
     await connection.close();
+  });
+});
+
+describe("the render mode", () => {
+  it("is asked for, told, and asked for again", async () => {
+    const connection = await connect({ renderMode: "TileBasedComposition" });
+    expect(connection.renderMode).toBe("TileBasedComposition");
+    world.line.break();
+    await pass(10);
+    const opened = world.asked.filter(({ method }) => method === "connection.open");
+    expect(opened.map(({ params }) => params.renderMode)).toEqual(["TileBasedComposition", "TileBasedComposition"]);
+    expect(connection.renderMode).toBe("TileBasedComposition");
+    await connection.close();
+  });
+
+  it("is the server's where none is asked for, and unknown from an older one", async () => {
+    const connection = await connect();
+    expect(world.asked[0]?.params).not.toHaveProperty("renderMode");
+    expect(connection.renderMode).toBeUndefined();
+    await connection.close();
+  });
+
+  it("is refused before anything is sent, unless it is one of them, and to who watches", async () => {
+    const wrong = "tileBasedComposition" as RenderModeChoice;
+    await expect(connect({ renderMode: wrong })).rejects.toEqual(failed("InvalidParam"));
+    await expect(connect({ renderMode: "Default", watch: true })).rejects.toEqual(failed("InvalidParam"));
+    expect(world.attempts).toHaveLength(0);
   });
 });
 

@@ -59,6 +59,7 @@ export class World {
         size: "Standard",
         server: { version: "1", adapter: "a", adapterKind: "cpu", encoder: "x264" },
         role: this.role,
+        ...(params.renderMode !== undefined && { renderMode: params.renderMode }),
         video: this.video ?? { width: params.width, height: params.height, maxFramesPerSecond: 60, maxBitrate: 1 },
         maxWidth: 4096,
         maxHeight: 4096,

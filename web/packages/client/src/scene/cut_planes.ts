@@ -19,6 +19,12 @@ export interface CutPlaneValues {
   fadeLength: number;
   /** Parts are cut if this and their own mask share a bit. */
   filterMask: number;
+  /** Whether what is solid is closed where it is cut, instead of showing its inside. */
+  capped: boolean;
+  /** Mixed into the parts' own colours on caps; its fourth number is how much of it. */
+  capColor: Color4;
+  /** How much darker the lines across caps are, from 0 (none) to 1. */
+  capHatching: number;
 }
 
 /** How a cut plane begins. */
@@ -28,6 +34,9 @@ export const CUT_PLANE_DEFAULTS: Readonly<CutPlaneValues> = {
   fadeColor: [1, 0, 0, 0],
   fadeLength: 0.1,
   filterMask: 255,
+  capped: false,
+  capColor: [0, 0, 0, 0],
+  capHatching: 0.3,
 };
 
 const mask: Check<number> = (name, value) => {
@@ -41,6 +50,9 @@ const CHECKS: Checks<CutPlaneValues> = {
   fadeColor: vector<Color4>(4, 0, 1),
   fadeLength: number(0, 1e9),
   filterMask: mask,
+  capped: flag,
+  capColor: vector<Color4>(4, 0, 1),
+  capHatching: number(0, 1),
 };
 
 /** What a cut plane tells its scene. */
