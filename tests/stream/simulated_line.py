@@ -130,6 +130,8 @@ class SimulatedStream:
         self.back = Line(self.clock, self._reported)
         self.content_bitrate = 100_000_000.0
         """What the picture would take at most: little for a still one."""
+        self.overshoot = 1.0
+        """By what the encoder's frames are larger than it was told."""
         self.frames_per_second = float(FRAMES_PER_SECOND)
         self.shown: list[Shown] = []
         self.targets: list[tuple[float, int]] = []
@@ -178,7 +180,7 @@ class SimulatedStream:
             return
         rate = min(self.sender.target_bitrate, self.content_bitrate)
         keyframe, self._keyframe_wanted = self._keyframe_wanted, False
-        size = rate / 8 / FRAMES_PER_SECOND * self._random.uniform(0.75, 1.25)
+        size = self.overshoot * rate / 8 / FRAMES_PER_SECOND * self._random.uniform(0.75, 1.25)
         if keyframe:
             self.keyframes += 1
             size = max(5 * size, 12_000)

@@ -84,6 +84,25 @@ def test_a_line_that_vanishes_while_a_frame_is_given_up_in_the_middle_is_found_a
     assert len(stream.shown) > seen + 30
 
 
+@pytest.mark.parametrize("rate", [1e6, 2e6, 4e6])
+def test_a_picture_that_moves_after_a_rest_takes_no_more_than_the_line_was_found_to_carry(rate: float) -> None:
+    """An encoder that forgot how much motion takes sends frames of more than twice their share for a while."""
+    stream = SimulatedStream(start_bitrate=int(rate))
+    stream.down.bits_per_second = 1.1 * rate
+    stream.down.delay_seconds = stream.back.delay_seconds = 0.01
+    stream.run(8)
+    stream.content_bitrate = 40_000
+    stream.run(4)
+    begin = stream.clock.now
+    stream.content_bitrate, stream.overshoot = 1e9, 2.5
+    stream.run(0.5)
+    stream.overshoot = 1.0
+    stream.run(1.5)
+    assert stream.longest_queue(begin, begin + 2) < 0.13
+    assert stream.longest_gap(begin, begin + 2) < 0.2
+    assert stream.down.dropped == 0
+
+
 @pytest.mark.slow
 def test_jitter_is_no_congestion() -> None:
     stream = SimulatedStream()

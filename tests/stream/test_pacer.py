@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from farframe.stream.pacer import BURST_SECONDS, STEP_SECONDS, Pacer, QueuedPacket
+import pytest
+
+from farframe.stream.pacer import AHEAD_SECONDS, BURST_SECONDS, MIN_AHEAD_BYTES, STEP_SECONDS, Pacer, QueuedPacket
 from farframe.stream.probing import Probe
 
 PACE = 4_800_000.0
@@ -35,6 +37,43 @@ def test_a_large_frame_leaves_at_the_pace_and_a_pause_saves_nothing_up() -> None
     assert sent == 100
     assert most <= PACE * BURST_SECONDS / 8 / 1000 + 1
     assert abs((now - begin) - 100_000 * 8 / PACE) < 0.01
+
+
+@pytest.mark.parametrize("rate", [400_000.0, 1_000_000.0, 4_000_000.0])
+def test_many_large_frames_in_a_row_leave_at_the_rate_but_for_a_short_lead(rate: float) -> None:
+    """A picture that moves again after a rest: twelve frames of more than twice their share, thirty a second."""
+    pacer = Pacer(0.0)
+    lead = max(AHEAD_SECONDS * rate / 8, MIN_AHEAD_BYTES)
+    share = int(2.3 * rate / 8 / 30 / 500)
+    sent: list[tuple[float, int]] = []
+    frames = 0
+    for step in range(int(3 / STEP_SECONDS)):
+        now = step * STEP_SECONDS
+        if frames < 12 and now * 30 >= frames:
+            frames += 1
+            frame(pacer, share, frames, size=500)
+        pacer.refill(2.5 * rate, now, rate)
+        while (packet := pacer.take(1 << 30)) is not None:
+            pacer.sent(len(packet.payload))
+            sent.append((now, len(packet.payload)))
+    assert pacer.queued_frames == 0
+    for first, (begin, _) in enumerate(sent):
+        taken = 0
+        for end, size in sent[first:]:
+            taken += size
+            assert taken <= lead + (end - begin + STEP_SECONDS) * rate / 8 + 500
+
+
+def test_one_keyframe_leaves_at_the_pace_on_a_line_of_that_rate() -> None:
+    pacer = Pacer(0.0)
+    frame(pacer, int(AHEAD_SECONDS * PACE / 2.5 / 8 / 500), size=500)
+    now = 1.0
+    while pacer.queued_frames:
+        pacer.refill(PACE, now, PACE / 2.5)
+        while (packet := pacer.take(1 << 30)) is not None:
+            pacer.sent(len(packet.payload))
+        now += STEP_SECONDS
+    assert now - 1.0 < AHEAD_SECONDS / 2
 
 
 def test_what_is_sent_again_overtakes_frames() -> None:

@@ -64,6 +64,10 @@ MAX_REPAIRS_SHARE = 0.5
 """Of the rate, for what is sent again and for parities; the picture keeps the rest."""
 
 PACE_FACTOR = 2.5
+SUSTAINED_FACTOR = 1.1
+"""By the rate: what frames may take in the long run. Packets' heads and an encoder that is a little over are in it."""
+
+MIN_SUSTAINED = 300_000
 MIN_PACE = 1_500_000
 MAX_PACE = 80_000_000
 TRAIN_GAP_SECONDS = 0.008
@@ -149,6 +153,11 @@ class CongestionController:
         if self.queue_seconds > STANDING_QUEUE_SECONDS:
             return float(self.total_bitrate)  # what comes faster than a full queue drains is lost
         return max(PACE_FACTOR * self.total_bitrate, MIN_PACE, min(self._burst_pace, MAX_PACE))
+
+    @property
+    def sustained_bitrate(self) -> float:
+        """Bits per second that frames may take in the long run, whatever their pace."""
+        return max(SUSTAINED_FACTOR * self.total_bitrate, MIN_SUSTAINED)
 
     @property
     def queue_seconds(self) -> float:

@@ -4,6 +4,10 @@ probes. No I/O.
 Packets leave at a given pace, in steps of the owner's timer; so many bytes at once as that pace carries within
 ``BURST_SECONDS``, so that neither a keyframe nor a pause's saved-up allowance becomes a burst on the wire. During a
 probe the pace is the probe's, and where nothing else waits, filling is asked for until the probe is full.
+
+The pace is faster than the rate that the line is believed to carry, so that one frame is there soon. Several large ones
+in a row, as when a picture moves again after a rest, must not make use of that: what frames and parities took ahead of
+the rate is limited (``AHEAD_SECONDS``), and beyond it they leave at the rate.
 """
 
 from __future__ import annotations
@@ -15,6 +19,10 @@ from farframe.stream.probing import Probe
 
 BURST_SECONDS = 0.005
 STEP_SECONDS = 0.002
+
+AHEAD_SECONDS = 0.1
+MIN_AHEAD_BYTES = 12_000
+"""Frames may be ahead of the rate by what it carries in so long, or by so much: a keyframe on a very slow line."""
 
 
 @dataclass(slots=True)
@@ -46,6 +54,8 @@ class Pacer:
         self._repairs: deque[QueuedPacket] = deque()
         self._parities: deque[QueuedPacket] = deque()
         self._allowance = 0.0
+        self._ahead = float("inf")
+        """Bytes that frames may still be ahead of the rate; below zero while they have to wait for it."""
         self._filled_at = now
         self._probe: Probe | None = None
         self._probe_left = 0
@@ -94,24 +104,33 @@ class Pacer:
         self.queued_bytes = 0
         return torn
 
-    def refill(self, pace: float, now: float) -> None:
-        """Let the allowance grow; ``pace`` in bits per second."""
+    def refill(self, pace: float, now: float, rate: float | None = None) -> None:
+        """Let the allowance grow; ``pace`` in bits per second, and ``rate`` likewise: what frames may take in the long
+        run, ``None`` where only the pace counts."""
         if self._probe is not None:
             pace = self._probe.bitrate
-        burst = max(pace * BURST_SECONDS / 8, 1.0)
-        self._allowance = min(burst, self._allowance + max(now - self._filled_at, 0.0) * pace / 8)
+        elapsed = max(now - self._filled_at, 0.0)
         self._filled_at = now
+        burst = max(pace * BURST_SECONDS / 8, 1.0)
+        self._allowance = min(burst, self._allowance + elapsed * pace / 8)
+        if rate is None:
+            self._ahead = float("inf")
+        else:
+            most = max(rate * AHEAD_SECONDS / 8, MIN_AHEAD_BYTES)
+            self._ahead = min(most, self._ahead + elapsed * rate / 8)
 
     def take(self, window: int) -> QueuedPacket | None:
-        """The packet to send now; ``None`` when the pace or the ``window`` (bytes that may still be on their way)
-        allows none, or nothing waits. :attr:`needs_filling` then tells whether a probe wants more."""
+        """The packet to send now; ``None`` when the pace, the rate or the ``window`` (bytes that may still be on their
+        way) allows none, or nothing waits. :attr:`needs_filling` then tells whether a probe wants more."""
         if self._allowance <= 0:
             return None
         if self._repairs:
             return self._repairs.popleft()
-        if self._parities and window > 0:
+        if window <= 0 or (self._ahead <= 0 and self._probe is None):
+            return None
+        if self._parities:
             return self._parities.popleft()
-        if self._frames and window > 0:
+        if self._frames:
             packet = self._frames.popleft()
             self.queued_frames -= packet.marker
             self.queued_bytes -= len(packet.payload)
@@ -126,6 +145,7 @@ class Pacer:
     def sent(self, size: int) -> None:
         """A packet of ``size`` bytes has left."""
         self._allowance -= size
+        self._ahead -= size
         if self._probe is not None:
             self._probe_left -= size
             if self._probe_left <= 0:

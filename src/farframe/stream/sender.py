@@ -305,11 +305,12 @@ class VideoSender:
         congestion = self.congestion
         if congestion is None:
             pace, window = max(REMB_PACE_FACTOR * self.rate.target_bitrate, REMB_MIN_PACE), UNLIMITED
+            rate = None
         else:
-            pace, window = congestion.pacing_bitrate, congestion.window_bytes
+            pace, window, rate = congestion.pacing_bitrate, congestion.window_bytes, congestion.sustained_bitrate
         if self._urgent:
             window = max(window, UNLIMITED)
-        self._pacer.refill(pace, now)
+        self._pacer.refill(pace, now, rate)
         if congestion is None or not congestion.silent:
             while (packet := self._pacer.take(window) or self._filling()) is not None:
                 size = self._transmit(packet, now)
