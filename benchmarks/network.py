@@ -180,12 +180,21 @@ MOVE = """
     state.targets.push([performance.now(), targetBitrate]);
   }, 500);
   const began = performance.now();
-  let sent = 0, last = -1;
+  let sent = 0, last = -1, sentAt = 0, unheardSince, seen = state.records.length;
+  // As the client's PoseSender does it: ever fewer poses while nothing comes back.
+  const heldBack = now => {
+    if (state.records.length !== seen) unheardSince = undefined;
+    seen = state.records.length;
+    unheardSince ??= now;
+    const silence = now - unheardSince - 250;
+    return silence > 0 && now - sentAt < Math.min(silence / 6, 300);
+  };
   const step = () => {
     const now = performance.now();
     const place = Math.floor((now - began) / 1000 * perSecond);
-    if (place !== last && state.pose.readyState === 'open' && state.pose.bufferedAmount < 4096) {
+    if (place !== last && state.pose.readyState === 'open' && state.pose.bufferedAmount < 4096 && !heldBack(now)) {
       last = place;
+      sentAt = now;
       const record = bytes.slice((place % count) * size, (place % count + 1) * size);
       const view = new DataView(record.buffer);
       view.setUint32(4, ++sent, true);

@@ -3,6 +3,12 @@
  *
  * The `pose` channel may lose messages. While the device moves the next pose replaces a lost one; the last pose of a
  * movement has no successor, so it is sent again, the same bytes, until a frame drawn for it comes back.
+ *
+ * While nothing comes back, poses are sent farther and farther apart. SCTP takes what was sent into the silence for being
+ * on its way until its timer runs out, and from then on lets one packet's worth be so until the timer, now twice as
+ * long, runs out again. Poses at their usual pace use that up at once, and when the line is back the next one waits
+ * for the timer: up to 3 s in Chromium. Spaced by a fixed part of the silence they never do, and the first that finds a
+ * line passes at once.
  */
 
 import { nowMicroseconds } from "./clock.ts";
@@ -12,6 +18,11 @@ import { encodePose, type View } from "./records.ts";
 const RESEND_AFTER_MILLISECONDS = [150, 300, 600, 1200] as const;
 /** Poses wait no longer than that much unsent data: a newer one is worth more. */
 const MAX_BUFFERED_BYTES = 4096;
+/** Nothing need come back for so long: a long line, and a picture that takes a while to draw. */
+const SILENT_MILLISECONDS = 250;
+/** From then on this part of the silence lies between two poses, but no more than the most. */
+const SILENCE_PART = 1 / 6;
+const MAX_SPACING_MILLISECONDS = 300;
 
 /** The channel, and the browser's clocks, as far as they matter here. */
 export interface PoseSenderEnvironment {
@@ -58,6 +69,9 @@ export class PoseSender {
   #scheduled = false;
   #stopped = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** When the first pose was sent since a frame came; microseconds as of {@link nowMicroseconds}. */
+  #unheardSince: number | undefined;
+  #lastSent = 0;
 
   constructor(environment: PoseSenderEnvironment) {
     this.#environment = environment;
@@ -81,7 +95,10 @@ export class PoseSender {
 
   /** A frame drawn for that pose came back. */
   acknowledge(poseId: number): void {
+    this.#unheardSince = undefined;
     if (!isNewer(this.#poseId, poseId)) this.#clearTimer();
+    // Given up into a line that was gone: it is back.
+    else if (this.#sentBytes && !this.#timer && !this.#stopped) this.#resendLater(0);
   }
 
   /** Sends the last pose again: the line that carried it is another one now. */
@@ -110,7 +127,7 @@ export class PoseSender {
   #flush(): void {
     const newest = this.#newest;
     if (!newest || this.#stopped) return;
-    if (this.#environment.bufferedBytes() > MAX_BUFFERED_BYTES) {
+    if (this.#environment.bufferedBytes() > MAX_BUFFERED_BYTES || this.#heldBack()) {
       this.#schedule();
       return;
     }
@@ -125,6 +142,17 @@ export class PoseSender {
     });
     this.#environment.send(this.#sentBytes);
     this.#resendLater(0);
+  }
+
+  /** Whether the newest pose is kept for a moment, because nothing has come back for long. Otherwise it counts as sent. */
+  #heldBack(): boolean {
+    const now = nowMicroseconds();
+    this.#unheardSince ??= now;
+    const silence = (now - this.#unheardSince) / 1000 - SILENT_MILLISECONDS;
+    const spacing = Math.min(silence * SILENCE_PART, MAX_SPACING_MILLISECONDS);
+    if (silence > 0 && (now - this.#lastSent) / 1000 < spacing) return true;
+    this.#lastSent = now;
+    return false;
   }
 
   #resendLater(attempt: number): void {

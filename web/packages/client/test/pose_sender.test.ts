@@ -80,6 +80,56 @@ describe("PoseSender", () => {
     expect(sent).toHaveLength(2 + 4);
   });
 
+  it("sends ever fewer poses into a line that says nothing, and all of them again once a frame comes", () => {
+    const { sender, sent, frame } = setUp();
+    const times: number[] = [];
+    const began = performance.now();
+    const move = (milliseconds: number): void => {
+      for (let passed = 0; passed < milliseconds; passed += 16) {
+        sender.set(next());
+        const before = sent.length;
+        frame();
+        if (sent.length > before) times.push(performance.now() - began);
+        vi.advanceTimersByTime(16);
+      }
+    };
+    move(6000);
+    expect(times.filter((at) => at < 240)).toHaveLength(15);
+    // One packet's worth (some eleven of them) lasts from each run of SCTP's timer to the next.
+    for (const [from, to] of [
+      [400, 1200],
+      [1200, 2800],
+      [2800, 5800],
+    ] as const) {
+      const count = times.filter((at) => at >= from && at < to).length;
+      expect(count).toBeGreaterThan(4);
+      expect(count).toBeLessThanOrEqual(11);
+    }
+    const spacings = times.map((at, index) => at - (times[index - 1] ?? 0));
+    expect(Math.max(...spacings)).toBeLessThan(330);
+    const before = sent.length;
+    sender.acknowledge(1);
+    move(160);
+    expect(sent.length - before).toBe(10);
+  });
+
+  it("sends the last pose again when a line is back into which it was given up", () => {
+    const { sender, sent, frame } = setUp();
+    sender.set(next());
+    frame();
+    sender.set(next());
+    frame();
+    vi.advanceTimersByTime(60_000);
+    const before = sent.length;
+    sender.acknowledge(1);
+    vi.advanceTimersByTime(150);
+    expect(sent.length).toBe(before + 1);
+    expect(decodePose(sent.at(-1) as ArrayBuffer).poseId).toBe(2);
+    sender.acknowledge(2);
+    vi.advanceTimersByTime(60_000);
+    expect(sent.length).toBe(before + 1);
+  });
+
   it("waits while the channel is full, and then sends only the newest", () => {
     const { sender, sent, frame, channel } = setUp();
     channel.buffered = 100_000;
