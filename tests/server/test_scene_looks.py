@@ -95,6 +95,8 @@ def test_the_wires_values_begin_as_the_scenes() -> None:
     assert values.light_of(LightKind.SPOT, looks.LightValues()) == Light(LightKind.SPOT)
     assert values.effects_of(looks.EffectsValues(), SkyKind.BUILT_IN) == Effects()
     assert values.cut_plane_values(values.cut_plane_of(looks.CutPlaneValues())) == looks.CutPlaneValues()
+    other = looks.CutPlaneValues(False, "negativeY", (0.1, 0.2, 0.3, 0.4), 0.5, 6, True, (0.7, 0.8, 0.9, 1.0), 0.2)
+    assert values.cut_plane_values(values.cut_plane_of(other)) == other
     assert sum(MaterialFlag) == looks.ALL_MATERIAL_FLAGS
     for name, bit in looks.MATERIAL_FLAGS.items():
         assert MaterialFlag[name.upper()] == bit
@@ -149,6 +151,8 @@ def test_a_material_is_made_edited_in_part_and_taken_out(place: Place) -> None:
         (looks.RemoveLight(id=OWN, kind="spot"), Result.INVALID_ID),
         (looks.SetCutPlane(id=OWN, set={"filterMask": 256}), Result.INVALID_PARAM),
         (looks.SetCutPlane(id=OWN, set={"normal": "w"}), Result.INVALID_PARAM),
+        (looks.SetCutPlane(id=OWN, set={"capColor": [0, 0, 0, 1.5]}), Result.INVALID_PARAM),
+        (looks.SetCutPlane(id=OWN, set={"capHatching": -0.1}), Result.INVALID_PARAM),
         (looks.SetCutPlane(id=99), Result.INVALID_ID),
         (looks.RemoveCutPlane(id=OWN), Result.INVALID_ID),
         (looks.SetEffects(set={"pointSize": -1}), Result.INVALID_PARAM),

@@ -125,6 +125,9 @@ class CutPlane(Component):
     fade_color = Numbers("Seen on what is left, near the plane: RGB, and how much of it.", 4, 0.0, 1.0)
     fade_length = Number("How near, metres.", 0.0, 1e9)
     filter_mask = Mask("Cuts what shares a bit with it, see ``cut_plane_mask`` of overrides.")
+    capped = Switch("Whether what is solid is closed where it is cut, instead of showing its inside.")
+    cap_color = Numbers("Mixed into the parts' own colours on caps: RGB, and how much of it.", 4, 0.0, 1.0)
+    cap_hatching = Number("How much darker the lines across caps are; 0: none.", 0.0, 1.0)
 
 
 LIGHTS: dict[str, type[Light]] = {"point": PointLight, "spot": SpotLight, "directional": DirectionalLight}

@@ -126,6 +126,9 @@ class CutPlaneValues(Message):
     fade_color: Vector4 = (1.0, 0.0, 0.0, 0.0)
     fade_length: float = 0.1
     filter_mask: int = 0xFF
+    capped: bool = False
+    cap_color: Vector4 = (0.0, 0.0, 0.0, 0.0)
+    cap_hatching: float = 0.3
 
 
 class OutlineValues(Message):

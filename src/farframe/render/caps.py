@@ -63,7 +63,6 @@ CAP_DTYPE = np.dtype(
     [
         ("plane", "<f4", 4),
         ("color", "<f4", 4),
-        ("fade", "<f4", 4),
         ("hatch", "<f4", 4),
         ("numbers", "<f4", 4),
         ("bias", "<f4", 4),
@@ -204,7 +203,7 @@ class Caps:
         staging = np.zeros((MAX_CUT_PLANES, _STRIDE), np.uint8)
         rows = np.zeros(len(planes), CAP_DTYPE)
         rows["plane"][:, :3], rows["plane"][:, 3] = planes.normal, planes.offset
-        rows["color"], rows["fade"] = planes.cap_color, planes.color
+        rows["color"] = planes.cap_color
         for index, row in enumerate(rows):
             row["hatch"] = hatch(planes.normal[index], origin)
             row["numbers"] = (index, planes.hatching[index], HATCH_PIXELS * scale * 2.0, max(LINE_PIXELS * scale, 0.75))

@@ -120,6 +120,9 @@ def cut_plane_of(values: wire.CutPlaneValues) -> scene.CutPlane:
         fade_color=values.fade_color,
         fade_length=values.fade_length,
         filter_mask=values.filter_mask,
+        capped=values.capped,
+        cap_color=values.cap_color,
+        cap_hatching=values.cap_hatching,
     )
 
 
@@ -131,6 +134,9 @@ def cut_plane_values(plane: scene.CutPlane) -> wire.CutPlaneValues:
         fade_color=plane.fade_color,
         fade_length=plane.fade_length,
         filter_mask=plane.filter_mask,
+        capped=plane.capped,
+        cap_color=plane.cap_color,
+        cap_hatching=plane.cap_hatching,
     )
 
 

@@ -2,7 +2,6 @@
 struct Cap {
     plane: vec4f,   // unit normal towards what is cut away; w: offset, origin-relative
     color: vec4f,   // linear; w: how much of it is seen in the place of the parts' own
-    fade: vec4f,    // display-referred; w: how much of it is seen
     hatch: vec4f,   // unit, in the plane, across the lines; w: metres from the world's origin to that of positions
     numbers: vec4f, // which of styles.planes it is, how dark lines are, how far apart in pixels, how wide
     bias: vec4f,    // share of the distance by which it is nearer
@@ -177,7 +176,6 @@ fn hatching(along: f32, across: f32) -> f32 {
     let lit = tone_map(shade(n, v, base, 0.0, ROUGHNESS, 1.0, irradiance, fragment));
     var color = mix(lit, base, unlit);
     color *= 1.0 - cap.numbers.y * hatching(along, max(across, 1e-12));
-    color = mix(color, cap.fade.rgb, cap.fade.w);
     return Drawn(vec4f(color, 1.0), min(depth * (1.0 + cap.bias.x * view.environment.w), 1.0));
 }
 #endif

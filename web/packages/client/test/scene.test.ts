@@ -328,6 +328,9 @@ describe("Scene", () => {
     entity.cutPlane = { normal: "negativeZ", fadeColor: [0, 1, 0, 1] };
     const plane = entity.cutPlane as unknown as CutPlane;
     plane.fadeLength = 0.2;
+    plane.capped = true;
+    plane.capColor = [0.5, 0, 0, 0.5];
+    plane.capHatching = 0;
     scene.outline.set({ color: [0, 0, 1], pulseRateHz: 2 });
     scene.outline.pulseIntensity = 0.5;
     scene.camera.set({ near: 0.5, far: 20 });
