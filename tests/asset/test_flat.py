@@ -156,6 +156,10 @@ def test_an_unchanged_header_is_read(flat_file):
         set_in("pixels", 0, "shape", value=[4, 4, 3]),
         set_in("instance_node", "shape", value=[1]),
         set_in("parts", value=[]),
+        set_in("metadata", value={"2": {}}),
+        set_in("metadata", value={"-1": {}}),
+        set_in("metadata", value={"0": {"a": [1]}}),
+        set_in("metadata", value={"²": {"a": 1}}),
     ],
 )
 def test_wrong_headers(flat_file, change):

@@ -85,6 +85,23 @@ def test_a_model_stands_where_its_file_puts_it_and_its_parts_follow_their_entiti
     assert world.bounds(first, local=False) == ((-1.0, -1.0, -1.0), (7.0, 6.0, 1.0))
 
 
+def test_what_a_plain_model_says_about_its_nodes_is_told_of_its_entities() -> None:
+    built = model()
+    built.metadata = {2: {"mass": 1.5, "Part": "7-11"}}
+    scene = RenderScene()
+    world = SceneWorld(scene)
+    handle = scene.add(Resource(built.instance_part, built.instance_matrix), np.eye(4))  # type: ignore[arg-type]
+    first = world.add_model(handle, model_tree(built)).first
+    # The model's own entity comes before those of its nodes.
+    assert [dict(world.metadata(first + place)) for place in range(5)] == [
+        {},
+        {},
+        {},
+        {"mass": 1.5, "Part": "7-11"},
+        {},
+    ]
+
+
 def test_one_refused_command_does_not_keep_the_others_from_being_done() -> None:
     world = SceneWorld(RenderScene())
     refused = send(

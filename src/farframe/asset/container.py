@@ -41,7 +41,6 @@ from farframe.asset.format import (
     TRIANGLES,
     VERSION,
     AssetIndex,
-    MetadataValue,
     MipLevel,
     SceneGraphMode,
     Section,
@@ -49,7 +48,7 @@ from farframe.asset.format import (
     TextureFormat,
 )
 from farframe.asset.meshopt import CodecError, decode_rows, encode_rows
-from farframe.asset.model import VERTEX_DTYPE, Filter, Material, TextureSlot, Wrap
+from farframe.asset.model import VERTEX_DTYPE, Filter, Material, MetadataValue, TextureSlot, Wrap
 from farframe.asset.pages import EncodedPage, Page, PageContent, decode_page, decoded_bytes, encode_page
 from farframe.asset.rows import stacked
 from farframe.asset.source import ByteSource

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farframe.asset.animation import decode_animations, encode_animations
-from farframe.asset.model import VERTEX_DTYPE, Filter, Material, Model, Node, Part, Texture, Wrap
+from farframe.asset.model import VERTEX_DTYPE, Filter, Material, MetadataValue, Model, Node, Part, Texture, Wrap
 from farframe.protocol.errors import FarframeError, Result
 
 VERSION = 1
@@ -77,6 +77,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True):
     instance_matrix: _Array
     pixels: list[_Array]
     animations: _Array | None = None
+    metadata: dict[str, dict[str, MetadataValue]] = {}
 
 
 _decoder = msgspec.json.Decoder(_Header)
@@ -136,6 +137,7 @@ def write_flat(model: Model, path: Path) -> int:
             animations=None
             if model.animations is None
             else place(np.frombuffer(encode_animations(model.animations), np.uint8), np.uint8),
+            metadata={str(node): values for node, values in model.metadata.items()},
         )
     )
     with path.open("xb") as file:
@@ -208,6 +210,9 @@ def _model(header: _Header, data: NDArray[np.uint8]) -> Model:
         _check_part(part, len(vertices), indices, len(header.materials))
     for material in header.materials:
         _check_material(material, len(header.textures))
+    for key in header.metadata:
+        named = key.isascii() and key.isdigit() and len(key) < 10
+        _check(named and int(key) < node_count, "its metadata names no node")
     for texture in header.textures:
         _check(0 <= texture.pixels < len(pixels), "a texture names pixels that do not exist")
         _check(pixels[texture.pixels].size > 0, "a texture has no pixels")
@@ -241,6 +246,7 @@ def _model(header: _Header, data: NDArray[np.uint8]) -> Model:
         bounds_max=header.bounds_max,
         warnings=header.warnings,
         animations=animations,
+        metadata={int(node): values for node, values in header.metadata.items()},
     )
 
 

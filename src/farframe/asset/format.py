@@ -33,7 +33,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from farframe.asset.model import Filter, Material, Wrap
+from farframe.asset.model import Filter, Material, MetadataValue, Wrap
 
 MAGIC = b"\x8fFFASSET"
 VERSION = 1
@@ -129,7 +129,6 @@ TextureFormat = Literal["bc1-rgba-unorm", "bc5-rg-unorm", "bc7-rgba-unorm", "rgb
 """As WebGPU names them, without ``-srgb``, which :attr:`TextureEntry.srgb` says."""
 
 SceneGraphMode = Literal["none", "static", "dynamic"]
-MetadataValue = bool | int | float | str
 
 
 class Section(msgspec.Struct, frozen=True, gc=False):

@@ -13,8 +13,8 @@ the node hierarchy of the default scene, metallic-roughness materials, two UV se
   KHR_materials_transmission.
 
     bytes -> GltfSource (container, JSON, buffers; gltf_source.py)
-          -> materials and textures (gltf_material_reader.py, gltf_textures.py) -> nodes (gltf_nodes.py)
-          -> parts (gltf_parts.py) -> Model
+          -> materials and textures (gltf_material_reader.py, gltf_textures.py)
+          -> nodes and their metadata (gltf_nodes.py, gltf_metadata.py) -> parts (gltf_parts.py) -> Model
 
 A part is a primitive: primitives that are equal in the file become one part with several instances. Missing normals
 become flat ones, missing tangents are generated where a normal texture needs them (geometry.py). What is left out
@@ -26,6 +26,7 @@ The input is hostile: every failure is a :class:`~farframe.protocol.errors.Farfr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from farframe.asset import geometry
 from farframe.asset.budget import Budget, Progress, no_progress
 from farframe.asset.gltf_animations import AnimationReader
 from farframe.asset.gltf_material_reader import MaterialReader
+from farframe.asset.gltf_metadata import MetadataReader
 from farframe.asset.gltf_nodes import NodeReader, world_matrices
 from farframe.asset.gltf_parts import MAX_COORDINATE, PartReader
 from farframe.asset.gltf_reading import Reading, Step, shown
@@ -82,15 +84,22 @@ DISPENSABLE_EXTENSIONS = frozenset(
 MAX_WARNINGS = 100
 
 
-def read_gltf(path: Path, limits: LoadLimits, progress: Progress | None = None) -> Model:
+def read_gltf(
+    path: Path,
+    limits: LoadLimits,
+    progress: Progress | None = None,
+    *,
+    keeps: Callable[[str], bool] | None = None,
+) -> Model:
     """Read the glTF 2.0 file at ``path``; what it is is decided by its first bytes, not by its name.
 
-    ``progress`` is called with a stage's name and the fraction of the whole that is done. Raises
+    ``progress`` is called with a stage's name and the fraction of the whole that is done; ``keeps`` says which keys of
+    the nodes' ``extras`` become metadata, without it all do. Raises
     :class:`FarframeError`: ``FILE_NOT_FOUND`` (the file or one that it refers to), ``FILE_CORRUPT`` with the JSON path,
     ``NOT_SUPPORTED`` naming the extension that the file requires, ``EXCEEDS_MEMORY_LIMIT`` for what is over ``limits``.
     """
     try:
-        return _ModelReader(path, limits, progress or no_progress).read()
+        return _ModelReader(path, limits, progress or no_progress, keeps).read()
     except MemoryError:
         raise FarframeError(
             Result.EXCEEDS_MEMORY_LIMIT,
@@ -102,11 +111,12 @@ def read_gltf(path: Path, limits: LoadLimits, progress: Progress | None = None) 
 class _ModelReader(Step):
     """The reading of one file. Used once."""
 
-    def __init__(self, path: Path, limits: LoadLimits, progress: Progress) -> None:
+    def __init__(self, path: Path, limits: LoadLimits, progress: Progress, keeps: Callable[[str], bool] | None) -> None:
         budget = Budget(limits)
         self._reading = Reading(GltfSource(path, budget), budget, limits, progress)
         super().__init__(self._reading)
         self._name = path.stem
+        self._keeps = keeps
 
     def read(self) -> Model:
         """The model."""
@@ -116,6 +126,7 @@ class _ModelReader(Step):
         hierarchy = NodeReader(self._reading)
         parents, nodes, depth_of, file_nodes = hierarchy.hierarchy()
         mesh_uses = [self._document.nodes[index].mesh for index in file_nodes]
+        metadata = MetadataReader(self._reading).read(file_nodes, self._keeps)
         animations = AnimationReader(self._reading).read(file_nodes)
         geometries, parts, mesh_parts = PartReader(self._reading).read(mesh_uses, plans)
         world = world_matrices(nodes, parents, depth_of)
@@ -166,6 +177,7 @@ class _ModelReader(Step):
             bounds_max=bounds_max,
             warnings=list(self._warnings)[:MAX_WARNINGS],
             animations=animations,
+            metadata=metadata,
         )
 
     def _check_requirements(self) -> None:

@@ -3,8 +3,9 @@
 Decoded by msgspec rather than by a glTF library such as pygltflib: the bytes are hostile, so types and ranges must be
 checked before any code sees a value, and a wrong one must be reported with its JSON path, not as a traceback from
 somewhere behind. msgspec does that in the one pass that also decodes, about ten times faster than ``json`` plus
-dataclasses; pygltflib checks nothing and would leave all of it to us. Members that are not named here (``extras``,
-unknown extensions) are skipped without being built.
+dataclasses; pygltflib checks nothing and would leave all of it to us. Members that are not named here (unknown
+extensions, ``extras`` but those of nodes, which stay text until gltf_metadata.py reads them) are skipped without being
+built.
 
 Field names and defaults are those of the glTF 2.0 specification, chapter 5.
 """
@@ -166,6 +167,7 @@ class Node(_Object, frozen=True):
     rotation: Vector4 | None = None
     scale: Vector3 | None = None
     extensions: NodeExtensions = NodeExtensions()
+    extras: msgspec.Raw = msgspec.Raw()
 
 
 class Scene(_Object, frozen=True):

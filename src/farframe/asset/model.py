@@ -27,6 +27,7 @@ VERTEX_DTYPE = np.dtype(
 tangent's w is the handedness (+127 or -127); two UV sets; linear colour as unsigned normalised RGBA (white if none)."""
 
 AlphaMode = Literal["opaque", "mask", "blend"]
+MetadataValue = bool | int | float | str
 Wrap = Literal["repeat", "mirror", "clamp"]
 Filter = Literal["nearest", "linear"]
 
@@ -137,6 +138,8 @@ class Model:
     warnings: list[str] = field(default_factory=list)
     animations: Animations | None = None
     """Of its nodes; none where the file has none."""
+    metadata: dict[int, dict[str, MetadataValue]] = field(default_factory=dict)
+    """What the file says about its nodes, by their index; nodes of which it says nothing are not in it."""
 
     @property
     def triangle_count(self) -> int:

@@ -30,10 +30,9 @@ from farframe.asset.format import (
     PART_DTYPE,
     TEXTURE_SLOTS,
     TRIANGLES,
-    MetadataValue,
     SceneGraphMode,
 )
-from farframe.asset.model import Material, Model, Part, Texture
+from farframe.asset.model import Material, MetadataValue, Model, Part, Texture
 from farframe.asset.pages import streams_of
 from farframe.convert.blocks import (
     BLOCK_TRIANGLES,

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farframe.asset.budget import Budget
-from farframe.asset.format import POINT_DTYPE, MetadataValue
+from farframe.asset.format import POINT_DTYPE
+from farframe.asset.model import MetadataValue
 from farframe.protocol.errors import FarframeError, Result
 
 BLOCK_POINTS = 1 << 20

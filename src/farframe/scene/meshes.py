@@ -6,6 +6,7 @@ scale can, so that a loaded model lies exactly where its file puts it, shear inc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,7 @@ class Tree:
     center: Array
     extent: Array
     cloud: NDArray[np.bool_]
-    metadata: dict[int, dict[str, Any]]
+    metadata: Mapping[int, Mapping[str, Any]]
     part: Rows
     material: Rows
     material_count: int
@@ -58,7 +59,7 @@ def tree_of(
     center: Array,
     extent: Array,
     cloud: NDArray[np.bool_],
-    metadata: dict[int, dict[str, Any]],
+    metadata: Mapping[int, Mapping[str, Any]],
     *,
     part: NDArray[np.integer[Any]],
     material: NDArray[np.integer[Any]],

@@ -41,6 +41,9 @@ METADATA_BYTES = 96 * 1024
 """What the metadata in one answer may take."""
 ANIMATION_PAGE = 64
 """Animations in one answer; their names have up to 1,024 characters."""
+METADATA_NAME_CHARACTERS = 1_024
+"""Values with longer names, which no reader of ours makes, are not told."""
+
 METADATA_CHARACTERS = 16_384
 """Longer texts are cut."""
 
@@ -249,7 +252,7 @@ class SceneRequests:
         room = METADATA_BYTES
         chosen: dict[str, Any] = {}
         for name in sorted(values):
-            if name <= params.after:
+            if name <= params.after or len(name) > METADATA_NAME_CHARACTERS:
                 continue
             value = values[name]
             if isinstance(value, str):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,7 @@ def model_tree(model: Model) -> Tree:
         (low[part] + high[part]) / 2.0,
         np.maximum((high[part] - low[part]) / 2.0, 0.0),
         np.zeros(len(part), np.bool_),
-        {},
+        model.metadata,
         part=part,
         material=np.array([item.material for item in parts], np.int64),
         material_count=len(model.materials),
@@ -80,7 +80,7 @@ def asset_tree(asset: Asset) -> Tree:
         (low[part] + high[part]) / 2.0,
         np.maximum((high[part] - low[part]) / 2.0, 0.0),
         np.asarray(asset.parts["kind"][part] == POINTS, np.bool_),
-        {int(node): dict(values) for node, values in index.metadata.items()},
+        {int(node): values for node, values in index.metadata.items()},
         part=part,
         material=asset.parts["material"],
         material_count=len(index.materials),
@@ -95,7 +95,7 @@ class ModelEntities:
 
     first: int
     count: int
-    metadata: dict[int, dict[str, Any]]
+    metadata: Mapping[int, Mapping[str, Any]]
 
 
 @dataclass(slots=True)
@@ -418,7 +418,7 @@ class SceneWorld:
         self.graph.slot(entity)
         return self.playback.tracks(self._roots.get(entity, 0))
 
-    def metadata(self, entity: int) -> dict[str, Any]:
+    def metadata(self, entity: int) -> Mapping[str, Any]:
         """What the file of its model says about an entity. Raises InvalidId."""
         self.graph.slot(entity)
         for entry in self._models.values():

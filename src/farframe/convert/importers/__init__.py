@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from farframe.asset.budget import Budget, Progress
-from farframe.asset.format import MetadataValue
+from farframe.asset.model import MetadataValue
 from farframe.convert.errors import ConversionWarning
 from farframe.convert.overrides import MaterialOverrides
 from farframe.convert.settings import ConversionSettings

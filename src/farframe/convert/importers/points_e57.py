@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pye57 import libe57
 
 from farframe.asset.budget import Budget, Progress
-from farframe.asset.format import MetadataValue
+from farframe.asset.model import MetadataValue
 from farframe.convert.importers import Imported
 from farframe.convert.importers.point_files import color_map, corrupt, imported_points, plain, spool
 from farframe.convert.overrides import MaterialOverrides

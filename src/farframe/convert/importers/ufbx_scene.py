@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from farframe.asset import geometry
 from farframe.asset.budget import Budget, Progress
-from farframe.asset.format import MetadataValue
-from farframe.asset.model import Material
+from farframe.asset.model import Material, MetadataValue
 from farframe.convert import meshes
 from farframe.convert.importers import InputInfo
 from farframe.convert.settings import ConversionSettings
