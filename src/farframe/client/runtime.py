@@ -31,6 +31,7 @@ from farframe import __version__
 from farframe.client import _uploads, camera
 from farframe.client._clock import ClockAlignment, now_us
 from farframe.client._handshake import Handshake, Wish, give_up, say_goodbye
+from farframe.client._pose_pace import PosePace
 from farframe.client._reconnection import Reconnection
 from farframe.client._reports import REPORT_INTERVAL_SECONDS, FrameReporter
 from farframe.client._returning import Line
@@ -262,6 +263,7 @@ class RuntimeConnection:
         self._tokens = itertools.count(1)
         self._pose: PoseRecord | None = None
         self._pose_seen = asyncio.Event()
+        self._pose_pace = PosePace()
         self._pose_changed = asyncio.Event()
         self._look_at: _LookAt | None = None
         self.scene = Scene(_SceneLink(self))
@@ -887,7 +889,8 @@ class RuntimeConnection:
         self._pose = pose
         self._pose_seen.clear()
         self._pose_changed.set()
-        self._transport.send_pose(data)
+        if self._pose_pace.allows(now_us() / 1e6):
+            self._transport.send_pose(data)
         return pose_id
 
     async def _resend_pose(self) -> None:
@@ -933,6 +936,7 @@ class RuntimeConnection:
         self._reporter.add(ReportedFrame(picture.rtp_timestamp, picture.received_us, picture.decoded_us))
         self._report_due.set()
         self._tracker.add(record)
+        self._pose_pace.heard()
         frame = Frame(
             picture.video_frame,
             record,
