@@ -99,7 +99,7 @@ def _solid_parts(asset: Asset, tables: CutTables, pages: dict[int, Page]) -> NDA
     base = first_vertex[number] + tables.first_vertex[cluster]
     corners = (indices[place].astype(np.int64) + base[owner]).reshape(-1, 3)
     rows = asset.instances
-    found = solid_parts(positions, corners, part[owner[::3]], rows["part"], rows["node"], count)
+    found = solid_parts(positions, corners, part[owner[::3]], rows["part"], rows["matrix"], count)
     looked_at = np.unique(part)
     solid[looked_at] = found[looked_at]
     return solid

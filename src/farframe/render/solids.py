@@ -63,27 +63,29 @@ def solid_parts(
     triangles: NDArray[np.integer[Any]],
     part: NDArray[np.integer[Any]],
     instance_part: NDArray[np.integer[Any]],
-    instance_node: NDArray[np.integer[Any]],
+    instance_matrix: NDArray[np.float64],
     parts: int,
 ) -> NDArray[np.bool_]:
     """(parts,) which parts are closed, or are some of those that are closed together, where a body of several materials
-    is several parts of one node. Triangles as for :func:`closed`, by ``part``."""
-    alone = closed(positions, triangles, part, parts)
-    order = np.lexsort((instance_part, instance_node))
-    node, member = instance_node[order], instance_part[order]
-    starts = np.flatnonzero(np.diff(node, prepend=-1))
-    ends = np.append(starts[1:], len(node))
-    together = {
-        tuple(member[start:end].tolist())
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
-        if end - start > 1 and not alone[member[start:end]].all()
-    }
+    is several parts in one place. Triangles as for :func:`closed`, by ``part``; ``instance_matrix`` (n, 3 or 4, 4)."""
+    solid = closed(positions, triangles, part, parts)
+    some = np.flatnonzero(~solid[instance_part])
+    if len(some) < 2:
+        return solid
+    with np.errstate(all="ignore"):
+        places = instance_matrix[some, :3].reshape(len(some), 12)
+        _, place = np.unique(places, axis=0, return_inverse=True)
+    place = place.reshape(-1)
+    member = instance_part[some]
+    order = np.lexsort((member, place))
+    starts = np.flatnonzero(np.diff(place[order], prepend=-1))
+    together = {tuple(np.unique(group).tolist()) for group in np.split(member[order], starts[1:])}
     first = np.searchsorted(part, np.arange(parts + 1))
     for members in together:
         rows = np.concatenate([np.arange(first[one], first[one + 1]) for one in members])
-        if closed(positions, triangles[rows], np.zeros(len(rows), np.int64), 1)[0]:
-            alone[list(members)] = True
-    return alone
+        if len(members) > 1 and closed(positions, triangles[rows], np.zeros(len(rows), np.int64), 1)[0]:
+            solid[list(members)] = True
+    return solid
 
 
 def solid_parts_of(model: Model) -> NDArray[np.bool_]:
@@ -110,6 +112,6 @@ def solid_parts_of(model: Model) -> NDArray[np.bool_]:
     )
     part = np.repeat(looked_at, sizes[looked_at])
     positions = model.vertices["position"]
-    found = solid_parts(positions, triangles, part, model.instance_part, model.instance_node, count)
+    found = solid_parts(positions, triangles, part, model.instance_part, model.instance_matrix, count)
     result[looked_at] = found[looked_at]
     return result
