@@ -13,7 +13,7 @@ from farframe.render import Engine, FrameInput, Quality, RenderScene
 from farframe.render.bands import render_in_bands
 from farframe.render.caps import hatch, seen_caps
 from farframe.render.cut_planes import CutPlanes
-from farframe.render.solids import closed, solid_parts_of
+from farframe.render.solids import TOGETHER, closed, solid_parts_of
 from farframe.scene.effects import CutPlane, DebugSettings, PlacedCutPlane, SingleSidedMode
 from farframe.scene.lights import Light, LightKind, PlacedLight
 from farframe.scene.materials import MaterialFlag, MaterialState
@@ -322,18 +322,19 @@ def test_bodies_of_several_parts_are_closed_together(engine: Engine, tmp_path: P
     builder.place(builder.part((vertices, indices[18:]), GREY))
     builder.place(builder.part(plane(0.3), GREY))
     model = builder.build()
-    np.testing.assert_array_equal(solid_parts_of(model), [False, False, False])  # with a sheet among them
+    np.testing.assert_array_equal(solid_parts_of(model), [0, 0, 0])  # with a sheet among them
     builder = ModelBuilder()
-    builder.place(builder.part((vertices, indices[:18]), GREY))
-    builder.place(builder.part((vertices, indices[18:]), GREY))
+    builder.place(builder.part((vertices, indices[:18]), GREEN))
+    builder.place(builder.part((vertices, indices[18:]), RED))
     with opened(engine, builder.build(), kind, tmp_path) as resource:
-        np.testing.assert_array_equal(resource.solid, [True, True])
+        np.testing.assert_array_equal(resource.solid, [TOGETHER, TOGETHER])
         scene = black_scene()
         scene.add(resource, np.eye(4))
         scene.cut_planes = (cut((0.0, 0.0, 1.0), 0.0),)
         draw(engine, scene, square_on(2.0), SIZE)
-        _, depth = draw_with_depth(engine, scene, square_on(2.0), SIZE)
+        pixels, depth = draw_with_depth(engine, scene, square_on(2.0), SIZE)
     np.testing.assert_allclose(depth[64, [40, 64, 90]], 10.0, rtol=1e-4)
+    assert np.ptp(pixels[64, 40:90, :3].astype(int)) < 16, "grey: none of its colours is that of the inside"
 
 
 def test_which_surfaces_are_closed() -> None:

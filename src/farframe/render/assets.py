@@ -17,7 +17,7 @@ from farframe.render.cut import CutTables, PageState, cut_tables, expand
 from farframe.render.pipelines import OWN_SLOTS, Variant
 from farframe.render.points import cluster_sizes
 from farframe.render.resources import PartTables, Uploader, material_factors
-from farframe.render.solids import MOST_TRIANGLES, solid_parts
+from farframe.render.solids import ALONE, MOST_TRIANGLES, solid_parts
 
 if TYPE_CHECKING:
     from farframe.asset.container import Asset
@@ -38,8 +38,8 @@ class PreparedAsset:
     parents: tuple[NDArray[np.int64], NDArray[np.int64]]
     root_pages: dict[int, Page]
     mips: dict[tuple[int, int], bytes]
-    solid: NDArray[np.bool_]
-    """(p,) which parts have an inside, see ``solids``."""
+    solid: NDArray[np.uint8]
+    """(p,) which parts have an inside, and how, see ``solids``."""
 
 
 def prepare_asset(asset: Asset) -> PreparedAsset:
@@ -70,13 +70,13 @@ def prepare_asset(asset: Asset) -> PreparedAsset:
     return PreparedAsset(asset, tables, (starts.astype(np.int64), parents.astype(np.int64)), pages, mips, solid)
 
 
-def _solid_parts(asset: Asset, tables: CutTables, pages: dict[int, Page]) -> NDArray[np.bool_]:
-    """(p,) which parts have an inside, by their coarsest clusters; those of which not all of these are in ``pages``
-    count as solid if they are drawn with one side."""
+def _solid_parts(asset: Asset, tables: CutTables, pages: dict[int, Page]) -> NDArray[np.uint8]:
+    """(p,) which parts have an inside, and how, by their coarsest clusters. Parts of which not all of these are in
+    ``pages`` count as solid if they are drawn with one side."""
     count = len(asset.parts)
     single = np.array([not material.double_sided for material in asset.index.materials] or [False], np.bool_)
-    solid = np.asarray(single[np.minimum(asset.parts["material"].astype(np.int64), len(single) - 1)], np.bool_)
-    solid &= ~tables.part_points
+    material = np.minimum(asset.parts["material"].astype(np.int64), len(single) - 1)
+    solid = np.where(single[material] & ~tables.part_points, ALONE, 0).astype(np.uint8)
     cluster, part = tables.roots.expand(np.arange(count))
     unknown = np.zeros(count, np.bool_)
     unknown[part[~np.isin(tables.cluster_page[cluster], list(pages))]] = True
@@ -146,8 +146,8 @@ class AssetResource:
     factors: NDArray[np.float32]
     texture_set: NDArray[np.int64]
     uploader: Uploader
-    solid: NDArray[np.bool_]
-    """(p,) which parts have an inside, see ``solids``."""
+    solid: NDArray[np.uint8]
+    """(p,) which parts have an inside, and how, see ``solids``."""
     textures: list[AssetTexture] = field(default_factory=list)
     texture_keys: list[tuple[int, ...]] = field(default_factory=list)
     texture_sets: list[Any] = field(default_factory=list)

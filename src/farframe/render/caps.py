@@ -41,6 +41,7 @@ from farframe.render.pipelines import (
     shader_source,
 )
 from farframe.render.targets import Attachments
+from farframe.render.visibility import JOINED
 from farframe.render.z_fighting import LEVELS, STEP
 from farframe.scene.effects import MAX_CUT_PLANES
 
@@ -50,6 +51,8 @@ and exact enough."""
 UNLIT_STEPS = 16.0
 """The number of solids has, as 16ths, how much of their colour is not lit: more solids in one place than this are
 miscounted."""
+JOINED_GREY = 0.35
+"""The colour, linear, of the inside of bodies that have several."""
 ROUGHNESS = 0.7
 """Of caps, whatever the part: they look sawn, not polished."""
 HATCH_PIXELS = 9.0
@@ -80,10 +83,15 @@ class CountKind:
     tinted: bool
     textured: bool
     grey: bool
+    joined: bool = False
+    """Of bodies of several materials: their colours would not cancel each other."""
 
     @staticmethod
-    def of(variant: Variant) -> CountKind:
-        """How faces are counted that are drawn by ``variant``."""
+    def of(variant: Variant, style: int) -> CountKind:
+        """How faces are counted that are drawn by ``variant``; ``style`` of a run of
+        :attr:`~farframe.render.visibility.Selection.caps`."""
+        if style & JOINED:
+            return CountKind(variant.mirrored, unlit=False, tinted=False, textured=False, grey=False, joined=True)
         textured = variant.uv_sets[0] >= 0
         return CountKind(variant.mirrored, variant.unlit, variant.tinted, textured, textured and variant.grey[0])
 
@@ -270,6 +278,8 @@ class Caps:
                 flags["TINT"] = ""
             if kind.unlit:
                 flags["UNLIT_PART"] = ""
+            if kind.joined:
+                flags["JOINED_GREY"] = str(JOINED_GREY)
             if kind.textured:
                 flags["BASE_COLOR_TEXTURE"] = ""
             if kind.grey:

@@ -937,7 +937,7 @@ class Engine:
             for run in () if faces is None else faces.opaque:
                 batch = placement.batches[run.batch]
                 variant = batch.variant
-                kind = CountKind.of(variant)
+                kind = CountKind.of(variant, run.style)
                 passing.set_pipeline(pipeline(kind))
                 if kind.textured:
                     passing.set_bind_group(2, batch.texture_group() or self._uploader.no_textures)

@@ -121,7 +121,7 @@ class ModelResource:
     texture_sets: list[Any] = field(default_factory=list)
     size_bytes: int = 0
     released: bool = False
-    _solid: NDArray[np.bool_] | None = None
+    _solid: NDArray[np.uint8] | None = None
 
     @property
     def name(self) -> str:
@@ -129,8 +129,8 @@ class ModelResource:
         return self.model.name
 
     @property
-    def solid(self) -> NDArray[np.bool_]:
-        """(p,) which parts have an inside, see ``solids``; found when it is first asked for."""
+    def solid(self) -> NDArray[np.uint8]:
+        """(p,) which parts have an inside, and how, see ``solids``; found when it is first asked for."""
         if self._solid is None:
             self._solid = solid_parts_of(self.model)
         return self._solid

@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 
 from farframe.asset.model import Model
 
-TOLERANCE = 0.01
+ALONE, TOGETHER = 1, 2
+"""How a part is solid: by itself, or with others in the same place, as bodies of several materials are; 0: not."""
+
+TOLERANCE = 1e-3
 """How large a hole may be, as a share of the surface."""
 LEAST_VOLUME = 1e-4
 """As a share of the surface, in that space: less is a sheet with two sides."""
@@ -65,11 +68,11 @@ def solid_parts(
     instance_part: NDArray[np.integer[Any]],
     instance_matrix: NDArray[np.float64],
     parts: int,
-) -> NDArray[np.bool_]:
-    """(parts,) which parts are closed, or are some of those that are closed together, where a body of several materials
-    is several parts in one place. Triangles as for :func:`closed`, by ``part``; ``instance_matrix`` (n, 3 or 4, 4)."""
-    solid = closed(positions, triangles, part, parts)
-    some = np.flatnonzero(~solid[instance_part])
+) -> NDArray[np.uint8]:
+    """(parts,) how parts are solid: :data:`ALONE`, :data:`TOGETHER` with others that have instances in the same place,
+    or not. Triangles as for :func:`closed`, by ``part``; ``instance_matrix`` (n, 3 or 4, 4)."""
+    solid = closed(positions, triangles, part, parts).astype(np.uint8)
+    some = np.flatnonzero(solid[instance_part] == 0)
     if len(some) < 2:
         return solid
     with np.errstate(all="ignore"):
@@ -84,16 +87,16 @@ def solid_parts(
     for members in together:
         rows = np.concatenate([np.arange(first[one], first[one + 1]) for one in members])
         if len(members) > 1 and closed(positions, triangles[rows], np.zeros(len(rows), np.int64), 1)[0]:
-            solid[list(members)] = True
+            solid[list(members)] = TOGETHER
     return solid
 
 
-def solid_parts_of(model: Model) -> NDArray[np.bool_]:
+def solid_parts_of(model: Model) -> NDArray[np.uint8]:
     """(p,) as :func:`solid_parts`, of a model, by the coarsest levels of its parts. Those that were not looked at
     count as solid if they are drawn with one side, as closed ones are in files that are well made."""
     count = len(model.parts)
     single = [not model.materials[part.material].double_sided for part in model.parts]
-    result = np.array(single, np.bool_).reshape(count)
+    result = np.array(single, np.uint8).reshape(count) * np.uint8(ALONE)
     levels = [part.levels[-1] for part in model.parts]
     sizes = np.array([level.index_count // 3 for level in levels], np.int64)
     small = np.argsort(sizes, kind="stable")

@@ -91,7 +91,7 @@ class Styles:
         if not self.planes.capped.any() or table.solid is None or table.mask is None:
             return None
         capped = self.planes.opens(table.center, table.extent, table.mask)
-        capped &= table.solid & ~table.blended[table.batch] & (style & (SHELL | SEE_THROUGH) == 0)
+        capped &= (table.solid != 0) & ~table.blended[table.batch] & (style & (SHELL | SEE_THROUGH) == 0)
         return capped if capped.any() else None
 
     @property

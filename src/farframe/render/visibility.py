@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farframe.render.cut_planes import CutPlanes
+from farframe.render.solids import TOGETHER
 
 COMMAND_FIELDS = 5
 """index count, instance count, first index, base vertex, first instance: the layout of an indexed indirect draw."""
@@ -20,6 +21,8 @@ COMMAND_FIELDS = 5
 CUT, SHELL, SEE_THROUGH = 1, 2, 4
 """Bits of a style, see ``styles``: touched by a cut plane; drawn as a shell; drawn half transparent, with what is
 blended."""
+JOINED = 4
+"""The style of what is counted for caps and is solid only together with other parts."""
 STYLES = 8
 """How many styles there may be."""
 
@@ -57,8 +60,8 @@ class Placement:
     mask: NDArray[np.uint32] | None = None
     cuts: CutPlanes | None = None
     """What cuts, if anything does, and (n,) which of it concerns an instance."""
-    solid: NDArray[np.bool_] | None = None
-    """(n,) which instances have an inside; ``None``: none."""
+    solid: NDArray[np.uint8] | None = None
+    """(n,) which instances have an inside, and how, see ``solids``; ``None``: nobody has asked."""
     capped: NDArray[np.bool_] | None = None
     """(n,) which instances are closed where a plane goes through; ``None``: none."""
 
@@ -259,11 +262,13 @@ def _caps(
     some = np.flatnonzero(placement.capped[rows])
     if not len(some):
         return None
-    batch = placement.batch[rows[some]]
-    order = np.lexsort((rows[some], batch))
+    assert placement.solid is not None
+    joined = placement.solid[rows[some]] == TOGETHER
+    styled = placement.batch[rows[some]] * STYLES + np.where(joined, JOINED, CUT)
+    order = np.lexsort((rows[some], styled))
     commands = commands[some[order]]
     triangles = int(commands[:, 0].sum(dtype=np.int64)) // 3
-    return Selection(commands, _runs(batch[order] * STYLES + CUT, 0), (), triangles, 0)
+    return Selection(commands, _runs(styled[order], 0), (), triangles, 0)
 
 
 def _uncut(placement: Placement, clusters: Clusters) -> Clusters:

@@ -97,7 +97,11 @@ fn beyond(world: vec3f, mask: u32) -> bool {
         discard;
     }
 #endif
+#ifdef JOINED_GREY
+    var base = vec3f(JOINED_GREY);
+#else
     var base = in.base_color;
+#endif
 #ifdef BASE_COLOR_TEXTURE
     // Inside of a part there is no place on its texture: the mean of all of it.
     let coarsest = f32(textureNumLevels(base_color_texture) - 1u);
