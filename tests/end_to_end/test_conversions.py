@@ -26,7 +26,7 @@ from farframe.asset.source import FileSource
 from farframe.client import RemoteRenderingClient
 from farframe.protocol.link import FetchPolicy, LoadLimits
 from farframe.storage.ranges import WebSource
-from tests.end_to_end.harness import RunningService, difference, start_service
+from tests.end_to_end.harness import RunningService, difference, start_service, still_running
 from tests.storage_servers import ACCOUNT, KEY, NETWORKS, Azurite, S3Server
 
 CLIENT = Path(__file__).parent / "convert_client.py"
@@ -344,7 +344,7 @@ def test_a_service_that_is_killed_while_it_converts(
             assert time.monotonic() < deadline, running.log()
             time.sleep(0.01)
         left = running.kill()
-        _, alive = psutil.wait_procs([each for each in left if _converts(each)], timeout=20)
+        alive = still_running(each for each in left if _converts(each))
         assert not alive, "what converts ends with the service"
         assert not (tmp_path / "files/sheet.arrAsset").exists()
         running = start_service(tmp_path / "data", settings=wanted)

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from farframe.client import (
@@ -20,7 +19,7 @@ from farframe.client import (
     SessionFailedError,
 )
 from farframe.protocol.errors import Result
-from tests.end_to_end.harness import RunningService, start_service
+from tests.end_to_end.harness import STOP_SECONDS, RunningService, start_service, still_running
 
 pytestmark = pytest.mark.slow
 
@@ -162,11 +161,10 @@ async def test_after_the_service_was_killed_living_servers_are_adopted(tmp_path:
             async with session.connect(width=320, height=180) as connection:
                 await connection.wait_for_still()
             await session.stop()
-            survivor.wait(20)
+            assert not still_running([survivor])
             async with client.leased() as another:
                 assert another.status == "Ready"
-        _, alive = psutil.wait_procs(left, timeout=20)
-        assert not alive, "servers that were left behind are ended"
+        assert not still_running(left), "servers that were left behind are ended"
     finally:
         service.stop()
 
@@ -187,8 +185,7 @@ async def test_servers_of_a_killed_service_that_does_not_return_end_themselves(t
         session = await client.create_session(lease_minutes=60)
         await session.wait_until_ready()
     left = service.kill()
-    _, alive = psutil.wait_procs(left, timeout=60)
-    assert not alive, "render servers outlive a killed service"
+    assert not still_running(left), "render servers outlive a killed service"
 
 
 async def test_sessions_can_be_kept_while_the_service_is_replaced(tmp_path: Path) -> None:
@@ -198,14 +195,14 @@ async def test_sessions_can_be_kept_while_the_service_is_replaced(tmp_path: Path
         await session.wait_until_ready()
         server = service.server_of(session.properties.handshake_port)
     service.process.send_signal(signal.SIGTERM)
-    assert service.process.wait(20) == 0, service.log()
+    assert service.process.wait(STOP_SECONDS) == 0, service.log()
     assert server.is_running()
     service = start_service(tmp_path / "data")
     try:
         assert (await how_they_stand(service, session.id)) == ("Ready",)
     finally:
         service.stop()
-    server.wait(30)
+    assert not still_running([server])
 
 
 async def test_the_inspector_shows_frames_and_log_to_whoever_has_a_token(service: RunningService) -> None:

@@ -16,6 +16,8 @@ import httpx
 import psutil
 import pytest
 
+from tests.end_to_end.harness import STOP_SECONDS, still_running
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,8 +127,8 @@ def test_the_wheel_runs_without_the_source_tree(wheel: Path, tmp_path: Path) -> 
         assert (tmp_path / "engine.png").stat().st_size > 2000
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0, log_path.read_text()
-        _, alive = psutil.wait_procs(children, timeout=5)
+        assert process.wait(STOP_SECONDS) == 0, log_path.read_text()
+        alive = still_running(children)
         assert not alive
     finally:
         if process.poll() is None:
