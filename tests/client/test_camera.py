@@ -50,6 +50,7 @@ def test_straight_down_has_a_direction() -> None:
         {"eye": (0, 0, 0), "target": (0, 0, 0)},
         {"eye": (math.nan, 0, 0), "target": (0, 0, 0)},
         {"eye": (1, 0), "target": (0, 0, 0)},
+        {"eye": (1e12, 0, 0), "target": (0, 0, 0)},
         {"eye": (1, 0, 0), "target": (0, 0, 0), "vertical_fov_degrees": 0},
         {"eye": (1, 0, 0), "target": (0, 0, 0), "near": 2, "far": 1},
         {"eye": (1, 0, 0), "target": (0, 0, 0), "near": 0},
@@ -104,6 +105,19 @@ def test_clip_distances_hold_the_model_from_near_and_far() -> None:
     near, far = camera.clip_distances((0, 0, 0), CUBE)
     assert 0 < near < 0.01
     assert far > math.sqrt(3)
+
+
+def test_what_lies_beyond_all_clip_distances_is_not_held_but_no_error() -> None:
+    near, far = camera.clip_distances((1e12, 0, 0), CUBE)
+    assert 1e-6 <= near < far <= 1e9
+    assert (
+        camera.look_at((1e8, 0, 0), (0, 0, 0), aspect=1, bounds=Bounds(min=(-1e12,) * 3, max=(-9e11,) * 3)).far == 1e9
+    )
+
+
+def test_a_box_grows_around_its_middle() -> None:
+    grown = camera.grown(Bounds(min=(1.0, 0.0, 0.0), max=(3.0, 0.0, 2.0)), 10.0)
+    assert (grown.min, grown.max) == ((-8.0, 0.0, -9.0), (12.0, 0.0, 11.0))
 
 
 def test_boxes_are_united() -> None:

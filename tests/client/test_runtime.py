@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -498,6 +499,21 @@ async def test_two_views_make_a_stereo_pose_and_three_are_refused(session: Sessi
         assert len(server.poses[-1].views) == 2
         with pytest.raises(ValueError, match="1 or 2"):
             connection.set_pose([*DEFAULT_VIEWS] * 3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"position": (2e9, 0, 0)}, {"position": (math.nan, 0, 0)}, {"orientation": (0, 0, 0, 0)}, {"near": 2, "far": 1}],
+)
+async def test_a_view_that_no_server_takes_is_refused_at_once(
+    session: Session, service: FakeService, changes: dict[str, Any]
+) -> None:
+    """A pose is not answered: one that the server throws away would be sent again and again."""
+    async with connected(session, service) as (connection, _):
+        good = connection.look_at((0, 0, 10), (0, 0, 0))
+        with pytest.raises(ValueError, match="view"):
+            connection.set_pose(replace(DEFAULT_VIEWS[0], **changes))
+        assert connection.pose is not None and connection.pose.pose_id == good
 
 
 async def test_frames_carry_pose_timings_and_pixels(session: Session, service: FakeService) -> None:

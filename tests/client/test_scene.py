@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import hypothesis.strategies as st
@@ -20,7 +21,7 @@ from farframe.client.components import PointLight
 from farframe.client.entities import STATES, Entity
 from farframe.client.materials import Texture
 from farframe.client.scene import Scene
-from farframe.protocol import appearance, messages
+from farframe.protocol import animations, appearance, messages
 from farframe.protocol.appearance import TextureInfo
 from farframe.protocol.errors import FarframeError
 from farframe.protocol.messages import Bounds, Incoming
@@ -361,6 +362,58 @@ async def test_a_model_is_mirrored_in_pages_and_its_root_takes_it_out(link: Loop
     assert not len(scene) and not len(link.models.world.graph)
 
 
+async def test_where_models_are_is_known_when_their_roots_were_moved(link: Loopback) -> None:
+    scene = Scene(link)
+    assert scene._boxes([]) == []
+    stand = scene.create("stand", position=(0, 1e7, 0), scale=(2, 2, 2))
+    root, other = await scene.load_model("3", parent=stand), await scene.load_model("2")
+    models = []
+    for loaded in (root, other):
+        box_in_file = await loaded.bounds("local")
+        assert loaded.model is not None and box_in_file is not None
+        models.append(replace(loaded.model, bounds=box_in_file))
+    for position, scale in (((0, 0, 0), 1), ((5, -3, 1e9), -2), ((1, 2, 3), (0.5, 4, -1))):
+        root.position, root.scale = position, scale
+        for known, entity in zip(scene._boxes(models), (root, other), strict=True):
+            truly = await entity.bounds()
+            assert truly is not None
+            np.testing.assert_allclose(known.min, truly.min, rtol=1e-12)
+            np.testing.assert_allclose(known.max, truly.max, rtol=1e-12)
+    root.rotation = stand.rotation = (0.2, 0.1, 0.7, 0.6)
+    (known, _), truly = scene._boxes(models), await root.bounds()
+    assert truly is not None
+    # The server has rotations in single precision.
+    assert (np.array(known.min) <= np.add(truly.min, 1e-5)).all() and (
+        np.array(known.max) >= np.subtract(truly.max, 1e-5)
+    ).all()
+    assert not scene._scattered
+    root.position, root.scale = (1e15, 1e15, 1e15), (1e15, 1e15, 1e15)
+    assert all(np.isfinite([*known.min, *known.max]).all() for known in scene._boxes(models))
+
+
+@pytest.mark.parametrize("how", ["placed", "grouped", "streamed", "hung elsewhere", "played"])
+async def test_parts_that_move_within_their_model_are_noticed(link: Loopback, how: str) -> None:
+    scene = Scene(link)
+    root = await scene.load_model("3")
+    part = root.children[0]
+    scene.create("own").position = (1, 0, 0)
+    scene.group([root]).set(positions=[(0, 0, 5)], streaming=True)
+    root.parent = scene.create("stand")
+    assert not scene._scattered
+    if how == "placed":
+        part.scale = 2
+    elif how == "hung elsewhere":
+        part.parent = None
+    elif how == "played":
+        scene._enqueue(animations.SetAnimation(id=root.id, clip=0, state="playing"))
+    else:
+        scene.group([root, part]).set(positions=[(0, 0, 5)], streaming=how == "streamed")
+    assert scene._scattered
+    scene._forget_model(None)
+    assert not scene._scattered
+    await scene.close()
+
+
 async def test_groups_set_thousands_in_one_message(link: Loopback) -> None:
     scene = Scene(link)
     root = await scene.load_model("5000")
@@ -508,8 +561,6 @@ async def test_what_goes_takes_its_materials_and_components_along(link: Loopback
     assert own.metalness == 1.0
     with pytest.raises(TypeError):
         own.set(shininess=1)
-    with pytest.raises(RequestError, match="a model's"):
-        other.materials[0] = own
     with pytest.raises(RequestError, match="goes with its model"):
         own.destroy()
     twin = own.copy(name="twin")
@@ -517,13 +568,25 @@ async def test_what_goes_takes_its_materials_and_components_along(link: Loopback
     with twin.overridden(fade_out=0.25):
         assert twin.fade_out == 0.25
     assert twin.fade_out == 1.0 and twin.name == "twin" and twin.roughness == own.roughness
+    third = root.children[2]
+    third.materials[0] = own
+    again = await scene.load_model("2")
+    left, right = again.children
+    left.materials[0] = own
+    assert right.mesh is not None
+    right.mesh.materials[0] = own
+    assert left.used_materials == (own,) and right.used_materials == (own,)
     light = part.add_point_light(intensity=3)
     assert part.component(PointLight) is light and part.components == (light,)
     other.parent = None
     await scene.flush()
     assert_same(scene, link.models.world)
     root.destroy()
+    assert list(left.materials) == [None] and left.used_materials == (left.mesh.materials[0],)
+    assert right.mesh.materials[0] is not None and right.mesh.materials[0].valid
     assert not own.valid and not light.valid and not part.valid and other.valid
+    with pytest.raises(RequestError):
+        left.materials[0] = own
     assert other.mesh is None and not other.materials
     for refused in (lambda: setattr(own, "roughness", 0.5), lambda: light.set(intensity=1)):
         with pytest.raises(RequestError):
@@ -737,9 +800,9 @@ async def dress(scene: Scene, link: Loopback, entity: Entity | None, step: str, 
         return
     elif step in ("wear", "mesh") and entity.mesh is not None:
         if step == "wear":
-            entity.materials[0] = one(made, given[1])
+            entity.materials[0] = one(materials, given[1])
         else:
-            entity.mesh.materials[0] = one(made, given[1])
+            entity.mesh.materials[0] = one(materials, given[1])
     elif step == "light":
         add = {"point": entity.add_point_light, "spot": entity.add_spot_light}.get(
             given[1], entity.add_directional_light

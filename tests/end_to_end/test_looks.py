@@ -148,6 +148,31 @@ async def test_materials_are_seen_where_they_are_put(service: RunningService, tm
         assert is_green(left) and is_green(right)
 
 
+async def test_what_was_moved_far_is_seen_from_near(service: RunningService, tmp_path: Path) -> None:
+    """Clip distances go with it: its root, the entity that this hangs below, and a part of it."""
+    async with on_stage(service, tmp_path / "boxes.glb") as stage:
+        connection, scene = stage.connection, stage.connection.scene
+        assert stage.root.model is not None
+        stage.root.parent = stand = scene.create("stand", position=(0, 1e6, 0))
+        stage.root.position = (1e7, 0, 0)
+        connection.look_at((1e7, 1e6, 4.0), (1e7, 1e6, 0), vertical_fov_degrees=53.13)
+        assert all(map(is_grey, await stage.seen()))
+        # Behind the camera, and back again: it follows without being asked.
+        stand.position = (0, 1e6, 5e3)
+        left, right = await stage.seen()
+        assert max(left.max(), right.max()) < 25
+        stand.position = (0, 1e6, 0)
+        assert all(map(is_grey, await stage.seen()))
+        stage.root.parent, stage.root.position = None, (0, 0, 0)
+        stage.right.position = (1, 0, -9)
+        connection.look_at((1, 0, -5), (1, 0, -9))
+        await scene.flush()
+        middle = (await connection.wait_for_still()).image[HEIGHT // 2, WIDTH // 2]
+        assert is_grey(middle.astype(float))
+        connection.look_at_model(stage.root.model)
+        assert connection.pose is not None and max(map(abs, connection.pose.views[0].position)) < 10
+
+
 async def test_a_texture_is_loaded_and_seen(service: RunningService, tmp_path: Path) -> None:
     Image.new("RGB", (16, 16), (255, 0, 0)).save(tmp_path / "red.png")
     async with on_stage(service, tmp_path / "boxes.glb") as stage:

@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farframe.protocol.messages import Bounds
-from farframe.protocol.records import MAX_CLIP_METERS, MAX_EXTENT_METERS, MIN_EXTENT_METERS, FieldOfView, View
+from farframe.protocol.records import (
+    MAX_CLIP_METERS,
+    MAX_EXTENT_METERS,
+    MAX_POSITION_METERS,
+    MIN_EXTENT_METERS,
+    FieldOfView,
+    View,
+)
 
 Vector3 = tuple[float, float, float]
 
@@ -87,7 +94,8 @@ def clip_distances(eye: Vector3, bounds: Bounds | None) -> tuple[float, float]:
     radius = max(float(np.linalg.norm(high - low)) / 2, MIN_RADIUS_METERS)
     distance = float(np.linalg.norm(np.asarray(eye) - (low + high) / 2))
     far = min((distance + radius) * 1.05, MAX_CLIP_METERS)
-    near = max((distance - radius) * 0.9, far * NEAREST_FRACTION)
+    # What lies wholly beyond the farthest distance that there is cannot be held.
+    near = min(max((distance - radius) * 0.9, far * NEAREST_FRACTION), far / 2)
     return near, far
 
 
@@ -118,6 +126,8 @@ def look_at(
     if not 1e-6 <= near < far <= MAX_CLIP_METERS:
         raise ValueError("clip distances must satisfy 1e-6 <= near < far <= 1e9 metres")
     x, y, z = (float(value) for value in eye)
+    if max(abs(x), abs(y), abs(z)) > MAX_POSITION_METERS:
+        raise ValueError(f"eye must be within {MAX_POSITION_METERS:g} m of the origin")
     if orthographic is None:
         fov = FieldOfView.symmetric(math.radians(vertical_fov_degrees), aspect)
     elif MIN_EXTENT_METERS <= orthographic <= 2 * MAX_EXTENT_METERS / max(aspect, 1.0):
@@ -178,6 +188,13 @@ def union(boxes: list[Bounds]) -> Bounds | None:
     low = np.min([box.min for box in boxes], axis=0)
     high = np.max([box.max for box in boxes], axis=0)
     return Bounds(min=_vector(low), max=_vector(high))
+
+
+def grown(bounds: Bounds, factor: float) -> Bounds:
+    """A box ``factor`` times as large in each direction, around the same middle."""
+    low, high = np.asarray(bounds.min), np.asarray(bounds.max)
+    middle, half = (low + high) / 2, (high - low) / 2 * factor
+    return Bounds(min=_vector(middle - half), max=_vector(middle + half))
 
 
 def _vector(values: NDArray[np.float64]) -> Vector3:

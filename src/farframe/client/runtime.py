@@ -86,6 +86,7 @@ from farframe.protocol.records import (
     ReportedFrame,
     View,
     decode_frame,
+    decode_pose,
     encode_pose,
     encode_report,
 )
@@ -105,6 +106,10 @@ RESEND_FIRST_SECONDS = 0.2
 RESEND_MAX_SECONDS = 1.0
 """The pose channel may lose records: the newest pose is sent again until a frame shows that it arrived."""
 
+SCATTERED_FACTOR = 10.0
+"""Once parts were moved within their models nobody here knows how far: clip distances then hold a box so much larger.
+Depth is as precise as a 32-bit float, near or far, so that costs nothing that is seen."""
+
 STATISTICS_WINDOW_US = 1_000_000
 ID_RANGE = 1 << 32
 
@@ -123,8 +128,9 @@ LoadCallback = Callable[[LoadProgress], None]
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model in the connection's scene. ``bounds`` in world space, metres, as it was loaded; ``warnings`` name what
-    was left out; its entities are ``entity_count`` with ids from ``root_entity`` on, see :meth:`Scene.load_model`."""
+    """A model in the connection's scene. ``bounds``: what its file holds, metres, in the space of its root entity;
+    :meth:`Entity.bounds` tells where all of it stands by now. ``warnings`` name what was left out; its entities are
+    ``entity_count`` with ids from ``root_entity`` on, see :meth:`Scene.load_model`."""
 
     model_id: int
     name: str
@@ -801,7 +807,8 @@ class RuntimeConnection:
         """Look from ``eye`` at ``target`` (world, metres) and return the pose's id.
 
         With ``orthographic`` rays are parallel, as in a technical drawing, and the picture is that many metres high.
-        Clip distances that are not given hold all loaded models, also those that are loaded afterwards.
+        Clip distances that are not given hold all loaded models, also those that are loaded afterwards, wherever they
+        are moved to; with parts moved within them, or animations, they hold ten times as much around.
         Raises ValueError for impossible values.
         """
         wanted = _LookAt(eye, target, up, vertical_fov_degrees, near, far, orthographic)
@@ -818,12 +825,13 @@ class RuntimeConnection:
         vertical_fov_degrees: float = camera.DEFAULT_VERTICAL_FOV_DEGREES,
         orthographic: bool = False,
     ) -> int:
-        """Look at a model (all of them, if none is given) so that it fills the picture; returns the pose's id.
+        """Look at a model (all of them, if none is given), where its root is by now, so that it fills the picture;
+        returns the pose's id.
 
         ``azimuth_degrees`` turns from the front (+Z) towards +X, ``elevation_degrees`` lifts the eye.
         Raises ValueError when there is no model.
         """
-        bounds = model.bounds if model is not None else self._bounds()
+        bounds = camera.union(self.scene._boxes(self.models if model is None else [model]))
         if bounds is None:
             raise ValueError("there is no model to look at")
         eye, target = camera.fit(
@@ -859,7 +867,9 @@ class RuntimeConnection:
         return self._video.width / self._video.height
 
     def _bounds(self) -> Bounds | None:
-        return camera.union([model.bounds for model in self._models.values()])
+        """What clip distances have to hold."""
+        bounds = camera.union(self.scene._boxes(self.models))
+        return camera.grown(bounds, SCATTERED_FACTOR) if bounds is not None and self.scene._scattered else bounds
 
     def _view(self, wanted: _LookAt) -> View:
         return camera.look_at(
@@ -886,6 +896,10 @@ class RuntimeConnection:
         pose_id = 1 if self._pose is None else (self._pose.pose_id + 1) % ID_RANGE or 1
         pose = PoseRecord(pose_id, now_us(), views, flags)
         data = encode_pose(pose)
+        try:
+            decode_pose(data)
+        except FarframeError as error:  # the server would say so, too, but cannot answer a pose
+            raise ValueError(error.message) from error
         self._pose = pose
         self._pose_seen.clear()
         self._pose_changed.set()

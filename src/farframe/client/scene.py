@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from farframe.client._overrides import bits_of, check_overrides, overrides_of
+from farframe.client._placement import carried
 from farframe.client._store import BITS, Store
 from farframe.client._store import checked as check_numbers
 from farframe.client.animations import Animation
@@ -149,6 +150,7 @@ class Scene(Appearance):
         self._entities: dict[int, Entity] = {}
         self._roots: dict[Entity, None] = {}
         self._models: dict[int, LoadedModel] = {}
+        self._scattered = False
         self._next_id = 1
         self._destroyed = 0
         self._structure: list[wire.Command] = []
@@ -294,10 +296,11 @@ class Scene(Appearance):
         """Take over what is in the scene at the server: for a connection that came back to it."""
         self._drop(list(self._roots))
         self._models = {model.root_entity: model for model in models}
+        self._scattered = True  # by whoever was there before, as far as is known here
         await self._mirror(1, (1 << 32) - 1)
         ranges = [(model.root_entity, model.entity_count) for model in models]
         await self._looks.restore(self._link.call, self._entities, ranges)
-        own = [identifier for identifier in self._entities if identifier < 1 << 31]
+        own = [identifier for identifier in self._entities if identifier < wire.FIRST_MODEL_ENTITY]
         self._next_id = max([self._next_id - 1, *own]) + 1
 
     async def _mirror(self, first: int, last: int) -> None:
@@ -453,6 +456,8 @@ class Scene(Appearance):
         self._callbacks.append(callback)
 
     def _enqueue(self, command: wire.Command) -> None:
+        if isinstance(command, animations.SetAnimation):
+            self._scattered = True
         self._structure.append(command)
         self._schedule()
 
@@ -657,6 +662,7 @@ class Scene(Appearance):
             above = above._parent
         if parent is entity._parent:
             return
+        self._note_moved(np.array([entity._row]))
         (self._roots if entity._parent is None else entity._parent._children).pop(entity)
         entity._parent = parent
         (self._roots if parent is None else parent._children)[entity] = None
@@ -686,9 +692,30 @@ class Scene(Appearance):
             self._store.free([entity._row for entity in gone])
         self._destroyed += 1
 
+    def _boxes(self, models: Sequence[LoadedModel]) -> list[Bounds]:
+        """Where models are by now, world space: what their files hold, carried along with their roots. What was moved
+        within them is not counted, see ``_scattered``."""
+        chains: list[list[int]] = []
+        for model in models:
+            chain: list[int] = []
+            entity = self._entities.get(model.root_entity)
+            while entity is not None:
+                chain.append(entity._row)
+                entity = entity._parent
+            chains.append(chain)
+        return carried([model.bounds for model in models], chains, self._store)
+
+    def _note_moved(self, rows: NDArray[np.int64]) -> None:
+        """Remember whether any parts have been moved that are no roots."""
+        if not self._scattered:
+            ids = self._store.id[rows]
+            parts = ids[ids >= wire.FIRST_MODEL_ENTITY]
+            self._scattered = bool(len(parts)) and not np.isin(parts, list(self._models)).all()
+
     def _forget_model(self, model: LoadedModel | None) -> None:
         """A model was unloaded, or all were (``None``), by the connection."""
         if model is None:
+            self._scattered = False
             self._models.clear()
             self._drop(list(self._roots))
             # What has not been sent concerns nothing that is still there.
@@ -726,6 +753,7 @@ class Scene(Appearance):
         for name, value in checked.items():
             getattr(store, name)[rows] = value
             bits |= BITS[name]
+        self._note_moved(rows)
         if streaming and not self._structure and not self._held:
             self._stream(rows, bits)
         else:

@@ -33,6 +33,8 @@ from farframe.protocol.appearance import AppearanceCommand
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.messages import Bounds, Message, Vector3
 
+FIRST_MODEL_ENTITY = 1 << 31
+"""Entities of models have ids from here on, those that devices make below."""
 MAX_COMMANDS = 4096
 """In one message."""
 MAX_BATCH_COMMANDS = 65_536
