@@ -6,6 +6,7 @@ what it consumes is resident. Error, box and residency of a group imply those of
 
 * a group can only be refined if any one of the groups above it is: one of them is taken as its parent, and the walk
   goes down that tree from the coarsest groups, level by level, and never sees what lies below a group that is fine;
+* where there are only a few thousand groups, all of them are looked at at once, for the same answer;
 * the clusters drawn are what refined groups consume, as far as it is no output of a group that is refined as well, and
   the roots by the same rule. Nothing is decided per triangle, and nothing in Python per cluster.
 
@@ -25,6 +26,9 @@ from farframe.asset.format import NONE, POINTS
 
 if TYPE_CHECKING:
     from farframe.asset.container import Asset
+
+FLAT_GROUPS = 1 << 12
+"""Up to so many groups are looked at all at once: a step of the walk costs as much as a thousand groups do."""
 
 ROOT_PRIORITY = 1e6
 """Pages that hold the coarsest clusters come before all others: a part without them is not seen at all."""
@@ -65,7 +69,8 @@ class CutTables:
     """An asset's graph, as a structure of arrays. p parts, g groups, c clusters.
 
     ``part_error``: the greatest error of a part's groups; ``roots``: by part, clusters that nothing replaces; ``tops``:
-    by part, groups without a parent; ``children``: by group, the groups whose parent it is; ``consumed``: by group.
+    by part, groups without a parent; ``children``: by group, the groups whose parent it is, ``parent`` (g,) or -1;
+    ``consumed``: by group.
     Groups: ``low``, ``high`` (g, 3), ``error`` (g,) float32; ``page`` (g,). Clusters: ``center``, ``extent``, ``axis``
     (c, 3), ``radius``, ``cutoff`` (c,) float32, ``producer`` (c,) or -1, and where the cluster lies in its page.
     """
@@ -76,6 +81,7 @@ class CutTables:
     part_points: NDArray[np.bool_]
     roots: Rows
     tops: Rows
+    parent: Index
     children: Rows
     consumed: Rows
     low: NDArray[np.float32]
@@ -120,6 +126,7 @@ def cut_tables(asset: Asset) -> CutTables:
         part_points=np.asarray(parts["kind"] == POINTS, np.bool_),
         roots=Rows.by(np.where(consumer < 0, cluster_part, -1), len(parts)),
         tops=Rows.by(np.where(parent < 0, group_part, -1), len(parts)),
+        parent=parent,
         children=Rows.by(parent, count),
         consumed=Rows.by(consumer, count),
         low=np.ascontiguousarray(groups["bounds_min"]),
@@ -227,7 +234,13 @@ def cut(
     offset = base - tables.part_first_group[seen.part]
     # Whole instances first: where even the greatest error of all is small enough, no group is looked at.
     deep = np.flatnonzero(tables.part_error[seen.part] * scale > np.float32(wanted_error) * seen.nearest)
-    group, origin = tables.tops.expand(seen.part[deep])
+    # In single precision too, a group that is refined has a parent that is: all at once is as good as step by step.
+    flat = int(part_count[deep].sum()) <= FLAT_GROUPS
+    if flat:
+        first = tables.part_first_group[seen.part[deep]]
+        group, origin = expand(first, first + part_count[deep])
+    else:
+        group, origin = tables.tops.expand(seen.part[deep])
     row = deep[origin]
     chosen_group: list[Index] = []
     chosen_row: list[Index] = []
@@ -244,12 +257,17 @@ def cut(
         pages.used[page[there]] = picture
         absent = np.flatnonzero(~there)
         if len(absent):
+            # What depends on a page that is missing itself is asked for when that is there.
+            parent = tables.parent[group[absent]]
+            absent = absent[(parent < 0) | pages.resident[tables.page[parent]]]
             np.maximum.at(pages.priority, page[absent], ratio[absent])
         group, row, ratio = group[there], row[there], ratio[there]
         drawn = ratio > pixel_error
         chosen_group.append(group[drawn])
         chosen_row.append(row[drawn])
         refined[offset[row[drawn]] + group[drawn]] = True
+        if flat:
+            break
         group, origin = tables.children.expand(group)
         row = row[origin]
     root, root_row = tables.roots.expand(seen.part)

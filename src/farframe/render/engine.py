@@ -39,7 +39,7 @@ from farframe.protocol.errors import FarframeError, Result
 from farframe.render import flops, highlighting, outlines
 from farframe.render.assets import AssetResource, PreparedAsset, make_resource, prepare_asset
 from farframe.render.caps import Caps, CountKind, seen_caps
-from farframe.render.cut import Seen, cut, slackened
+from farframe.render.clusters import Outlook, asset_cutter
 from farframe.render.debug import DebugDrawing, counters
 from farframe.render.device import AdapterChoice, AdapterInfo, AdapterKind, request_device
 from farframe.render.environment import studio
@@ -61,7 +61,7 @@ from farframe.render.occlusion import DepthGrid, OcclusionGovernor
 from farframe.render.pipelines import PICTURE, LightFeature, Pipelines, Use, shown
 from farframe.render.placement import Resource, ScenePlacement
 from farframe.render.points import COMMAND_FIELDS as POINT_FIELDS
-from farframe.render.points import CUT_POINTS, PointPipelines, point_commands, point_kinds
+from farframe.render.points import PointPipelines
 from farframe.render.pools import Pool
 from farframe.render.resources import ModelResource, Uploader
 from farframe.render.scene import RenderScene
@@ -73,11 +73,7 @@ from farframe.render.textures import TextureResource
 from farframe.render.textures import upload_steps as texture_steps
 from farframe.render.visibility import (
     COMMAND_FIELDS,
-    CUT,
-    NO_BOXES,
-    NO_CLOUD,
     Cloud,
-    Clusters,
     Cutter,
     Run,
     Selection,
@@ -97,8 +93,6 @@ GPU_ANISOTROPY = 8
 
 PAGE_BUDGET_BYTES = {"cpu": 1 << 30, "gpu": 4 << 30}
 """What the pages of all assets may take on a device, unless it is told otherwise."""
-TINY = 0.5
-"""An instance of an asset whose size is below this share of the allowed error is not drawn."""
 MOST_MISSING = 64
 """Pages that are told to be missing at a time."""
 COARSENING_STEP = 1.4
@@ -119,15 +113,16 @@ class _OcclusionMemory:
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """Triangles and commands that were drawn."""
+    """Triangles and commands that were drawn, and what wants to know the time at which they are done."""
 
     triangles: int
     draws: int
+    done: Callable[[float], None]
 
     @classmethod
-    def of(cls, selections: list[Selection]) -> _Drawn:
+    def of(cls, selections: list[Selection], done: Callable[[float], None] = lambda _: None) -> _Drawn:
         """The sums over all passes and views."""
-        return cls(sum(s.triangles for s in selections), sum(len(s.commands) for s in selections))
+        return cls(sum(s.triangles for s in selections), sum(len(s.commands) for s in selections), done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +194,8 @@ class Engine:
             size=MAX_VIEWS * UNIFORM_STRIDE,
             usage=wgpu.BufferUsage.UNIFORM | wgpu.BufferUsage.COPY_DST,
         )
+        self._recorded: Any = None
+        """What is recorded of the present picture and not submitted yet."""
         self._fence = Fence(device)
         self._layers = Layers(device, self.pipelines)
         self._caps = Caps(device, self.pipelines)
@@ -406,6 +403,7 @@ class Engine:
 
     def _render(self, frame: FrameInput) -> RenderedFrame:
         start = time.perf_counter()
+        self._recorded = None
         if not 1 <= len(frame.views) <= MAX_VIEWS:
             raise ValueError(f"a frame has 1 or {MAX_VIEWS} views, not {len(frame.views)}")
         # The bands of a picture are one picture: no page comes or goes between them.
@@ -424,8 +422,8 @@ class Engine:
         if placement.has(State.SELECTED):
             self._draw_outlines(frame, placement, selections, ports, attachments)
         self._draw_debug(frame, ports, attachments, start, drawn.triangles, sum(s.points for s in selections))
-        draw_end = time.perf_counter()
-        pixels, depth, release = self._read_back(attachments, read_depth=frame.read_depth)
+        pixels, depth, release, draw_end = self._read_back(attachments, read_depth=frame.read_depth)
+        drawn.done(draw_end)
         return RenderedFrame(
             pixels=pixels,
             width=attachments.width,
@@ -552,7 +550,7 @@ class Engine:
                         near=view.near,
                         pixels_per_radian=density,
                         pixel_error=frame.quality.pixel_error,
-                        cutter=self._cutter(placement, planes, eye, view.near, density, frame, forward)
+                        cutter=self._cutter(frame, placement, Outlook(planes, eye, view.near, density, forward))
                         if placement.assets
                         else None,
                         forward=forward,
@@ -563,106 +561,21 @@ class Engine:
                 return selections
             self._coarsening *= COARSENING_STEP
 
-    def _cutter(
-        self,
-        placement: ScenePlacement,
-        planes: NDArray[np.float64],
-        eye: NDArray[np.float64],
-        near: float,
-        density: float,
-        frame: FrameInput,
-        forward: NDArray[np.float64] | None,
-    ) -> Cutter:
-        """The function that cuts the assets which a view sees; ``forward`` as in :func:`select`."""
-        rows_of, of_asset, scene = placement.asset_rows, placement.placement, self
-        assert rows_of is not None and of_asset is not None and of_asset.asset is not None
-        number_of, radius = of_asset.asset, of_asset.radius
-        cpu = self.adapter_kind == "cpu"
-        quality, point_size = frame.quality, frame.scene.point_size
+    def _cutter(self, frame: FrameInput, placement: ScenePlacement, outlook: Outlook) -> Cutter:
+        """The function that cuts the assets which a view sees."""
+        quality = frame.quality
         pixel_error = quality.cut_error * self._coarsening
         # Whatever the quality in motion is, pages are fetched for the picture that comes when everything rests.
         wanted_error = min(pixel_error, FULL_QUALITY.cut_error * quality.scale * self._coarsening)
-
-        def cutter(rows: NDArray[np.int64], nearest: NDArray[np.float32]) -> Clusters:
-            large = 2.0 * radius[rows] * np.float32(density) > np.float32(TINY * pixel_error) * nearest
-            rows, nearest = rows[large], nearest[large]
-            commands, owners, distances, boxes, clouds = [], [], [], [], []
-            triangles = 0
-            number = number_of[rows]
-            for asset in np.unique(number).tolist():
-                resource = placement.assets[asset]
-                mine = np.flatnonzero(number == asset)
-                row = rows[mine]
-                world, inverse = rows_of.world[row], rows_of.inverse[row]
-                local = np.empty((len(row), 6, 4))
-                local[:, :, :3] = np.einsum("pi,vij->vpj", planes[:, :3], world[:, :, :3])
-                local[:, :, 3] = world[:, :, 3] @ planes[:, :3].T + planes[:, 3]
-                found = cut(
-                    resource.tables,
-                    resource.pages,
-                    Seen(
-                        part=rows_of.part[row],
-                        eye=(inverse[:, :, :3] @ eye + inverse[:, :, 3]).astype(np.float32),
-                        planes=slackened(local, rows_of.reach[row]),
-                        nearest=nearest[mine],
-                        least=rows_of.least[row],
-                        most=rows_of.most[row],
-                        one_sided=rows_of.one_sided[row] & ~placement.styles.opened(of_asset, row),
-                        forward=None if forward is None else (inverse[:, :, :3] @ forward).astype(np.float32),
-                    ),
-                    pixels_per_radian=density,
-                    pixel_error=pixel_error,
-                    wanted_error=wanted_error,
-                    picture=scene.residency.picture,
-                )
-                table, cluster, owner = resource.tables, found.cluster, row[found.seen]
-                page = table.cluster_page[cluster]
-                command = np.empty((len(cluster), COMMAND_FIELDS), np.uint32)
-                command[:, 0] = table.index_count[cluster]
-                command[:, 1] = 1
-                command[:, 2] = resource.pages.index[page] + table.first_index[cluster]
-                command[:, 3] = resource.pages.vertex[page] + table.first_vertex[cluster]
-                command[:, 4] = owner
-                cloud = table.part_points[rows_of.part[owner]]
-                if cloud.any():
-                    some = cluster[cloud]
-                    pixels = table.point_size[some] * rows_of.most[owner[cloud]] * np.float32(density * point_size)
-                    if forward is None:
-                        pixels /= np.maximum(found.distance[cloud], near)
-                    kind = point_kinds(pixels, cpu=cpu)
-                    count, slot = table.vertex_count[some], rows_of.cloud[owner[cloud]]
-                    point_command = point_commands(command[cloud, 3], count, slot, kind)
-                    if of_asset.style is not None:
-                        kind |= np.where(of_asset.style[owner[cloud]] & CUT, CUT_POINTS, 0).astype(np.uint8)
-                    clouds.append((kind, point_command, int(count.sum())))
-                    command, owner, cluster = command[~cloud], owner[~cloud], cluster[~cloud]
-                triangles += int(table.index_count[cluster].sum()) // 3
-                commands.append(command)
-                owners.append(owner)
-                distances.append(found.distance[~cloud])
-                middle = rows_of.world[owner, :, :3] @ table.center[cluster].astype(np.float64)[:, :, None]
-                half = np.abs(rows_of.world[owner, :, :3]) @ table.extent[cluster].astype(np.float64)[:, :, None]
-                box = np.stack([middle[:, :, 0] + rows_of.world[owner, :, 3], half[:, :, 0]], axis=1)
-                boxes.append(box.astype(np.float32))
-            if not commands:
-                return Clusters(
-                    np.zeros((0, COMMAND_FIELDS), np.uint32),
-                    np.zeros(0, np.int64),
-                    np.zeros(0, np.float32),
-                    0,
-                    NO_CLOUD,
-                    NO_BOXES,
-                )
-            return Clusters(
-                np.concatenate(commands),
-                np.concatenate(owners),
-                np.concatenate(distances),
-                triangles,
-                _cloud(clouds),
-                np.concatenate(boxes),
-            )
-
-        return cutter
+        return asset_cutter(
+            placement,
+            outlook,
+            pixel_error=pixel_error,
+            wanted_error=wanted_error,
+            point_size=frame.scene.point_size,
+            cpu=self.adapter_kind == "cpu",
+            residency=self.residency,
+        )
 
     def _write_commands(self, selections: list[Selection]) -> None:
         self._commands = self._filled(self._commands, [selection.commands for selection in selections])
@@ -675,6 +588,7 @@ class Engine:
         table = np.concatenate(tables)
         if not table.nbytes:
             return buffer
+        self._flush()
         if buffer is None or buffer.size < table.nbytes:
             if buffer is not None:
                 buffer.destroy()
@@ -692,7 +606,7 @@ class Engine:
         ports: tuple[Viewport, ...],
         attachments: Attachments,
     ) -> _Drawn:
-        """Record and submit the passes, and wait until they are done. Leaves out what is hidden where that pays."""
+        """Record the passes. Leaves out what is hidden where that pays: then the first of them is waited for."""
         memory = self._occlusion.setdefault(frame.scene, _OcclusionMemory())
         caps = self._seen_caps(frame, placement, selections)
         triangles = sum(_opaque_triangles(selection) for selection in selections)
@@ -701,9 +615,8 @@ class Engine:
             start = time.perf_counter()
             self._write_commands(selections)
             self._submit_pass(frame, placement, selections, ports, attachments, caps=caps)
-            memory.governor.observe_plain(triangles, time.perf_counter() - start)
             memory.grids = []
-            return _Drawn.of(selections)
+            return _Drawn.of(selections, lambda end: memory.governor.observe_plain(triangles, end - start))
         start = time.perf_counter()
         masks = [np.ones(len(selection.commands), np.bool_) for selection in selections]
         guessed = len(memory.grids) == len(ports) and bool((memory.grids[0].origin == placement.origin).all())
@@ -731,6 +644,7 @@ class Engine:
             keep_depth=True,
             caps=None if two_passes else caps,
         )
+        self._finish()
         start = time.perf_counter()
         grids = self._depth_grids(frame, placement, ports, attachments)
         drawn = [*first]
@@ -773,7 +687,7 @@ class Engine:
         whole = self._counted.get(frame.scene) if frame.full_height is not None else None
         lines = counters(settings, debug.meter, *(whole or (triangles, points)))
         share = frame.quality.scale
-        encoder = self._device.create_command_encoder()
+        encoder = self._recording()
         debug.record(
             encoder,
             attachments,
@@ -784,7 +698,7 @@ class Engine:
             full_height=round((frame.full_height or frame.height) * share),
             first_row=round(frame.first_row * share),
         )
-        self._submit(encoder)
+        self._recorded = encoder
 
     def _depth_grids(
         self, frame: FrameInput, placement: ScenePlacement, ports: tuple[Viewport, ...], attachments: Attachments
@@ -829,9 +743,9 @@ class Engine:
         keep_depth: bool = False,
         caps: list[_SeenCaps] | None = None,
     ) -> None:
-        """One pass over all views, and wait until it is done. Only the ``last`` of a picture has a backdrop behind
+        """Record one pass over all views. Only the ``last`` of a picture has a backdrop behind
         it, caps, and what is blended, for which the selections of others have nothing."""
-        encoder = self._device.create_command_encoder()
+        encoder = self._recording()
         background = frame.scene.background
         # With one sample the backdrop is copied in before; with four, or in a band of a larger picture, it is drawn
         # behind what the surfaces left free.
@@ -878,7 +792,7 @@ class Engine:
                     passing.set_scissor_rect(port.x, top, port.width, max(0, bottom - top))
                     self._draw_runs(passing, placement, selection.blended, starts[index], samples, LAYER)
 
-            encoder = self._layers.draw(encoder, attachments, append, self._submit, last=last and not again)
+            encoder = self._layers.draw(encoder, attachments, append, self._send, last=last and not again)
         if again:
             passing = encoder.begin_render_pass(
                 **attachments.pass_descriptor(None, keep_depth=keep_depth, first=False, last=last)
@@ -892,7 +806,7 @@ class Engine:
             passing.end()
         if frame.read_depth and last:
             self._record_linear_depth(encoder, attachments, ports)
-        self._submit(encoder)
+        self._recorded = encoder
 
     def _seen_caps(
         self, frame: FrameInput, placement: ScenePlacement, selections: list[Selection]
@@ -962,10 +876,25 @@ class Engine:
             last=last,
         )
 
-    def _submit(self, encoder: Any) -> None:
-        """Submit, and wait until it is done."""
-        self._fence.record(encoder)
+    def _recording(self) -> Any:
+        """An encoder that goes on where the picture's last pass ended, so that all of it is submitted at once."""
+        recorded, self._recorded = self._recorded, None
+        return self._device.create_command_encoder() if recorded is None else recorded
+
+    def _send(self, encoder: Any) -> None:
+        """Submit, without waiting."""
         self._device.queue.submit([encoder.finish()])
+
+    def _flush(self) -> None:
+        """Submit what is recorded, before something is written anew that it reads."""
+        if self._recorded is not None:
+            self._send(self._recording())
+
+    def _finish(self) -> None:
+        """Submit what is recorded, and wait until it is done."""
+        encoder = self._recording()
+        self._fence.record(encoder)
+        self._send(encoder)
         self._fence.wait()
 
     def _draw_highlighting(
@@ -976,7 +905,7 @@ class Engine:
         ports: tuple[Viewport, ...],
         attachments: Attachments,
     ) -> None:
-        """Draw a checkerboard where surfaces of different parts lie in the same place, and wait until that is done."""
+        """Draw a checkerboard where surfaces of different parts lie in the same place."""
         self._write_commands(selections)
         starts = np.cumsum([0, *(len(selection.commands) for selection in selections)]).tolist()
 
@@ -984,7 +913,7 @@ class Engine:
             runs, samples = selections[index].opaque, attachments.samples
             self._draw_runs(passing, placement, runs, starts[index], samples, highlighting.NUMBERS)
 
-        encoder = self._device.create_command_encoder()
+        encoder = self._recording()
         self._highlighting.record(
             encoder,
             attachments,
@@ -994,7 +923,7 @@ class Engine:
             lambda passing, index: self._set_view(passing, index, ports[index]),
             draw_view,
         )
-        self._submit(encoder)
+        self._recorded = encoder
 
     def _draw_outlines(
         self,
@@ -1004,7 +933,7 @@ class Engine:
         ports: tuple[Viewport, ...],
         attachments: Attachments,
     ) -> None:
-        """Draw outlines around what is selected over the picture, and wait until that is done."""
+        """Draw outlines around what is selected over the picture."""
         selected = placement.rows_with(State.SELECTED)
         chosen = [s.only(selected[s.commands[:, 4]], cloud=False) for s in selections]
         if not any(len(selection.commands) for selection in chosen):
@@ -1020,7 +949,7 @@ class Engine:
             outlines.screen_bounds(selection.box, view_projection(view, placement.origin), port, outlines.MARGIN_ROWS)
             for selection, view, port in zip(chosen, frame.views, ports, strict=True)
         ]
-        encoder = self._device.create_command_encoder()
+        encoder = self._recording()
         self._outlines.record(
             encoder,
             attachments,
@@ -1031,7 +960,7 @@ class Engine:
             lambda passing, index: self._set_view(passing, index, ports[index]),
             draw_view,
         )
-        self._submit(encoder)
+        self._recorded = encoder
 
     def _draw_runs(
         self,
@@ -1123,16 +1052,21 @@ class Engine:
 
     def _read_back(
         self, attachments: Attachments, *, read_depth: bool
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None, Any]:
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None, Any, float]:
+        """Submit what is recorded with the copies of its pictures, and wait: one wait for both, because each costs a
+        turn through two threads. Pixels, depth, what gives the buffers back, and when they were there."""
         pool = self._pool(attachments.width, attachments.height)
         textures = [attachments.color]
         if read_depth:
             textures.append(attachments.linear_depth()[0])
         buffers = [pool.acquire() for _ in textures]
-        encoder = self._device.create_command_encoder()
+        encoder = self._recording()
         for texture, buffer in zip(textures, buffers, strict=True):
             pool.copy(encoder, texture, buffer)
-        self._device.queue.submit([encoder.finish()])
+        self._send(encoder)
+        for buffer in buffers:
+            pool.wait(buffer)
+        done = time.perf_counter()
         arrays = [pool.read(buffer) for buffer in buffers]
 
         def release() -> None:
@@ -1140,7 +1074,7 @@ class Engine:
                 pool.give_back(buffer)
 
         depth = arrays[1].view(np.float32)[..., 0] if read_depth else None
-        return arrays[0], depth, release
+        return arrays[0], depth, release, done
 
     def _pool(self, width: int, height: int) -> ReadbackPool:
         key = (width, height)
@@ -1172,17 +1106,6 @@ class Engine:
             pages.destroy()
         self._layers.destroy()
         self._device.destroy()
-
-
-def _cloud(parts: list[tuple[NDArray[np.uint8], NDArray[np.uint32], int]]) -> Cloud:
-    """The clusters of points of all assets, sorted by kind."""
-    if not parts:
-        return NO_CLOUD
-    kind = np.concatenate([part[0] for part in parts])
-    order = np.argsort(kind, kind="stable")
-    kinds, starts, counts = np.unique(kind[order], return_index=True, return_counts=True)
-    runs = tuple(zip(kinds.tolist(), starts.tolist(), counts.tolist(), strict=True))
-    return Cloud(np.concatenate([part[1] for part in parts])[order], runs, sum(part[2] for part in parts))
 
 
 def _highlights(frame: FrameInput) -> bool:

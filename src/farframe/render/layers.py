@@ -94,7 +94,7 @@ class Layers:
         last: bool,
     ) -> Any:
         """Add to lists what ``append(pass, (first row, end))`` draws with :data:`LAYER`, and compose it over the colour
-        of ``attachments``, after what ``encoder`` holds. ``submit`` submits an encoder and waits.
+        of ``attachments``, after what ``encoder`` holds. ``submit`` submits an encoder.
 
         Returns an encoder with what is still to be submitted. ``last``: nothing is drawn per sample any more.
         """

@@ -91,7 +91,8 @@ class Streamer:
                 thread = threading.Thread(target=self._main, name=f"stream-{len(self._threads)}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
-            self._work.notify_all()
+            if self._wanted:  # for nothing nobody is woken: a moving picture asks many times a second
+                self._work.notify_all()
 
     @property
     def ready_count(self) -> int:
@@ -108,7 +109,8 @@ class Streamer:
         """What has become ready since the last call."""
         with self._lock:
             ready, self._ready = self._ready, []
-            self._work.notify_all()
+            if ready and self._wanted:
+                self._work.notify_all()
             return ready
 
     def _main(self) -> None:

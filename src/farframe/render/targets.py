@@ -261,9 +261,12 @@ class ReadbackPool:
             (self.width, self.height, 1),
         )
 
-    def read(self, buffer: Any) -> NDArray[np.uint8]:
-        """Wait for the copy; (height, width, 4) uint8, a view of the mapped buffer."""
+    def wait(self, buffer: Any) -> None:
+        """Wait for the copy, and for all that was submitted before it."""
         buffer.map_sync("READ")
+
+    def read(self, buffer: Any) -> NDArray[np.uint8]:
+        """What was copied, when it has been waited for: (height, width, 4) uint8, a view of the mapped buffer."""
         rows = np.frombuffer(buffer.read_mapped(copy=False), np.uint8).reshape(self.height, self.row_bytes)
         return rows[:, : self.width * 4].reshape(self.height, self.width, 4)
 
