@@ -76,7 +76,26 @@ def hits(world: SceneWorld, start: Any, end: Any, **options: Any) -> list[wire.R
     ray = ray_of(params)
     found, complete = cast(Geometry(), ray, find_candidates(world, ray), any_hit=params.policy == "anyHit")
     assert complete
-    return [told(ray, hit) for hit in found]
+    return [told(ray, hit, corners=params.corners) for hit in found]
+
+
+def test_corners_are_those_of_the_triangle_in_the_world_however_it_was_moved(scene: tuple[SceneWorld, int]) -> None:
+    world, root = scene
+    command = wire.SetTransform(id=root + 2, position=(50.0, 3.0, 0.0), rotation=(0.0, 0.6, 0.0, 0.8), scale=(1, 2, 3))
+    assert not world.apply([command]).failures
+    found = hits(world, (50.0, 3.1, 9.0), (50.2, 3.1, -9.0), corners=True)
+    assert [hit.kind for hit in found] == ["front", "back"]
+    for hit in found:
+        assert hit.corners is not None
+        corners = np.array(hit.corners)
+        normal = np.cross(corners[1] - corners[0], corners[2] - corners[0])
+        area = np.linalg.norm(normal)
+        np.testing.assert_allclose(normal / area, hit.normal, atol=1e-5)
+        assert abs((np.array(hit.position) - corners[0]) @ hit.normal) < 1e-4
+        # Where it was hit lies within it: the three triangles with the corners are as large as the whole.
+        others = np.roll(corners, -1, axis=0)
+        parts = np.linalg.norm(np.cross(corners - hit.position, others - hit.position), axis=1)
+        assert parts.sum() == pytest.approx(area, rel=1e-4)
 
 
 def test_a_ray_through_everything(scene: tuple[SceneWorld, int]) -> None:
@@ -96,6 +115,7 @@ def test_a_ray_through_everything(scene: tuple[SceneWorld, int]) -> None:
     (closest,) = hits(world, (-10.0, 0.05, 0.02), (10.0, 0.05, 0.02), policy="closestHit")
     assert closest == found[0]
     assert len(hits(world, (-10.0, 0.05, 0.02), (10.0, 0.05, 0.02), policy="anyHit")) == 1
+    assert closest.corners is None
     assert not hits(world, (-10.0, 1.5, 0.0), (10.0, 1.5, 0.0))
     assert not hits(world, (-10.0, 0.0, 0.0), (-2.0, 0.0, 0.0)), "it ends before"
     (inside,) = hits(world, (0.0, 0.0, 0.0), (0.3, 3.0, 0.2))

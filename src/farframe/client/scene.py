@@ -67,7 +67,8 @@ class SceneFailure:
 @dataclass(frozen=True, slots=True)
 class RayHit:
     """Where a ray met something. World space, metres; ``normal``: unit, of the surface; ``sub_part``: which of the
-    entity's parts, from 0; ``kind``: the ``front`` or ``back`` of a triangle, or a ``point``."""
+    entity's parts, from 0; ``kind``: the ``front`` or ``back`` of a triangle, or a ``point``; ``corners`` of the
+    triangle, counter-clockwise seen from its front, where they were asked for."""
 
     entity: Entity
     sub_part: int
@@ -75,6 +76,7 @@ class RayHit:
     normal: Vector3
     distance: float
     kind: Literal["front", "back", "point"]
+    corners: tuple[Vector3, Vector3, Vector3] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,18 +354,21 @@ class Scene(Appearance):
         *,
         policy: Literal["closestHits", "closestHit", "anyHit"] = "closestHits",
         max_hits: int = 0,
+        corners: bool = False,
     ) -> RayHits:
         """What a ray from ``start`` to ``end`` (world, metres) meets, at full detail, whatever is drawn.
 
         ``closestHits``: all by distance, at most ``max_hits`` (0: 1,024); ``closestHit``: the nearest; ``anyHit``: one.
-        Hidden entities are hit, too; disabled ones and those with ``disable_collision`` are not. Raises ValueError,
-        RequestError (InvalidParam).
+        Hidden entities are hit, too; disabled ones and those with ``disable_collision`` are not. With ``corners`` the
+        nearest 256 hits tell their triangles. Raises ValueError, RequestError (InvalidParam).
         """
         await self._send_first()
-        params = wire.CastRayParams(start=vector(start), end=vector(end), policy=policy, max_hits=max_hits)
+        params = wire.CastRayParams(
+            start=vector(start), end=vector(end), policy=policy, max_hits=max_hits, corners=corners
+        )
         result = await self._link.call("scene.castRay", params, wire.CastRayResult)
         hits = [
-            RayHit(entity, hit.sub_part, hit.position, hit.normal, hit.distance, hit.kind)
+            RayHit(entity, hit.sub_part, hit.position, hit.normal, hit.distance, hit.kind, hit.corners)
             for hit in result.hits
             if (entity := self._entities.get(hit.entity)) is not None
         ]

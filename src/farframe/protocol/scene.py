@@ -44,6 +44,9 @@ MAX_FAILURES = 4096
 """That are told of one batch."""
 MAX_RECORD_BYTES = 65_536
 MAX_HITS = 1024
+MAX_HITS_WITH_CORNERS = 256
+"""With the corners of all of them an answer would not fit into a message."""
+
 ENTITY_PAGE = 8192
 """Entities in one answer, at most."""
 ENTITY_PAGE_BYTES = 96 * 1024
@@ -215,17 +218,20 @@ class MetadataResult(Message):
 
 class CastRayParams(Message):
     """``scene.castRay``: from ``start`` to ``end``, world space, metres. ``policy``: all hits by distance, the closest,
-    or any. ``max_hits`` 0 stands for 1024, the most there can be."""
+    or any. ``max_hits`` 0 stands for 1024, the most there can be. ``corners``: of the nearest hits, up to
+    :data:`MAX_HITS_WITH_CORNERS`, the triangles are wanted, too."""
 
     start: Vector3
     end: Vector3
     policy: Literal["closestHits", "closestHit", "anyHit"] = "closestHits"
     max_hits: int = 0
+    corners: bool = False
 
 
 class RayHit(Message):
     """Where a ray met something. ``sub_part``: which of the entity's parts, counted from 0; ``normal``: unit, of the
-    surface; ``kind``: ``front``, ``back`` (of a triangle) or ``point``."""
+    surface; ``kind``: ``front``, ``back`` (of a triangle) or ``point``; ``corners`` of the triangle, world space,
+    counter-clockwise seen from its front, if they were asked for."""
 
     entity: int
     sub_part: int
@@ -233,6 +239,7 @@ class RayHit(Message):
     normal: Vector3
     distance: float
     kind: Literal["front", "back", "point"]
+    corners: tuple[Vector3, Vector3, Vector3] | None = None
 
 
 class CastRayResult(Message):

@@ -24,6 +24,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from farframe.protocol import messages
 from farframe.protocol import scene as wire
 from farframe.protocol.errors import FarframeError, Result
 from farframe.scene.graph import MAX_COORDINATE
@@ -76,12 +77,14 @@ class Candidate:
 
 @dataclass(slots=True)
 class Hit:
-    """Where the ray met an instance, ``t`` of its length from the start."""
+    """Where the ray met an instance, ``t`` of its length from the start; ``corners`` (3, 3) of the triangle in the
+    part's space, without meaning for points."""
 
     t: float
     candidate: Candidate
     normal: Array
     kind: Kind
+    corners: Array
 
 
 def ray_of(params: wire.CastRayParams) -> Ray:
@@ -171,6 +174,7 @@ class _Search:
         self._t = np.zeros(0)
         self._kind = np.zeros(0, np.int64)
         self._normal = np.zeros((0, 3))
+        self._corners = np.zeros((0, 3, 3))
         self._owner = np.zeros(0, np.int64)
 
     def enough(self, enters: float) -> bool:
@@ -207,14 +211,17 @@ class _Search:
         if len(piece.points):
             _, t = points_met(start, along, piece.points, piece.radius)
             kind, normal = np.full(len(t), POINT), np.broadcast_to(-along, (len(t), 3))
+            corners = np.zeros((len(t), 3, 3))
         else:
-            _, t, normal = triangles_met(start, along, piece.corners)
+            rows, t, normal = triangles_met(start, along, piece.corners)
+            corners = piece.corners[rows].astype(np.float64)
             kind = np.where(normal @ along < 0.0, FRONT, BACK)
         if not len(t):
             return
         owner = np.full(len(t), len(self._candidates) - 1)
         t, kind = np.concatenate([self._t, t]), np.concatenate([self._kind, kind])
         normal, owner = np.concatenate([self._normal, normal]), np.concatenate([self._owner, owner])
+        corners = np.concatenate([self._corners, corners])
         # Hits on one side of one instance in one place are one; points are told one by one.
         order = np.lexsort((t, kind, owner))
         same = np.zeros(len(order), np.bool_)
@@ -227,19 +234,20 @@ class _Search:
         keep = np.sort(order[~same])
         keep = keep[np.argsort(t[keep], kind="stable")[: self._ray.most]]
         self._t, self._kind, self._normal, self._owner = t[keep], kind[keep], normal[keep], owner[keep]
+        self._corners = corners[keep]
 
     def hits(self) -> list[Hit]:
         """What was found, by distance."""
         return [
-            Hit(t, self._candidates[owner], normal, _KINDS[kind])
-            for t, owner, normal, kind in zip(
-                self._t.tolist(), self._owner.tolist(), self._normal, self._kind.tolist(), strict=True
+            Hit(t, self._candidates[owner], normal, _KINDS[kind], corners)
+            for t, owner, normal, kind, corners in zip(
+                self._t.tolist(), self._owner.tolist(), self._normal, self._kind.tolist(), self._corners, strict=True
             )
         ]
 
 
-def told(ray: Ray, hit: Hit) -> wire.RayHit:
-    """A hit as the device is told of it."""
+def told(ray: Ray, hit: Hit, *, corners: bool = False) -> wire.RayHit:
+    """A hit as the device is told of it, with the ``corners`` of its triangle or without."""
     position = ray.start + hit.t * ray.along
     # Normals go the way of planes: by the transposed inverse.
     normal = -ray.along if hit.kind == "point" else hit.candidate.inverse[:, :3].T @ hit.normal
@@ -252,4 +260,12 @@ def told(ray: Ray, hit: Hit) -> wire.RayHit:
         normal=(float(normal[0]), float(normal[1]), float(normal[2])),
         distance=hit.t * ray.length,
         kind=hit.kind,
+        corners=_corners(hit) if corners and hit.kind != "point" else None,
     )
+
+
+def _corners(hit: Hit) -> tuple[messages.Vector3, messages.Vector3, messages.Vector3]:
+    """Of the triangle that was hit, world space."""
+    matrix, _ = invert(hit.candidate.inverse[None])
+    first, second, third = (hit.corners @ matrix[0, :, :3].T + matrix[0, :, 3]).tolist()
+    return (tuple(first), tuple(second), tuple(third))

@@ -210,7 +210,9 @@ class SceneRequests:
             hits, complete = await asyncio.to_thread(
                 cast, self._geometry, ray, candidates, any_hit=params.policy == "anyHit"
             )
-        return wire.CastRayResult(hits=[told(ray, hit) for hit in hits], complete=complete)
+        near = wire.MAX_HITS_WITH_CORNERS if params.corners else 0
+        told_hits = [told(ray, hit, corners=place < near) for place, hit in enumerate(hits)]
+        return wire.CastRayResult(hits=told_hits, complete=complete)
 
     async def _find_overlaps(self, message: Incoming) -> Message:
         params = messages.convert_params(message.params, queries.FindOverlapsParams)
