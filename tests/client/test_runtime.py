@@ -28,6 +28,7 @@ from farframe.client import (
     Session,
     SessionEndedError,
 )
+from farframe.client import _ways as ways
 from farframe.client import runtime as runtime_module
 from farframe.client._clock import now_us
 from farframe.client._transport import TransportHandler
@@ -286,6 +287,32 @@ async def test_a_connection_opens_directly_and_says_goodbye(session: Session, se
     (goodbye,) = service.seen("DELETE")
     assert goodbye.url == "https://render.test:50051/whep/1"
     assert goodbye.headers["authorization"].endswith(".signature")
+
+
+async def test_a_way_that_is_asked_for_is_waited_for(
+    session: Session, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "PATH_SECONDS", 0.0)
+    lines: list[FakeServer] = []
+
+    def make_slow(server: FakeServer) -> None:
+        async def accept_later(answer_sdp: str) -> None:
+            for _ in range(10):
+                await asyncio.sleep(0.01)
+            server.path_found = True
+
+        server.path_found = False
+        server.accept_answer = accept_later  # type: ignore[method-assign]
+        lines.append(server)
+
+    accept(service)
+    with pytest.raises(HandshakeError, match="No UDP path"):
+        await connect(session, prepare=make_slow, way="auto")
+    assert lines[0].closed
+    accept(service)
+    connection, _ = await connect(session, prepare=make_slow, way="webrtc")
+    assert connection.way.kind == "webrtc"
+    await connection.close()
 
 
 async def test_an_unreachable_server_is_reached_through_the_service(session: Session, service: FakeService) -> None:

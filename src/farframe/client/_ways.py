@@ -8,7 +8,8 @@
 
 A session takes one device at a time, so ways are tried one after the other, and one that was given up is taken back
 at the server before the next begins. What the render server *refuses* (another device is there, a wrong token) no other
-way would change: only what did not get through is tried another way. The way that worked is remembered for some
+way would change: only what did not get through is tried another way. A path for WebRTC or TURN that were asked for is
+waited for longer, 10 s at first, as there is no other way. The way that worked is remembered for some
 minutes, so that a device which comes back does not wait for what failed before.
 """
 
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
 
 PATH_SECONDS = 2.2
 """Without a path for so long, UDP does not get through. Paths are found within two or three round trips."""
+
+ASKED_PATH_SECONDS = 10.0
+"""The same where WebRTC or TURN was asked for: no other way waits to be tried, and a busy machine may need longer.
+Devices that come back try again soon instead, as the line may be good again by then."""
 
 UNLIKELY_PATH_SECONDS = 1.5
 """The same where the render server's TCP port could not be reached."""
@@ -195,6 +200,8 @@ async def _by_webrtc(
         offer = await transport.create_offer()
         handshake = await shake_hands(http, session, offer, relayed, wish)
         limit = UNLIKELY_PATH_SECONDS if handshake.unreachable else PATH_SECONDS
+        if way != "auto" and not wish.resume:
+            limit = ASKED_PATH_SECONDS
         connecting = asyncio.ensure_future(transport.accept_answer(handshake.answer_sdp))
         try:
             async with asyncio.timeout(limit):

@@ -46,7 +46,12 @@ export interface WayOpeners {
 const OPENERS: WayOpeners = {
   webrtc: (options, events) =>
     WebRtcTransport.open(
-      { ...options, iceServers: options.iceServers ?? [], relayOnly: options.way === "turn" },
+      {
+        ...options,
+        iceServers: options.iceServers ?? [],
+        relayOnly: options.way === "turn",
+        only: options.way !== "auto",
+      },
       events,
     ),
   websocket: (url, options, events) =>

@@ -7,6 +7,11 @@ import { type Fetch, handshake, preferH264, type WhepSession } from "./whep.ts";
 
 /** Without a path for so long, UDP does not get through. Paths are found within two or three round trips. */
 const PATH_TIMEOUT_MILLISECONDS = 2200;
+/**
+ * The same where WebRTC or TURN was asked for: no other way waits to be tried, and a busy machine may need longer.
+ * Devices that come back try again soon instead, as the line may be good again by then.
+ */
+const ASKED_PATH_TIMEOUT_MILLISECONDS = 10_000;
 const PATH_FOUND: ReadonlySet<RTCIceConnectionState> = new Set(["connected", "completed"]);
 
 export interface WebRtcOptions {
@@ -17,6 +22,8 @@ export interface WebRtcOptions {
   iceServers: RTCIceServer[];
   /** Use TURN servers only. */
   relayOnly: boolean;
+  /** Whether this way was asked for. */
+  only: boolean;
   watch?: boolean;
   resumeSecret?: string | undefined;
   fetch: Fetch;
@@ -68,7 +75,9 @@ export class WebRtcTransport implements Transport {
         resumeSecret: options.resumeSecret,
         lastToken: options.lastToken,
       });
-      await transport.#pathFound(options.signal);
+      const patient = options.only && !options.resumeSecret;
+      const limit = patient ? ASKED_PATH_TIMEOUT_MILLISECONDS : PATH_TIMEOUT_MILLISECONDS;
+      await transport.#pathFound(options.signal, limit);
       await transport.#channelsOpen(options.signal);
       await transport.#learnKind();
     } catch (error) {
@@ -181,7 +190,7 @@ export class WebRtcTransport implements Transport {
     );
   }
 
-  #pathFound(signal: AbortSignal): Promise<void> {
+  #pathFound(signal: AbortSignal, limitMilliseconds: number): Promise<void> {
     const peer = this.#peer;
     return new Promise((resolve, reject) => {
       const finish = (settle: () => void): void => {
@@ -195,7 +204,7 @@ export class WebRtcTransport implements Transport {
         else if (peer.iceConnectionState === "failed") finish(() => reject(noPath()));
       };
       const onAbort = (): void => finish(() => reject(cancelled("Connecting")));
-      const timer = setTimeout(() => finish(() => reject(noPath())), PATH_TIMEOUT_MILLISECONDS);
+      const timer = setTimeout(() => finish(() => reject(noPath())), limitMilliseconds);
       peer.addEventListener("iceconnectionstatechange", onChange);
       signal.addEventListener("abort", onAbort, { once: true });
       if (signal.aborted) onAbort();
