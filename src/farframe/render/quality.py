@@ -18,6 +18,9 @@ Clusters of assets have an error of their own: 1 pixel on the first rungs, up to
 Errors are in drawn pixels, so parts get coarser with the resolution. Beyond an error of one pixel a smaller picture
 costs less than coarser parts do and is closer to the full one: docs/rendering.md has the figures.
 
+Rate comes before detail: beyond rung 5, from where more is hardly seen in motion, a rung has to meet half the target
+time. What a fast machine has to spare so goes into twice the frames first, and into detail then.
+
 The governor steps down as soon as a smoothed frame time is over the target, and by as many rungs as it is over; it
 steps up one rung only when frames have been well under the target for a while, and waits longer each time that this
 turned out to be too much. So it settles instead of flickering. The rung is kept for the next motion.
@@ -46,9 +49,9 @@ SMOOTHING = 0.35
 HICCUP_RATIO = 2.0
 """A frame this many times slower than the smoothed time counts as no more than this: another process had the CPU."""
 FAR_OVER = 1.6
-"""Over the target by this factor, two rungs are taken at once."""
+"""Over the limit by this factor, two rungs are taken at once."""
 HEADROOM = 0.6
-"""A rung up is tried only below this share of the target, for the next rung costs up to half as much again."""
+"""A rung up is tried only below this share of that rung's limit, for the next rung costs up to half as much again."""
 SETTLE_FRAMES = 3
 """Frames after a step down whose times decide nothing yet: the smoothed time has to forget the old rung."""
 PATIENCE_FRAMES = 20
@@ -56,11 +59,15 @@ PATIENCE_FRAMES = 20
 MAX_PATIENCE_FRAMES = 320
 RELAPSE_FRAMES = 60
 """A step down so soon after a step up means that the step up was wrong: patience doubles."""
-START_RUNG = 4
+START_RUNG = 5
+FLUENT_RUNG = 5
+"""From here on a picture in motion is worth the target time; better rungs have to do with :data:`FLUENT_SHARE` of it."""
+FLUENT_SHARE = 0.5
 
 
 class QualityGovernor:
-    """Chooses the :class:`Quality` of frames. ``target_seconds`` is what drawing and reading back may take."""
+    """Chooses the :class:`Quality` of frames. ``target_seconds`` is what drawing and reading back may take, and half of
+    it on the rungs above :data:`FLUENT_RUNG`."""
 
     def __init__(self, adapter_kind: AdapterKind, target_seconds: float) -> None:
         if not target_seconds > 0.0:
@@ -78,6 +85,10 @@ class QualityGovernor:
     def rung(self) -> int:
         """The rung of :data:`LADDER` that motion is drawn with."""
         return 0 if self._gpu else self._rung
+
+    def limit_seconds(self, rung: int) -> float:
+        """What a frame may take on a rung."""
+        return self.target_seconds if rung >= FLUENT_RUNG else FLUENT_SHARE * self.target_seconds
 
     @property
     def full(self) -> Quality:
@@ -105,9 +116,10 @@ class QualityGovernor:
             bounded = min(seconds, HICCUP_RATIO * self._smoothed)
             self._smoothed += SMOOTHING * (bounded - self._smoothed)
         self._since_step_up += 1
-        if self._smoothed > self.target_seconds:
-            self._step_down(2 if self._smoothed > FAR_OVER * self.target_seconds else 1)
-        elif self._smoothed < HEADROOM * self.target_seconds:
+        limit = self.limit_seconds(self._rung)
+        if self._smoothed > limit:
+            self._step_down(2 if self._smoothed > FAR_OVER * limit else 1)
+        elif self._smoothed < HEADROOM * self.limit_seconds(self._rung - 1):
             self._with_headroom += 1
             if self._with_headroom >= self._patience:
                 self._step_up()
