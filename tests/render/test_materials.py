@@ -484,6 +484,84 @@ class TestOwnMaterials:
         smooth = self.draw(engine, scene)[45:75, 100:130].astype(int)
         assert smooth[..., 0].mean() > red[..., 0].mean() + 5, "and now it is not"
 
+    @pytest.fixture
+    def others(self, engine: Engine) -> Iterator[Any]:
+        """The same balls in the same places, all of one plain material, in a model of their own."""
+        builder = ModelBuilder("others")
+        for number in range(7):
+            mesh = sphere(slices=32, stacks=16)
+            if number in (0, 3):
+                mesh[0]["color"] = (255, 180, 255, 200)
+            builder.place(builder.part(mesh, Material(base_color=(0.05, 0.05, 0.05, 1.0))), ((number - 3) * 2.2, 0, 0))
+        resource = engine.upload(builder.build())
+        yield resource
+        engine.release(resource)
+
+    @staticmethod
+    def balls(picture: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
+        """The middles of the seven balls."""
+        width = 480 / (2 * 20.1 * np.tan(np.radians(6.0)) * 4)
+        centers = [round(240 + (number - 3) * 2.2 * width) for number in range(7)]
+        return [picture[45:75, x - 15 : x + 15, :3].astype(np.int64) for x in centers]
+
+    def test_shared_they_look_alike_on_another_model_with_their_maps(
+        self, engine: Engine, resource: Any, others: Any
+    ) -> None:
+        scene = RenderScene()
+        there = scene.add(resource, np.eye(4))
+        wanted = self.balls(self.draw(engine, scene))
+        source = np.eye(4)
+        source[1, 3] = 500.0  # far out of the picture
+        scene.remove(there)
+        there, here = scene.add(resource, source), scene.add(others, np.eye(4))
+        plain = self.draw(engine, scene)
+        for index in range(7):
+            scene.share_material(100 + index, there, index)
+        rows = np.arange(7)
+        scene.update_instances(here, rows, material=(100 + rows).astype(np.uint32))
+        dressed = self.draw(engine, scene)
+        for number, (seen, ball) in enumerate(zip(self.balls(dressed), wanted, strict=True)):
+            # Without tangents of the part the bumps are seen by derived ones.
+            assert np.abs(seen - ball).mean() < (8.0 if number == 1 else 2.0), number
+            assert np.abs(self.balls(plain)[number] - ball).mean() > 10.0, number
+        # What is built anew looks as what was written over.
+        other = RenderScene()
+        again, first = other.add(resource, source), other.add(others, np.eye(4))
+        for index in range(7):
+            other.share_material(100 + index, again, index)
+        other.update_instances(first, rows, material=(100 + rows).astype(np.uint32))
+        np.testing.assert_array_equal(self.draw(engine, other), dressed)
+        # They follow edits, keep their maps in them, and go with their model.
+        state = state_of(resource.materials[4], vertex_color=False)
+        scene.set_own_material(there, 4, replace(state, albedo_color=(1.0, 0.0, 0.0, 1.0)))
+        red = self.balls(self.draw(engine, scene))[4]
+        assert red[..., 0].std() > 8 and red[..., 1:].max() < 3
+        scene.set_own_material(there, 4, None)
+        np.testing.assert_array_equal(self.draw(engine, scene), dressed)
+        scene.set_material(104, None)
+        unshared = self.draw(engine, scene)
+        np.testing.assert_array_equal(self.balls(unshared)[4], self.balls(plain)[4])
+        np.testing.assert_array_equal(self.balls(unshared)[5], self.balls(dressed)[5])
+        scene.remove(there)
+        assert not scene.shared
+        np.testing.assert_array_equal(self.draw(engine, scene), plain)
+
+    def test_a_resource_that_is_freed_takes_its_shared_materials_along(
+        self, engine: Engine, resource: Any, others: Any
+    ) -> None:
+        """Even where the model is still placed: drawn without, not an error."""
+        model = ModelBuilder(textures=[Texture(np.full((4, 4, 4), 255, np.uint8), srgb=True)])
+        model.place(model.part(sphere(), Material(base_color_texture=TextureSlot(0), unlit=True)), (0, 500, 0))
+        brief = engine.upload(model.build())
+        scene = RenderScene()
+        there, here = scene.add(brief, np.eye(4)), scene.add(others, np.eye(4))
+        plain = self.draw(engine, scene)
+        scene.share_material(9, there, 0)
+        scene.update_instances(here, np.array([2]), material=np.array([9], np.uint32))
+        assert (self.balls(self.draw(engine, scene))[2] == 255).all()
+        engine.release(brief)
+        np.testing.assert_array_equal(self.draw(engine, scene), plain)
+
 
 def test_textures_that_go_leave_plain_surfaces(stage: Stage) -> None:
     stage.texture(2, np.tile(np.uint8([0, 188, 0, 255]), (4, 4, 1)))
@@ -508,6 +586,12 @@ def test_only_ids_and_indices_that_mean_something_are_taken(stage: Stage) -> Non
         stage.scene.set_own_material(stage.handle, 1, COLOR)
     with pytest.raises(KeyError):
         stage.scene.set_own_material(99, 0, COLOR)
+    with pytest.raises(ValueError):
+        stage.scene.share_material(0, stage.handle, 0)
+    with pytest.raises(IndexError):
+        stage.scene.share_material(5, stage.handle, 1)
+    with pytest.raises(KeyError):
+        stage.scene.share_material(5, 99, 0)
 
 
 def test_srgb_tables_agree() -> None:

@@ -138,7 +138,8 @@ def test_a_material_is_made_edited_in_part_and_taken_out(place: Place) -> None:
         (looks.OverrideMaterials(id=OWN + 1, sub_part=-1, material=1), Result.INVALID_PARAM),
         (looks.OverrideMaterials(id=OWN + 1, material=1 << 40), Result.INVALID_PARAM),
         (looks.OverrideMaterials(id=OWN + 1, material=9), Result.INVALID_ID),
-        (looks.OverrideMaterials(id=OWN + 1, material=OWN), Result.NOT_SUPPORTED),
+        (looks.OverrideMaterials(id=OWN + 1, material=OWN + 2), Result.INVALID_ID),
+        (looks.SetMeshMaterial(id=OWN + 1, material=OWN + 2), Result.INVALID_ID),
         (looks.OverrideMaterials(ids=b"123"), Result.INVALID_PARAM),
         (looks.OverrideMaterials(ids=wire.pack([OWN + 1], "u4")), Result.INVALID_PARAM),
         (looks.SetMeshMaterial(id=OWN, material=1), Result.INVALID_PARAM),
@@ -203,6 +204,44 @@ def test_a_models_own_material_is_read_and_edited_for_all_its_users(place: Place
     other, _ = place.load()
     assert not place.scene.entries[other].own
     assert [item.id - OWN for item in place.world.looks.told_materials(OWN, OWN + 9).materials] == [0, 1, 2, 3]
+
+
+def test_a_models_own_material_is_put_on_other_parts_and_models_until_its_model_goes(place: Place) -> None:
+    other, root = place.load()
+    place.done(looks.OverrideMaterials(id=place.root + 1, sub_part=0, material=OWN + 1))
+    assert place.drawn_with() == [OWN + 1, 0, 0, 0] and place.scene.shared == {OWN + 1: (place.handle, 1)}
+    place.done(
+        looks.OverrideMaterials(id=root + 1, sub_part=1, material=OWN + 1),
+        looks.SetMeshMaterial(id=root + 2, sub_part=0, material=OWN),
+        looks.CreateMaterial(id=5),
+        looks.OverrideMaterials(id=root + 2, sub_part=1, material=5),
+        looks.OverrideMaterials(id=place.root + 2, sub_part=1, material=OWN + 3),
+    )
+    worn = place.scene.entries[other].material
+    assert worn.tolist() == [OWN, OWN + 1, OWN, 5]
+    table, _ = place.world.looks.sub_parts(place.world.meshes, looks.SubPartsParams(first=root), 100)
+    assert table.override.tolist() == [0, OWN + 1, 0, 5] and table.replaced.tolist() == [OWN, 0, OWN, 0]
+    before = place.scene.material_journal_end
+    place.done(looks.SetMaterial(id=OWN + 1, set={"roughness": 0.75}))
+    changes = place.scene.material_changes_since(before)
+    assert changes is not None and {(change.handle, change.index, change.id) for change in changes} == {
+        (place.handle, 1, 0), (0, 0, OWN + 1),
+    }  # fmt: skip
+    # A command that is refused shares nothing.
+    packed = [wire.pack(column, "u4") for column in ([root + 1, root + 1], [0, 1], [OWN, 77])]
+    shared = dict(place.scene.shared)
+    assert place.apply(looks.OverrideMaterials(ids=packed[0], sub_parts=packed[1], materials=packed[2])) == [
+        Result.INVALID_ID
+    ]
+    assert place.scene.shared == shared and worn.tolist() == [OWN, OWN + 1, OWN, 5]
+    place.done(wire.Destroy(id=place.root))
+    place.scene.remove(place.handle)
+    place.world.remove_model(place.handle)
+    assert worn.tolist() == [0, 0, 0, 5]
+    assert set(place.scene.shared) == {OWN + 3}, "that of the model that stays"
+    assert place.apply(looks.OverrideMaterials(id=root + 1, material=OWN)) == [Result.INVALID_ID]
+    table, _ = place.world.looks.sub_parts(place.world.meshes, looks.SubPartsParams(), 100)
+    assert table.override.tolist() == [0, 0, 0, 5] and not table.replaced.any()
 
 
 def test_what_takes_a_models_place_is_dressed_as_it_was(place: Place) -> None:

@@ -121,11 +121,19 @@ class Looks:
         """The root of a model is gone: wherever else parts of it hang, they show nothing any more."""
         for identifier in np.unique(table.entity).tolist():
             self._parts.pop(identifier, None)
-        for identifier in np.unique(table.material).tolist():
+        own = np.unique(table.material[table.material != 0])
+        for identifier in own.tolist():
             material = self.materials.pop(identifier, None)
             if material is not None:
                 material._alive = False
                 self._waiting.pop(material, None)
+        self._take_off(own)
+
+    def _take_off(self, materials: NDArray[np.unsignedinteger[Any]]) -> None:
+        """Materials are gone, by id: what wore them has its mesh's own again."""
+        for table in self._tables.values():
+            for column in (table.replaced, table.override):
+                column[np.isin(column, materials)] = 0
 
     def clear(self) -> None:
         """Everything is as in the beginning, here and at the server."""
@@ -289,9 +297,7 @@ class Looks:
         material._alive = False
         del self.materials[material.id]
         self._waiting.pop(material, None)
-        for table in self._tables.values():
-            for column in (table.replaced, table.override):
-                column[column == material.id] = 0
+        self._take_off(np.array([material.id], np.uint32))
         self._queue(wire.DestroyMaterial(id=material.id))
 
     def add_texture(self, info: wire.TextureInfo) -> Texture:
@@ -340,16 +346,10 @@ class Looks:
         if material is None:
             return 0
         if not isinstance(material, Material):
-            raise TypeError("a material is what create_material returned")
+            raise TypeError("a material is what create_material returned, or a model's")
         material._require()
         if material._looks is not self:
             raise RequestError(Result.INVALID_ID, f"{material!r} is none of this scene.")
-        if material.is_own:
-            raise RequestError(
-                Result.NOT_SUPPORTED,
-                f"{material!r} is a model's, and seen where its file puts it only.",
-                next_step="Use a copy of it: material.copy().",
-            )
         return material.id
 
     def override_materials(self, entity: Entity, numbers: Sequence[int], material: Material | None) -> None:

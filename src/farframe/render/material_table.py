@@ -6,6 +6,7 @@ are alike in that. Slots live until the placement is built anew.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +14,22 @@ import wgpu
 from numpy.typing import NDArray
 
 from farframe.asset.model import Material
-from farframe.render.materials import EXTRAS_DTYPE, Look, extras_of, factors_of, is_gone, look_of, own_look
+from farframe.render.materials import (
+    EXTRAS_DTYPE,
+    Look,
+    extras_of,
+    factors_of,
+    is_gone,
+    look_of,
+    own_look,
+    state_of,
+)
 from farframe.render.pipelines import Pipelines, Variant
 from farframe.render.resources import Uploader
 from farframe.scene.materials import MaterialState
 
 if TYPE_CHECKING:
+    from farframe.render.materials import OwnTexture
     from farframe.render.placement import Resource
     from farframe.render.scene import RenderScene
     from farframe.render.textures import TextureResource
@@ -45,7 +56,7 @@ class MaterialTable:
         self._scene_slots: dict[int, int] = {}
         self._own_slots: dict[int, int] = {}
         self._edited_slots: dict[tuple[int, int], int] = {}
-        self._states: dict[int, tuple[MaterialState, Material | None, bool]] = {}
+        self._states: dict[int, _Form] = {}
         self._buffer: Any = None
         self._group: Any = None
         self._dirty: tuple[int, int] | None = None
@@ -92,30 +103,31 @@ class MaterialTable:
         if key not in self._edited_slots:
             self._edited_slots[key] = self._new()
         slot = self._edited_slots[key]
-        self._set(slot, state, resource.materials[index], resource.normal_xy(index), scene.textures)
+        self._set(slot, _Form(state, resource.materials[index], resource.normal_xy(index)), scene.textures)
         return slot
 
     def of_scene(self, material: int, scene: RenderScene) -> int:
-        """The slot of a material of the scene, or :data:`NOWHERE`."""
-        state = scene.materials.get(material)
-        if state is None:
+        """The slot of a material of the scene, or of a model that shares it, or :data:`NOWHERE`."""
+        form = _form_of(material, scene)
+        if form is None:
             return NOWHERE
         slot = self._scene_slots.get(material)
         if slot is None:
             slot = self._scene_slots[material] = self._new()
-            self._set(slot, state, None, False, scene.textures)
+            self._set(slot, form, scene.textures)
         return slot
 
     def refresh(self, material: int, scene: RenderScene) -> None:
         """A material of the scene has changed; one that nothing uses is not looked at."""
-        slot, state = self._scene_slots.get(material), scene.materials.get(material)
-        if slot is not None and state is not None:
-            self._set(slot, state, None, False, scene.textures)
+        slot, form = self._scene_slots.get(material), _form_of(material, scene)
+        if slot is not None and form is not None:
+            self._set(slot, form, scene.textures)
 
     def refresh_texture(self, textures: set[int], scene: RenderScene) -> list[int]:
         """Textures have changed: the slots of materials that name them."""
         found = []
-        for slot, (state, own, xy) in self._states.items():
+        for slot, form in self._states.items():
+            state = form.state
             maps = (
                 state.albedo_map,
                 state.normal_map,
@@ -125,16 +137,15 @@ class MaterialTable:
                 state.emissive_map,
             )
             if not textures.isdisjoint(maps):
-                self._set(slot, state, own, xy, scene.textures)
+                self._set(slot, form, scene.textures)
                 found.append(slot)
         return found
 
-    def _set(
-        self, slot: int, state: MaterialState, own: Material | None, xy: bool, textures: dict[int, TextureResource]
-    ) -> None:
-        self._states[slot] = (state, own, xy)
+    def _set(self, slot: int, form: _Form, textures: dict[int, TextureResource]) -> None:
+        state = form.state
+        self._states[slot] = form
         self.factors[slot] = factors_of(state)
-        self.look[slot] = self._number(look_of(state, textures, own, xy))
+        self.look[slot] = self._number(look_of(state, textures, form.own, form.normal_xy, form.handle))
         self.gone[slot] = is_gone(state)
         self._extras[slot] = extras_of(state)
         first, last = self._dirty or (slot, slot)
@@ -160,7 +171,7 @@ class MaterialTable:
 
     def textures(self, look: Look, resource: Resource, scene: RenderScene) -> MaterialTextures:
         """What binds the textures of a look on parts of a model."""
-        return MaterialTextures(self._uploader, look, resource, scene.textures)
+        return MaterialTextures(self._uploader, look, resource, scene)
 
     def destroy(self) -> None:
         """Free the buffer of extras."""
@@ -169,16 +180,42 @@ class MaterialTable:
         self._buffer = self._group = None
 
 
-class MaterialTextures:
-    """The bind group of textures of which some are the model's, some the scene's; made anew when one has changed."""
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A material as the scene has it: its state, and what :func:`look_of` needs beside it."""
 
-    def __init__(
-        self, uploader: Uploader, look: Look, resource: Resource, textures: dict[int, TextureResource]
-    ) -> None:
+    state: MaterialState
+    own: Material | None = None
+    normal_xy: bool = False
+    handle: int = 0
+
+
+def _form_of(material: int, scene: RenderScene) -> _Form | None:
+    """Of a material of the scene, or of one that a model shares; ``None`` if there is none."""
+    state = scene.materials.get(material)
+    if state is not None:
+        return _Form(state)
+    handle, index = scene.shared.get(material, (0, 0))
+    placed = scene.entries.get(handle)
+    if placed is None or placed.resource.released or index >= len(placed.resource.materials):
+        return None
+    resource = placed.resource
+    own, parts = resource.materials[index], resource.parts
+    state = placed.own.get(index)
+    if state is None:
+        state = state_of(own, vertex_color=bool(parts.vertex_color[parts.material == index].any()))
+    return _Form(state, own, resource.normal_xy(index), handle)
+
+
+class MaterialTextures:
+    """The bind group of textures of which some are the model's, some the scene's or other models'; made anew when one
+    has changed."""
+
+    def __init__(self, uploader: Uploader, look: Look, resource: Resource, scene: RenderScene) -> None:
         self._uploader = uploader
         self._slots = look.textures
         self._resource = resource
-        self._textures = textures
+        self._scene = scene
         self._state: tuple[object, ...] | None = None
         self._group: Any = None
 
@@ -188,11 +225,12 @@ class MaterialTextures:
         for slot in self._slots:
             if slot is None:
                 state.append(None)
-            elif slot[0] == "own":
-                state.append(self._resource.texture_state(slot[1]))
-            else:
-                texture = self._textures.get(slot[1])
+            elif slot[0] == "scene":
+                texture = self._scene.textures.get(slot[1])
                 state.append(None if texture is None or texture.released else texture)
+            else:
+                whose = self._whose(slot)
+                state.append(None if whose is None else (id(whose), whose.texture_state(slot[1])))
         if self._group is None or tuple(state) != self._state:
             self._state = tuple(state)
             self._group = self._uploader.texture_group(
@@ -204,8 +242,16 @@ class MaterialTextures:
         slot = self._slots[number]
         if slot is None or there is None:
             return None
-        if slot[0] == "own":
-            return self._resource.texture_binding(self._uploader, slot[1])
+        if slot[0] != "scene":
+            whose = self._whose(slot)
+            return None if whose is None else whose.texture_binding(self._uploader, slot[1])
         # Base colour and emission are colours; the rest are numbers.
-        view = self._textures[slot[1]].view(color=number in (0, 4))
+        view = self._scene.textures[slot[1]].view(color=number in (0, 4))
         return view, self._uploader.plain_sampler
+
+    def _whose(self, slot: OwnTexture) -> Resource | None:
+        """The resource that has a texture, while it is there."""
+        if slot[0] == "own":
+            return self._resource
+        placed = self._scene.entries.get(slot[2])
+        return None if placed is None or placed.resource.released else placed.resource

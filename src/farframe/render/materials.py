@@ -46,8 +46,9 @@ MIN_ROUGHNESS = 0.03
 
 _Numbers = TypeVar("_Numbers", bound=tuple[float, ...])
 
-OwnTexture = tuple[str, int]
-"""``("own", n)``: the model's texture n; ``("scene", id)``: the scene's texture."""
+OwnTexture = tuple[str, int, int]
+"""``("own", n, 0)``: the model's texture n; ``("model", n, handle)``: that of another placed model; ``("scene", id,
+0)``: the scene's texture."""
 Textures = tuple[OwnTexture | None, ...]
 
 
@@ -171,11 +172,18 @@ def is_gone(state: MaterialState) -> bool:
     return state.fade_out == 0.0 and not state.flags & MaterialFlag.FADE_TO_BLACK
 
 
-def look_of(state: MaterialState, textures: Mapping[int, TextureResource], own: Material | None, own_xy: bool) -> Look:
+def look_of(
+    state: MaterialState,
+    textures: Mapping[int, TextureResource],
+    own: Material | None,
+    own_xy: bool,
+    handle: int = 0,
+) -> Look:
     """How a state is drawn.
 
     ``textures``: those of the scene; maps that it does not have, or that are cube maps, are as none. ``own``: the
-    model's own material of which this is an edited form, ``own_xy``: its normal map has two channels.
+    model's own material of which this is a form, ``own_xy``: its normal map has two channels; ``handle``: the model
+    that has it, where it is to be seen on others, too, 0 where it is not.
     """
     flags, pbr = state.flags, state.kind == MaterialKind.PBR
     emissive = pbr and max(state.emissive_color) > 0.0
@@ -198,11 +206,11 @@ def look_of(state: MaterialState, textures: Mapping[int, TextureResource], own: 
             slot = getattr(own, f"{'metallic_roughness' if name == 'metalness' else name}_texture")
         if slot is not None:
             uv_sets.append(int(slot.uv_set))
-            found.append(("own", slot.texture))
+            found.append(("model" if handle else "own", slot.texture, handle))
             channels.append(2 if name == "normal" and own_xy else 4)
         elif texture is not None and not texture.cube and not texture.released:
             uv_sets.append(0)
-            found.append(("scene", number))
+            found.append(("scene", number, 0))
             channels.append(texture.channels)
         else:
             uv_sets.append(-1)
@@ -243,7 +251,7 @@ def look_of(state: MaterialState, textures: Mapping[int, TextureResource], own: 
         fresnel=fresnel,
         packed=packed or found[1] is None,
         grey=tuple(channel == 1 for channel in channels),
-        derived_tangents=found[2] is not None and found[2][0] == "scene",
+        derived_tangents=found[2] is not None and found[2][0] != "own",
         writes_depth=bool(flags & MaterialFlag.TRANSPARENCY_WRITES_DEPTH),
     )
     return Look(variant, tuple(found), vertex_color=uses_color)

@@ -125,6 +125,8 @@ class RenderScene:
         self._journal_end = 0
         self._materials: dict[int, MaterialState] = {}
         self._textures: dict[int, TextureResource] = {}
+        self._shared: dict[int, tuple[int, int]] = {}
+        self._sharing: dict[tuple[int, int], int] = {}
         self._material_journal: deque[MaterialChange] = deque(maxlen=MATERIAL_JOURNAL_ENTRIES)
         self._material_journal_end = 0
         self._light_direction: Color = (0.45, 0.85, 0.55)
@@ -286,9 +288,35 @@ class RenderScene:
             raise ValueError("0 is no material's id: it stands for the model's own")
         if state is None:
             self._materials.pop(material, None)
+            self._unshare(material)
         else:
             self._materials[material] = state
         self._material_changed(MaterialChange(id=material))
+
+    @property
+    def shared(self) -> dict[int, tuple[int, int]]:
+        """Materials of placed models that other instances may be drawn with, by id: whose, and which. Read only."""
+        return self._shared
+
+    def share_material(self, material: int, handle: int, index: int) -> None:
+        """Let instances of any model be drawn with the material ``index`` of a placed one, as that is now and will be,
+        under the id ``material``, for as long as the model is placed or until :meth:`set_material` removes it.
+
+        ``ValueError`` for the id 0, ``KeyError`` for a handle that is not placed, ``IndexError`` for a material that
+        the model has not.
+        """
+        if material == 0:
+            raise ValueError("0 is no material's id: it stands for the model's own")
+        placed = self._entries[handle]
+        if not 0 <= index < len(placed.resource.materials):
+            raise IndexError(f"the model has {len(placed.resource.materials)} materials, and none with index {index}")
+        if self._shared.get(material) != (handle, index):
+            self._shared[material] = (handle, index)
+            self._sharing[handle, index] = material
+            self._material_changed(MaterialChange(id=material))
+
+    def _unshare(self, material: int) -> None:
+        self._sharing.pop(self._shared.pop(material, (0, 0)), None)
 
     def set_own_material(self, handle: int, index: int, state: MaterialState | None) -> None:
         """Draw all instances of a placed model that have its material ``index`` as ``state`` says; ``None``: as in
@@ -302,6 +330,9 @@ class RenderScene:
         else:
             placed.own[index] = state
         self._material_changed(MaterialChange(handle=handle, index=index))
+        shared = self._sharing.get((handle, index))
+        if shared is not None:
+            self._material_changed(MaterialChange(id=shared))
 
     def set_texture(self, texture: int, resource: TextureResource | None) -> None:
         """Give materials a texture to name, or take it away: a map that does not exist is as none. ``ValueError`` for
@@ -340,11 +371,15 @@ class RenderScene:
     def remove(self, handle: int) -> None:
         """Take a model out. ``KeyError`` for a handle that is not placed."""
         del self._entries[handle]
+        for material in [material for material, (whose, _) in self._shared.items() if whose == handle]:
+            self._unshare(material)
         self._changed(placement=True)
 
     def clear(self) -> None:
         """Take all models out; light and background stay."""
         self._entries.clear()
+        self._shared.clear()
+        self._sharing.clear()
         self._changed(placement=True)
 
     @property

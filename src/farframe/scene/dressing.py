@@ -119,16 +119,19 @@ class Dressing:
         self._worn.add(material)
         return same
 
-    def undress(self, material: int) -> list[tuple[int, Numbers]]:
-        """A material is gone: the instances, by model, that are drawn with another one now."""
+    def undress(self, first: int, count: int = 1) -> list[tuple[int, Numbers]]:
+        """Materials, with ids in a row, are gone: the instances, by model, that are drawn with others now."""
+        gone = {material for material in self._worn if first <= material < first + count}
         changed: list[tuple[int, Numbers]] = []
-        if material not in self._worn:
+        if not gone:
             return changed
-        self._worn.discard(material)
+        self._worn -= gone
         for handle, clothes in self._models.items():
-            worn = (clothes.override == material) | (clothes.replaced == material)
+            overridden = (clothes.override >= first) & (clothes.override < first + count)
+            replaced = (clothes.replaced >= first) & (clothes.replaced < first + count)
+            worn = overridden | replaced
             if worn.any():
-                clothes.override[clothes.override == material] = 0
-                clothes.replaced[clothes.replaced == material] = 0
+                clothes.override[overridden] = 0
+                clothes.replaced[replaced] = 0
                 changed.append((handle, np.flatnonzero(worn)))
         return changed

@@ -113,10 +113,12 @@ class Looks:
             if state is not None:
                 self._scene.set_own_material(handle, index, values.drawn(state))
 
-    def remove_model(self, handle: int) -> None:
-        """A model is gone, with its materials."""
+    def remove_model(self, handle: int, meshes: Meshes) -> None:
+        """A model is gone, with its materials: other models that wear them have their meshes' own again."""
         clothes = self.dressing.remove(handle)
         if clothes is not None:
+            for other, numbers in self.dressing.undress(clothes.first_material, clothes.materials):
+                self._push(_rows_of(meshes, other)[numbers])
             self.materials.forget_own(clothes.first_material, clothes.materials)
             self._forget_order()
             self.collect()
@@ -220,16 +222,16 @@ class Looks:
         self._scene.set_material(command.id, None)
 
     def _wearable(self, materials: NDArray[np.uint32]) -> None:
-        """Raises InvalidId, NotSupported."""
+        """See to it that instances can be drawn with these materials. Raises InvalidId, and has then done nothing."""
+        shared: list[tuple[int, tuple[int, int]]] = []
         for material in np.unique(materials).tolist():
-            if material >= FIRST_MODEL_MATERIAL and self.dressing.owner(material) is not None:
-                raise FarframeError(
-                    Result.NOT_SUPPORTED,
-                    "The material of a model is seen where its file puts it, and nowhere else.",
-                    next_step="Create a material with the same values.",
-                )
-            if material:
+            place = self.dressing.owner(material) if material >= FIRST_MODEL_MATERIAL else None
+            if place is not None and place[0] in self._scene.entries:
+                shared.append((material, place))
+            elif material:
                 self.materials.require(material)
+        for material, place in shared:
+            self._scene.share_material(material, *place)
 
     def _override_materials(self, command: wire.OverrideMaterials, meshes: Meshes) -> None:
         entities = unpack(command.ids, "u4", 1)

@@ -209,7 +209,7 @@ class SceneWorld:
     def remove_model(self, handle: int) -> None:
         """A model is drawn no more: its entities go, and with them what the device hung below them."""
         self.meshes.remove(handle)
-        self.looks.remove_model(handle)
+        self.looks.remove_model(handle, self.meshes)
         self.playback.remove_model(handle)
         entry = self._models.pop(handle, None)
         if entry is None:
