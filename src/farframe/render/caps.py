@@ -68,7 +68,7 @@ CAP_DTYPE = np.dtype(
         ("color", "<f4", 4),
         ("hatch", "<f4", 4),
         ("numbers", "<f4", 4),
-        ("bias", "<f4", 4),
+        ("other", "<f4", 4),
     ]
 )
 """The uniform ``Cap`` of ``shaders/caps.wgsl``."""
@@ -110,6 +110,13 @@ def seen_caps(planes: CutPlanes, view: View, origin: NDArray[np.float64]) -> tup
     return tuple(found)
 
 
+def shared_mask(planes: CutPlanes, masks: NDArray[np.unsignedinteger[Any]]) -> int | None:
+    """A mask that stands for all of ``masks`` (n,), if the same planes concern them all; else ``None``."""
+    kinds = np.unique(masks)
+    concerned = (kinds[:, None] & planes.mask) != 0
+    return int(kinds[0]) if len(kinds) and bool((concerned == concerned[0]).all()) else None
+
+
 def hatch(normal: NDArray[np.float32], origin: NDArray[np.float64]) -> tuple[float, float, float, float]:
     """The direction across the lines on a plane, at 45 degrees to the horizon where there is one, and how far along it
     ``origin`` is, up to the period of the lines."""
@@ -148,7 +155,7 @@ class Caps:
         self._uniform: Any = None
         self._counts_layouts: dict[int, Any] = {}
         self._counting: dict[tuple[CountKind, int, int, bool], Any] = {}
-        self._drawing: dict[tuple[int, LightFeature], Any] = {}
+        self._drawing: dict[tuple[int, LightFeature, int], Any] = {}
 
     def record(
         self,
@@ -160,6 +167,7 @@ class Caps:
         origin: NDArray[np.float64],
         scale: float,
         lit: LightFeature,
+        mask: int | None,
         set_view: Callable[[Any, int], None],
         draw_view: Callable[[Any, int, Callable[[CountKind], Any]], None],
         *,
@@ -168,19 +176,21 @@ class Caps:
         """Record the caps of ``planes`` into the picture and the depth in ``attachments``, after what is opaque.
 
         By view: ``seen``, see :func:`seen_caps`, and ``bounds``, where there may be any. ``scale``: of the picture
-        drawn to the one shown. ``set_view`` binds a view in a pass; ``draw_view`` draws the faces that are counted in
+        drawn to the one shown; ``mask``: of all that is closed, as far as planes are concerned, or ``None`` where there
+        is more than one. ``set_view`` binds a view in a pass; ``draw_view`` draws the faces that are counted in
         it, by the pipelines that its last argument gives. ``last``: nothing is drawn per sample any more.
         """
         self._make()
         samples = attachments.samples
-        self._write(planes, origin, scale)
+        self._write(planes, origin, scale, mask)
         counts: _Counts = attachments.companion(
             "caps",
             lambda: _Counts(self._device, self._counts_layout(samples), attachments.width, attachments.height, samples),
         )
         # One, two, four or eight, as for surfaces: another plane need not be another pipeline.
         size = 1 << max(len(planes) - 1, 0).bit_length()
-        several = len(planes) > 1
+        # Where planes meet is told for each pixel of a cap, unless parts differ in which planes concern them.
+        each, once = (len(planes) > 1 and apart for apart in (mask is None, mask is not None))
         numbers = sorted({index for indices in seen for index in indices})
         for index in numbers:
             views = [number for number, indices in enumerate(seen) if index in indices]
@@ -193,12 +203,12 @@ class Caps:
             for number in views:
                 set_view(passing, number)
                 passing.set_bind_group(1, self._group, offset)
-                draw_view(passing, number, lambda kind: self._count_pipeline(kind, samples, size, several))
+                draw_view(passing, number, lambda kind: self._count_pipeline(kind, samples, size, each))
             passing.end()
             passing = encoder.begin_render_pass(
                 **attachments.pass_descriptor(None, keep_depth=True, first=False, last=last and index == numbers[-1])
             )
-            passing.set_pipeline(self._draw_pipeline(samples, lit))
+            passing.set_pipeline(self._draw_pipeline(samples, lit, size if once else 1))
             for number in views:
                 set_view(passing, number)
                 passing.set_scissor_rect(*bounds[number])
@@ -207,7 +217,7 @@ class Caps:
                 passing.draw(3)
             passing.end()
 
-    def _write(self, planes: CutPlanes, origin: NDArray[np.float64], scale: float) -> None:
+    def _write(self, planes: CutPlanes, origin: NDArray[np.float64], scale: float, mask: int | None) -> None:
         staging = np.zeros((MAX_CUT_PLANES, _STRIDE), np.uint8)
         rows = np.zeros(len(planes), CAP_DTYPE)
         rows["plane"][:, :3], rows["plane"][:, 3] = planes.normal, planes.offset
@@ -216,7 +226,8 @@ class Caps:
             row["hatch"] = hatch(planes.normal[index], origin)
             row["numbers"] = (index, planes.hatching[index], HATCH_PIXELS * scale * 2.0, max(LINE_PIXELS * scale, 0.75))
         # In front of all that may lie in its place, whatever level that has.
-        rows["bias"][:, 0] = LEVELS * STEP
+        rows["other"][:, 0] = LEVELS * STEP
+        rows["other"][:, 1] = 0 if mask is None else mask
         staging[: len(rows), : CAP_DTYPE.itemsize] = rows.view(np.uint8).reshape(len(rows), -1)
         self._device.queue.write_buffer(self._uniform, 0, staging)
 
@@ -314,8 +325,8 @@ class Caps:
             )
         return self._counting[key]
 
-    def _draw_pipeline(self, samples: int, lit: LightFeature) -> Any:
-        key = (samples, lit)
+    def _draw_pipeline(self, samples: int, lit: LightFeature, planes: int) -> Any:
+        key = (samples, lit, planes)
         if key not in self._drawing:
             on = {
                 "MULTISAMPLED": samples > 1,
@@ -330,6 +341,8 @@ class Caps:
                 "UNLIT_STEPS": str(UNLIT_STEPS),
                 "ROUGHNESS": str(ROUGHNESS),
             }
+            if planes > 1:
+                flags |= {"SEVERAL": "", "STYLED": "", "CUT": str(planes)}
             module = self._module(flags)
             layouts = [self._pipelines.view_layout, self._layout, self._counts_layout(samples)]
             self._pipelines.created += 1

@@ -38,7 +38,7 @@ from farframe.asset.textures_file import TextureData
 from farframe.protocol.errors import FarframeError, Result
 from farframe.render import flops, highlighting, outlines
 from farframe.render.assets import AssetResource, PreparedAsset, make_resource, prepare_asset
-from farframe.render.caps import Caps, CountKind, seen_caps
+from farframe.render.caps import Caps, CountKind, seen_caps, shared_mask
 from farframe.render.clusters import Outlook, asset_cutter
 from farframe.render.debug import DebugDrawing, counters
 from farframe.render.device import AdapterChoice, AdapterInfo, AdapterKind, request_device
@@ -839,7 +839,7 @@ class Engine:
         """Record what closes the cuts, into picture and depth."""
         starts = np.cumsum([0, *(0 if one.faces is None else len(one.faces.commands) for one in caps)]).tolist()
         table = placement.placement
-        assert table is not None and table.capped is not None
+        assert table is not None and table.capped is not None and table.mask is not None
         boxes = np.stack([table.center[table.capped], table.extent[table.capped]], axis=1)
         bounds = [
             outlines.screen_bounds(boxes, view_projection(view, placement.origin), port, 1)
@@ -871,6 +871,7 @@ class Engine:
             placement.origin,
             frame.quality.scale,
             self._lit,
+            shared_mask(placement.styles.planes, table.mask[table.capped]),
             lambda passing, index: self._set_view(passing, index, ports[index]),
             draw_view,
             last=last,

@@ -4,7 +4,7 @@ struct Cap {
     color: vec4f,   // linear; w: how much of it is seen in the place of the parts' own
     hatch: vec4f,   // unit, in the plane, across the lines; w: metres from the world's origin to that of positions
     numbers: vec4f, // which of styles.planes it is, how dark lines are, how far apart in pixels, how wide
-    bias: vec4f,    // share of the distance by which it is nearer
+    other: vec4f,   // share of the distance by which it is nearer, mask of all that it closes where that is one
 }
 @group(1) @binding(0) var<uniform> cap: Cap;
 
@@ -18,6 +18,19 @@ fn on_plane(place: vec2f) -> vec4f {
     let depth = select(-1.0, (cap.plane.w - dot(cap.plane.xyz, start)) / falling, falling < 0.0);
     return vec4f(start + slope * depth, depth);
 }
+
+#ifdef SEVERAL
+// Whether another plane that concerns a mask takes away the cap itself, or is met later by the ray through it.
+fn cap_cut_away(place: vec4f, mask: u32) -> bool {
+    var least = 1e9;
+    for (var index = 0; index < CUT; index++) {
+        if (index != i32(cap.numbers.x)) {
+            least = min(least, cut_distance(index, place.xyz, mask));
+        }
+    }
+    return least < -1e-5 * abs(place.w);
+}
+#endif
 
 #ifdef COUNT
 // First the faces of what the plane goes through are counted, all that lie behind it on a pixel's ray and whether seen
@@ -85,15 +98,8 @@ fn beyond(world: vec3f, mask: u32) -> bool {
     }
 #endif
 #ifdef SEVERAL
-    // Where another plane takes the cap itself away, or lies behind it, nothing is counted, for all faces alike.
-    let place = on_plane(in.position.xy);
-    var least = 1e9;
-    for (var index = 0; index < CUT; index++) {
-        if (index != i32(cap.numbers.x)) {
-            least = min(least, cut_distance(index, place.xyz, in.cut_mask));
-        }
-    }
-    if (least < -1e-5 * abs(place.w)) {
+    // For all faces of a part alike.
+    if (cap_cut_away(on_plane(in.position.xy), in.cut_mask)) {
         discard;
     }
 #endif
@@ -165,21 +171,30 @@ fn hatching(along: f32, across: f32) -> f32 {
     let along = dot(cap.hatch.xyz, place.xyz) + cap.hatch.w;
     let across = length(vec2f(dpdx(along), dpdy(along)));
     let solids = floor(sums.w + 0.5 / UNLIT_STEPS);
-    let clip = view.view_projection * vec4f(place.xyz, 1.0);
-    let depth = clip.z / clip.w;
-    if (solids < 1.0 || place.w <= view.ray_dx.w || place.w >= view.ray_dy.w) {
+    var there = solids >= 1.0 && place.w > view.ray_dx.w && place.w < view.ray_dy.w;
+#ifdef SEVERAL
+    there = there && !cap_cut_away(place, u32(cap.other.y));
+#endif
+    if (!there) {
         discard;
     }
-    let unlit = clamp((sums.w - solids) * UNLIT_STEPS / solids, 0.0, 1.0);
-    let root = max(sums.rgb / solids, vec3f(0.0));
-    let base = mix(root * root, cap.color.rgb, cap.color.w);
-    let n = cap.plane.xyz;
-    let v = -normalize(view.ray_corner.xyz + in.position.x * view.ray_dx.xyz + in.position.y * view.ray_dy.xyz);
-    let fragment = vec4f(in.position.xy, depth, 1.0 / place.w);
-    let irradiance = max(diffuse_irradiance(n), vec3f(0.0));
-    let lit = tone_map(shade(n, v, base, 0.0, ROUGHNESS, 1.0, irradiance, fragment));
-    var color = mix(lit, base, unlit);
-    color *= 1.0 - cap.numbers.y * hatching(along, max(across, 1e-12));
-    return Drawn(vec4f(color, 1.0), min(depth * (1.0 + cap.bias.x * view.environment.w), 1.0));
+    var drawn = Drawn(vec4f(0.0, 0.0, 0.0, 1.0), 0.0);
+    // A loop, for a CPU does what is in a branch anyway, and most of the picture has no caps.
+    for (var once = 0; once < select(0, 1, there); once++) {
+        let clip = view.view_projection * vec4f(place.xyz, 1.0);
+        let depth = clip.z / clip.w;
+        let unlit = clamp((sums.w - solids) * UNLIT_STEPS / solids, 0.0, 1.0);
+        let root = max(sums.rgb / solids, vec3f(0.0));
+        let base = mix(root * root, cap.color.rgb, cap.color.w);
+        let n = cap.plane.xyz;
+        let ray = view.ray_corner.xyz + in.position.x * view.ray_dx.xyz + in.position.y * view.ray_dy.xyz;
+        let fragment = vec4f(in.position.xy, depth, 1.0 / place.w);
+        let irradiance = max(diffuse_irradiance(n), vec3f(0.0));
+        let lit = tone_map(shade(n, -normalize(ray), base, 0.0, ROUGHNESS, 1.0, irradiance, fragment));
+        let lines = cap.numbers.y * hatching(along, max(across, 1e-12));
+        drawn.color = vec4f(mix(lit, base, unlit) * (1.0 - lines), 1.0);
+        drawn.depth = min(depth * (1.0 + cap.other.x * view.environment.w), 1.0);
+    }
+    return drawn;
 }
 #endif
