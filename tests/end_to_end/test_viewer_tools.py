@@ -41,8 +41,8 @@ HOLD_RAYS = """() => {
 """Keeps the answer of the next ray until `heldRay` is called."""
 
 
-def pair() -> bytes:
-    """A GLB: the group `Pair` with a `Red box` and a `Blue box` beside it."""
+def pair(*, alike: bool = False) -> bytes:
+    """A GLB: the group `Pair` with a `Red box` and a `Blue box` beside it. ``alike``: both of the same red material."""
     faces = []
     for axis in range(3):
         for sign in (-1.0, 1.0):
@@ -56,6 +56,7 @@ def pair() -> bytes:
     indices = (np.arange(6)[:, None] * 4 + np.array((0, 1, 2, 0, 2, 3))).astype("<u2").tobytes()
     lengths = [len(positions), len(normals), len(indices)]
     colors = ((0.75, 0.02, 0.02, 1.0), (0.02, 0.05, 0.8, 1.0))
+    made_of = (0, 0 if alike else 1)
     document = {
         "asset": {"version": "2.0"},
         "scene": 0,
@@ -66,8 +67,8 @@ def pair() -> bytes:
             {"name": "Blue box", "mesh": 1, "translation": BLUE},
         ],
         "meshes": [
-            {"primitives": [{"attributes": {"POSITION": 0, "NORMAL": 1}, "indices": 2, "material": index}]}
-            for index in range(2)
+            {"primitives": [{"attributes": {"POSITION": 0, "NORMAL": 1}, "indices": 2, "material": material}]}
+            for material in made_of
         ],
         "materials": [
             {"pbrMetallicRoughness": {"baseColorFactor": color, "metallicFactor": 0.0, "roughnessFactor": 0.9}}
@@ -98,7 +99,7 @@ def pair() -> bytes:
 
 
 @asynccontextmanager
-async def viewer_of_pair(service: RunningService, **context: Any) -> AsyncIterator[Page]:
+async def viewer_of_pair(service: RunningService, *, alike: bool = False, **context: Any) -> AsyncIterator[Page]:
     """The viewer with the two boxes loaded, seen from the front. Errors that the page logs fail the test."""
     async with (
         RemoteRenderingClient.from_connection_file(service.connection_path) as client,
@@ -113,13 +114,13 @@ async def viewer_of_pair(service: RunningService, **context: Any) -> AsyncIterat
         page.on("pageerror", lambda error: problems.append(str(error)))
         await page.goto(link.url)
         await page.wait_for_selector("body[data-state=connected]")
-        await load_pair(page)
+        await load_pair(page, alike=alike)
         yield page
         assert not problems
 
 
-async def load_pair(page: Page) -> None:
-    file = {"name": "pair.glb", "mimeType": "model/gltf-binary", "buffer": pair()}
+async def load_pair(page: Page, *, alike: bool = False) -> None:
+    file = {"name": "pair.glb", "mimeType": "model/gltf-binary", "buffer": pair(alike=alike)}
     await page.set_input_files("[data-testid=file-input]", [file])  # type: ignore[list-item]
     await until(page, "() => window.farframeViewer.models.length === 1")
     await page.keyboard.press("1")
@@ -182,6 +183,11 @@ def yellow(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """The outline."""
     r, g, b = (image[..., channel].astype(int) for channel in range(3))
     return (r > 150) & (g > 150) & (b < 0.6 * r)
+
+
+async def picks_answered(page: Page) -> None:
+    """Until the page has the answers to all clicks into the picture."""
+    await page.wait_for_selector("[data-testid=video]:not([data-picking])")
 
 
 async def seen_as(page: Page, condition: Any, what: str, seconds: float = 60) -> NDArray[np.uint8]:
@@ -253,6 +259,7 @@ async def test_parts_are_hidden_isolated_and_shown(service: RunningService) -> N
         # What is not seen is not clicked either.
         await page.keyboard.press("Escape")
         await page.mouse.click(*await place(page, (RED[0], 0.0, HALF[2])))
+        await picks_answered(page)
         await page.get_by_test_id("show-all").click()
         await seen_as(page, lambda image: red(image).sum() > 0.9 * red(before).sum(), "not shown again")
         assert await page.evaluate("() => window.farframeViewer.selection") == []
@@ -321,7 +328,47 @@ async def test_two_points_are_measured(service: RunningService) -> None:
         box = await marks.nth(1).bounding_box()
         assert box is not None
         assert (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) == pytest.approx(where, abs=1.5)
+        # A second one is kept beside it, numbered; each is removed by itself. Leaving the tool leaves them.
+        await page.keyboard.press("1")
+        await still(page)
+        for spot in spots:
+            await page.mouse.click(*spot)
+            await picks_answered(page)
+        rows = page.get_by_test_id("measure-row")
+        assert await rows.count() == 2
+        assert (await label.all_text_contents()) == [f"1: {inches}", f"2: {inches}"]
+        await page.get_by_test_id("video").focus()
         await page.keyboard.press("Escape")
+        assert await page.get_by_test_id("tool-options").is_hidden()
+        assert await marks.count() == 4
+        assert await page.get_by_test_id("measure").get_attribute("data-on") == ""
+        await page.keyboard.press("m")
+        await page.get_by_role("button", name="Remove measure 1").click()
+        assert await label.all_text_contents() == [inches]
+        await page.get_by_role("button", name="Remove all", exact=True).click()
+        assert await marks.count() == 0
+        # What is begun is given up by Escape, and the tool stays.
+        await page.mouse.click(*spots[0])
+        await page.get_by_test_id("measure-hint").get_by_text("second point").wait_for()
+        await page.keyboard.press("Escape")
+        await page.get_by_test_id("measure-hint").get_by_text("two points").wait_for()
+        assert await marks.count() == 0
+        # The angle between two faces: the boxes' fronts and, from a corner, a front and a top.
+        await page.get_by_role("button", name="Angle").click()
+        for spot in reversed(spots):  # the one that was clicked last would be a double click
+            await page.mouse.click(*spot)
+            await picks_answered(page)
+        assert await page.get_by_test_id("measure-angle").inner_text() == "0.0°"
+        await page.keyboard.press("7")
+        await still(page)
+        for point in ((RED[0], 0.1, HALF[2]), (RED[0], HALF[1], 0.0)):
+            await page.mouse.click(*await place(page, point))
+            await picks_answered(page)
+        assert await page.get_by_test_id("measure-angle").all_inner_texts() == ["0.0°", "90.0°"]
+        # What was measured does not hold for parts that have moved since.
+        await page.keyboard.press("e")
+        await page.get_by_role("slider", name="How far apart").fill("20")
+        await page.get_by_test_id("announcer").get_by_text("Parts were moved").wait_for(state="attached")
         assert await marks.count() == 0
 
 
@@ -376,15 +423,16 @@ async def test_a_section_cuts_what_is_seen_and_what_is_clicked(service: RunningS
         # Through the middle, across X: the blue box is gone.
         cut = await seen_as(page, lambda image: not blue(image).any(), "nothing was cut")
         assert red(cut).sum() > 0.9 * red(before).sum()
-        await page.get_by_role("button", name="Cut the other side").click()
+        await page.get_by_role("button", name="Cut the other side of plane X").click()
         await seen_as(page, lambda image: blue(image).any() and not red(image).any(), "the other side was not cut")
         # The answer comes late, when the plane is elsewhere: what counts is what was seen at the click.
         await page.evaluate(HOLD_RAYS)
         await page.mouse.click(*inside)
         await until(page, "() => window.heldRay !== undefined")
-        await page.get_by_role("slider", name="Where the plane is").fill("0")
+        await page.get_by_role("slider", name="Where plane X is").fill("0")
         await page.evaluate("() => window.heldRay()")
         await seen_as(page, lambda image: red(image).sum() > 0.9 * red(before).sum(), "the plane did not move")
+        await picks_answered(page)
         assert await page.evaluate("() => window.farframeViewer.selection") == [], "what is cut away is not clicked"
         await page.mouse.click(*inside)
         await until(page, "() => window.farframeViewer.selection.length === 1")
@@ -394,10 +442,123 @@ async def test_a_section_cuts_what_is_seen_and_what_is_clicked(service: RunningS
         assert await page.get_by_role("treeitem", name="Section plane").count() == 0
         await page.keyboard.press("x")
         await page.get_by_role("button", name="Across Y").click()
-        await page.get_by_role("slider", name="Where the plane is").fill("500")
+        await page.get_by_role("button", name="Across X").click()
         await seen_as(page, lambda image: 0.3 < red(image).sum() / red(before).sum() < 0.7, "not cut in half")
-        await page.get_by_role("button", name="Remove").click()
+        await page.get_by_role("button", name="Remove all", exact=True).click()
         await seen_as(page, lambda image: red(image).sum() > 0.9 * red(before).sum(), "the section is still there")
+
+
+async def test_several_planes_cut_and_one_lies_on_a_face(service: RunningService) -> None:
+    async with viewer_of_pair(service) as page:
+        before = await picture(page)
+        top, bottom = [await place(page, (RED[0], height, HALF[2])) for height in (0.2, -0.2)]
+        await page.keyboard.press("x")
+        await seen_as(page, lambda image: not blue(image).any(), "nothing was cut")
+        # Another one across Y: a quarter of what was there is left, the lower half of the red box.
+        await page.get_by_role("button", name="Across Y").click()
+        await page.get_by_test_id("announcer").get_by_text("Section plane Y added, 2 of").wait_for(state="attached")
+        cut = await seen_as(page, lambda image: 0.3 < red(image).sum() / red(before).sum() < 0.7, "not cut twice")
+        assert not blue(cut).any()
+        planes = page.get_by_test_id("section-plane")
+        assert await planes.count() == 2
+        assert await page.get_by_role("slider", name="Where plane Y is").get_attribute("aria-valuetext") == "0 mm"
+        await page.mouse.click(*top)
+        await picks_answered(page)
+        assert await page.evaluate("() => window.farframeViewer.selection") == [], "what Y cut away is not clicked"
+        await page.mouse.click(*bottom)
+        await until(page, "() => window.farframeViewer.selection.length === 1")
+        await page.get_by_test_id("section-note").get_by_text("Cut by 2 planes: X, Y").wait_for()
+
+        # What is cut goes with a view, and comes back with it.
+        await page.keyboard.press("b")
+        await page.get_by_role("button", name="Remove plane X").click()
+        await seen_as(page, lambda image: blue(image).any(), "X still cuts")
+        assert await page.evaluate("() => document.activeElement.getAttribute('aria-label')") == "Remove plane Y"
+        await page.get_by_role("button", name="Remove all", exact=True).click()
+        await seen_as(page, lambda image: red(image).sum() > 0.9 * red(before).sum(), "Y still cuts")
+        assert await page.get_by_test_id("section-note").is_hidden()
+        await page.keyboard.press("Alt+1")
+        await seen_as(page, lambda image: 0.3 < red(image).sum() / red(before).sum() < 0.7, "the view does not cut")
+        assert await planes.count() == 2
+        await page.get_by_test_id("section-clear").click()
+        await seen_as(page, lambda image: red(image).sum() > 0.9 * red(before).sum(), "still cut")
+
+        # On the front of the red box, moved through its whole depth: all is gone.
+        await page.get_by_role("button", name="On a face").click()
+        assert await page.get_by_role("button", name="On a face").get_attribute("aria-pressed") == "true"
+        await page.mouse.click(*top)
+        slider = page.get_by_role("slider", name="Where plane Face 1 is")
+        await slider.wait_for()
+        assert await page.get_by_role("button", name="On a face").get_attribute("aria-pressed") == "false"
+        plane = await page.evaluate(
+            """() => {
+                const {position, rotation} = window.farframeViewer.connection.scene.find("Section plane Face 1");
+                return [...position, ...rotation];
+            }"""
+        )
+        assert plane[2] == pytest.approx(HALF[2], abs=0.01)
+        assert plane[3:] == pytest.approx((0.0, -(0.5**0.5), 0.0, 0.5**0.5), abs=1e-6), "X points out of the front"
+        # From above one sees how far it has gone in.
+        await page.keyboard.press("5")
+        await still(page)
+        above = await picture(page)
+        await slider.fill("500")
+        back = await seen_as(page, lambda image: 0.3 < red(image).sum() / red(above).sum() < 0.7, "not cut in half")
+        await page.get_by_role("button", name="Cut the other side of plane Face 1").click()
+        middle = np.nonzero(red(back))[0].mean()
+        await seen_as(page, lambda image: np.nonzero(red(image))[0].mean() > middle + 20, "not the other side")
+        await page.keyboard.press("1")
+        await still(page)
+        # Eight cut at most, and the page says so instead of adding one that does not.
+        for _ in range(7):
+            count = await planes.count()
+            await page.get_by_role("button", name="On a face").click()
+            await page.mouse.click(*top)
+            # Turned over it leaves the face, for the next one.
+            await planes.nth(count).get_by_test_id("section-flip").click()
+        assert await page.get_by_role("button", name="On a face").is_disabled()
+        assert await page.get_by_role("button", name="Across X").is_disabled()
+        await page.get_by_role("button", name="Remove all", exact=True).click()
+        assert await page.get_by_role("button", name="On a face").is_enabled()
+        # By keyboard, and given up again.
+        await page.get_by_role("button", name="On a face").press("Enter")
+        await page.keyboard.press("Escape")
+        assert await page.get_by_role("button", name="On a face").get_attribute("aria-pressed") == "false"
+        assert await page.get_by_test_id("tool-options").is_visible()
+
+
+async def test_clicks_count_in_their_order_and_for_what_they_were_for(service: RunningService) -> None:
+    async with viewer_of_pair(service) as page:
+        on_red, on_blue = [await place(page, (middle[0], 0.1, HALF[2])) for middle in (RED, BLUE)]
+        # The first point's answer comes after the second's: still they are the first and the second.
+        await page.keyboard.press("m")
+        await page.evaluate(HOLD_RAYS)
+        await page.mouse.click(*on_red)
+        await until(page, "() => window.heldRay !== undefined")
+        await page.mouse.click(*on_blue)
+        await page.evaluate("() => window.heldRay()")
+        await page.get_by_test_id("measure-x").get_by_text("mm").wait_for()
+        assert float((await page.get_by_test_id("measure-x").inner_text()).removesuffix(" mm")) > 900
+        # A point that was given up before its answer came does not come back.
+        await page.evaluate("() => { window.heldRay = undefined; }")
+        await page.evaluate(HOLD_RAYS)
+        await page.mouse.click(*on_red)
+        await until(page, "() => window.heldRay !== undefined")
+        await page.keyboard.press("m")
+        await page.evaluate("() => window.heldRay()")
+        await picks_answered(page)
+        assert await page.locator("[data-testid=overlay] circle").count() == 2, "those of the first measure"
+        assert await page.evaluate("() => window.farframeViewer.selection") == []
+        # Who chose in the tree since the click wants that.
+        await page.evaluate("() => { window.heldRay = undefined; }")
+        await page.evaluate(HOLD_RAYS)
+        await page.mouse.click(on_red[0], on_red[1] + 30)  # there again it would be a double click
+        await until(page, "() => window.heldRay !== undefined")
+        await item(page, "Blue box").click()
+        await page.evaluate("() => window.heldRay()")
+        await picks_answered(page)
+        assert await item(page, "Blue box").get_attribute("aria-selected") == "true"
+        assert len(await page.evaluate("() => window.farframeViewer.selection")) == 1
 
 
 async def test_the_edges_of_surfaces_are_drawn(service: RunningService) -> None:
@@ -419,6 +580,41 @@ async def test_a_material_is_edited(service: RunningService) -> None:
         assert await color.input_value() == "#e12727"
         await color.fill("#2030e0")
         await seen_as(page, lambda image: not red(image).any() and blue(image).sum() > 1.5 * blue(before).sum(), "red")
+
+
+async def test_a_material_is_edited_for_one_part_or_for_all(service: RunningService) -> None:
+    async with viewer_of_pair(service, alike=True) as page:
+        before = await picture(page)
+        half = before.shape[1] // 2
+        assert red(before)[:, :half].any()
+        assert red(before)[:, half:].any()
+        await item(page, "Red box").click()
+        await page.keyboard.press("r")
+        section = page.get_by_test_id("materials")
+        color = section.get_by_test_id("material-color")
+        await section.get_by_text("Changes all 2 parts that are made of it.").wait_for()
+        await section.get_by_role("button", name="This part only").click()
+        await section.get_by_text("Changes this part. The other one stays as it is.").wait_for()
+        await color.fill("#2030e0")
+        one = await seen_as(page, lambda image: blue(image)[:, :half].any(), "the part stays red")
+        assert red(one)[:, half:].sum() > 0.9 * red(before)[:, half:].sum(), "the other part changed, too"
+        assert not blue(one)[:, half:].any()
+        # It has a material of its own now, which the other part does not know.
+        await page.get_by_test_id("tab-parts").click()
+        await item(page, "Blue box").click()
+        await page.keyboard.press("r")
+        assert await color.input_value() == "#e12727"
+        assert await section.get_by_test_id("material-part").count() == 0, "nothing else is made of it any more"
+        await page.get_by_test_id("tab-parts").click()
+        await item(page, "Red box").click()
+        await page.keyboard.press("r")
+        assert await color.input_value() == "#2030e0"
+        await section.get_by_role("button", name="Use the model's").click()
+        await seen_as(page, lambda image: not blue(image).any(), "it has its own material still")
+        assert await color.input_value() == "#e12727"
+        await section.get_by_role("button", name="Everywhere").click()
+        await color.fill("#2030e0")
+        await seen_as(page, lambda image: not red(image).any() and blue(image)[:, half:].any(), "not everywhere")
 
 
 async def test_a_model_is_taken_apart_and_put_together(service: RunningService) -> None:
@@ -605,15 +801,17 @@ async def test_on_a_phone_everything_fits_and_fingers_hit(service: RunningServic
 
 
 async def audit(page: Page, where: str) -> None:
-    """No serious violation of the rules of WCAG 2.2, A and AA, by axe-core."""
-    found = await page.evaluate(
-        """async () => (await axe.run(document, {
-            runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
-        })).violations.filter(({ impact }) => impact === "serious" || impact === "critical").map(
-            ({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((node) => node.html.slice(0, 160)).join(" | ")}`
-        )"""
-    )
-    assert found == [], where
+    """No serious violation of the rules of WCAG 2.2, A and AA, by axe-core, in the dark and in the light."""
+    for scheme in ("light", "dark"):
+        await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+        found = await page.evaluate(
+            """async () => (await axe.run(document, {
+                runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+            })).violations.filter(({ impact }) => impact === "serious" || impact === "critical").map(
+                ({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((node) => node.html.slice(0, 160)).join(" | ")}`
+            )"""
+        )
+        assert found == [], f"{where}, {scheme}"
 
 
 @pytest.mark.parametrize("size", [(1440, 900), (390, 844)], ids=["desktop", "phone"])
@@ -642,6 +840,12 @@ async def test_no_serious_fault_of_accessibility(service: RunningService, size: 
             await page.mouse.click(*await place(page, point))
         await page.get_by_test_id("measure-distance").wait_for()
         await audit(page, "a measure")
+        await page.get_by_role("button", name="Section").click()
+        await page.get_by_role("button", name="Across Z").click()
+        await audit(page, "section planes")
+        await page.get_by_role("button", name="On a face").click()
+        await audit(page, "a face is to be picked")
+        await page.get_by_role("button", name="Remove all", exact=True).click()
         await page.get_by_role("button", name="Explode").click()
         await page.get_by_role("button", name="Statistics").click()
         await audit(page, "statistics and the slider")

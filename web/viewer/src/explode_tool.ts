@@ -64,15 +64,25 @@ export class ExplodeTool {
     this.#slider.value = String(Math.round(amount * 100));
     this.#note.textContent = `${Math.round(amount * 100)} %`;
     if (this.#pieces.length === 0 && amount === 0 && !this.#planning) return;
+    this.#planning ??= this.#plan();
+    const planning = this.#planning;
     try {
-      this.#planning ??= this.#plan();
-      await this.#planning;
-      this.#move();
+      await planning;
+      if (this.#planning === planning) this.#move();
     } catch (thrown) {
+      // What was given up meanwhile says nothing about what was begun since.
+      if (this.#planning !== planning) return;
       this.forget();
       const error = toFarframeError(thrown, "Taking it apart");
       if (error.result !== "Cancelled") this.#note.textContent = explain(error).title;
     }
+  }
+
+  /** Puts the pieces back at once and forgets them: the scene is about to be another. */
+  reset(): void {
+    this.#slider.value = "0";
+    this.#move();
+    this.forget();
   }
 
   /** Forgets where the pieces were: the scene has changed. */
@@ -89,7 +99,10 @@ export class ExplodeTool {
     const { bounds, roots } = this.#context;
     if (!bounds) return;
     const entities = roots.flatMap((root) => piecesOf(root));
-    this.#pieces = await plan(entities, middleOf(bounds), this.#abort.signal);
+    const { signal } = this.#abort;
+    const pieces = await plan(entities, middleOf(bounds), signal);
+    signal.throwIfAborted();
+    this.#pieces = pieces;
     if (this.#pieces.length === 0) this.#note.textContent = "This model cannot be taken apart";
   }
 

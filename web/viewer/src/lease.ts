@@ -37,9 +37,11 @@ export function watchLease(management: ManagementClient, id: string, options: Le
       extend.disabled = true;
       try {
         const { maxLeaseTimeMinutes } = await management.getSession(id);
-        show(await management.extendSession(id, Math.min(MAX_LEASE_MINUTES, maxLeaseTimeMinutes + EXTENSION_MINUTES)));
+        const minutes = Math.min(MAX_LEASE_MINUTES, maxLeaseTimeMinutes + EXTENSION_MINUTES);
+        const session = await management.extendSession(id, minutes);
+        if (!abort.signal.aborted) show(session);
       } catch (thrown) {
-        options.onProblem(thrown);
+        if (!abort.signal.aborted) options.onProblem(thrown);
       } finally {
         extend.disabled = false;
       }

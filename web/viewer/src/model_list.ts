@@ -146,7 +146,10 @@ export class ModelList {
   /** Takes everything out of the scene. */
   async clear(): Promise<void> {
     await this.#connection.clearScene();
-    this.#models.length = 0;
+    // One whose load ended while the answer was on its way is in the scene.
+    const { scene } = this.#connection;
+    const left = this.#models.filter((model) => scene.get(model.rootEntity) !== undefined);
+    this.#models.splice(0, this.#models.length, ...left);
     this.#draw();
     this.#events.onChange(this.#models, undefined);
   }
@@ -158,7 +161,10 @@ export class ModelList {
       this.report(error);
       return;
     }
-    this.#models.splice(this.#models.indexOf(model), 1);
+    // The list may have been cleared before the answer came.
+    const at = this.#models.indexOf(model);
+    if (at < 0) return;
+    this.#models.splice(at, 1);
     this.#draw();
     this.#events.onChange(this.#models, undefined);
   }

@@ -3,7 +3,8 @@
  * link may be anything: it is taken apart and checked.
  */
 
-import type { OrbitState } from "@farframe/client";
+import type { OrbitState, Vector3 } from "@farframe/client";
+import { MAX_SECTIONS, type SectionAxis, type SectionPart, type SectionState } from "./section.ts";
 
 /** A view as it is kept. */
 export interface NamedView {
@@ -13,20 +14,13 @@ export interface NamedView {
   readonly edges: boolean;
   /** How far the model is taken apart, 0 to 1. */
   readonly apart: number;
-  /** The section plane: along which axis, from which side, where (0 to 1 of the scene's box). */
-  readonly section: SectionState | undefined;
+  readonly sections: readonly (SectionState | SectionPart)[];
   /** Which parts of the first model are forced to hide (`-`) or to show, by their place in the model. */
   readonly parts: { readonly hidden: readonly number[]; readonly shown: readonly number[] };
 }
 
-export interface SectionState {
-  readonly axis: 0 | 1 | 2;
-  readonly flipped: boolean;
-  readonly at: number;
-}
-
 const FORMAT = "farframe-views";
-const VERSION = 1;
+const VERSION = 2;
 export const MAX_VIEWS_OF_A_MODEL = 100;
 const MAX_NAME = 80;
 const MAX_PARTS = 5000;
@@ -43,19 +37,45 @@ function idsOf(value: unknown): number[] {
   return value.filter((id) => Number.isInteger(id) && id >= 0 && id < 2 ** 31).slice(0, MAX_PARTS);
 }
 
+const AXES: readonly unknown[] = [0, 1, 2];
+const MAX_METRES = 1e9;
+
+function vectorOf(value: unknown): Vector3 | undefined {
+  return Array.isArray(value) && value.length === 3 && value.every(isNumber)
+    ? (value as unknown as Vector3)
+    : undefined;
+}
+
+/** A section plane out of anything, or none. */
+function sectionsFrom(value: unknown): (SectionState | SectionPart)[] {
+  if (!isObject(value)) return [];
+  const { axis, at, offset, from } = value;
+  const flipped = value["flipped"] === true;
+  if (AXES.includes(axis) && isNumber(at)) {
+    return [{ axis: axis as SectionAxis, flipped, at: Math.min(1, Math.max(0, at)) }];
+  }
+  const normal = vectorOf(value["normal"]);
+  if (!normal || Math.abs(Math.hypot(...normal) - 1) > 1e-6 || !isNumber(offset) || !isNumber(from)) return [];
+  if (Math.abs(offset) > MAX_METRES || Math.abs(from) > MAX_METRES) return [];
+  const across = AXES.includes(axis) && normal[axis as SectionAxis] === 1 ? (axis as SectionAxis) : undefined;
+  return [{ axis: across, normal, offset, from, flipped }];
+}
+
 /** A view out of anything, or undefined. */
 export function viewFrom(value: unknown): NamedView | undefined {
   if (!isObject(value) || !isObject(value["camera"])) return undefined;
   const { target, distance, yaw, pitch } = value["camera"];
-  if (!Array.isArray(target) || target.length !== 3 || !target.every(isNumber)) return undefined;
+  const looksAt = vectorOf(target);
+  if (!looksAt) return undefined;
   if (!isNumber(distance) || distance <= 0 || !isNumber(yaw) || !isNumber(pitch)) return undefined;
   if (typeof value["name"] !== "string" || value["name"].trim() === "") return undefined;
-  const section = value["section"];
+  // Views of the first version had one plane.
+  const sections = Array.isArray(value["sections"]) ? value["sections"] : [value["section"]];
   const parts = isObject(value["parts"]) ? value["parts"] : {};
   return {
     name: value["name"].trim().slice(0, MAX_NAME),
     camera: {
-      target: target as unknown as OrbitState["target"],
+      target: looksAt,
       distance,
       yaw,
       pitch: Math.min(Math.PI / 2, Math.max(-Math.PI / 2, pitch)),
@@ -63,14 +83,7 @@ export function viewFrom(value: unknown): NamedView | undefined {
     orthographic: value["orthographic"] === true,
     edges: value["edges"] === true,
     apart: isNumber(value["apart"]) ? Math.min(1, Math.max(0, value["apart"])) : 0,
-    section:
-      isObject(section) && [0, 1, 2].includes(section["axis"] as number) && isNumber(section["at"])
-        ? {
-            axis: section["axis"] as 0 | 1 | 2,
-            flipped: section["flipped"] === true,
-            at: Math.min(1, Math.max(0, section["at"])),
-          }
-        : undefined,
+    sections: sections.slice(0, MAX_SECTIONS).flatMap(sectionsFrom),
     parts: { hidden: idsOf(parts["hidden"]), shown: idsOf(parts["shown"]) },
   };
 }

@@ -41,8 +41,8 @@ export interface PropertyContext {
   onMoved(): void;
 }
 
-/** A section of the panel that someone else fills, for one entity. */
-export type Section = (entity: Entity, signal: AbortSignal) => HTMLElement | undefined;
+/** A section of the panel that someone else fills, for one entity. `refresh` shows the panel anew, with the focus in it. */
+export type Section = (entity: Entity, signal: AbortSignal, refresh: () => void) => HTMLElement | undefined;
 
 export class PropertyPanel {
   readonly #element: HTMLElement;
@@ -73,6 +73,10 @@ export class PropertyPanel {
       return;
     }
     const signal = this.#showing.signal;
+    const refresh = (): void => {
+      this.show();
+      this.#element.focus({ preventScroll: true });
+    };
     if (entities.length > 1) {
       this.#element.replaceChildren(this.#head(entities), this.#appearance(entities));
       return;
@@ -81,7 +85,7 @@ export class PropertyPanel {
       this.#head(entities),
       this.#transform(first),
       this.#appearance(entities),
-      ...this.#sections.flatMap((section) => section(first, signal) ?? []),
+      ...this.#sections.flatMap((section) => section(first, signal, refresh) ?? []),
       this.#metadata(first, signal),
     );
   }

@@ -95,7 +95,8 @@ export class TreeView {
     }
     if (this.#model.indexOf(entity) < 0 && this.#model.searching) {
       this.#search.value = "";
-      void this.#find().then(() => {
+      void this.#find().then((found) => {
+        if (!found || !entity.valid) return;
         this.#model.reveal(entity);
         this.#rowsChanged();
         this.#activate(entity);
@@ -115,17 +116,20 @@ export class TreeView {
     this.#schedule();
   }
 
-  async #find(): Promise<void> {
+  /** Searches for what is in the field; false when another search took its place. */
+  async #find(): Promise<boolean> {
+    clearTimeout(this.#searchTimer);
     this.#searching?.abort();
     const searching = new AbortController();
     this.#searching = searching;
     const text = this.#search.value;
-    if (!(await this.#model.search(text, searching.signal))) return;
+    if (!(await this.#model.search(text, searching.signal))) return false;
     this.#tree.scrollTop = 0;
     this.#rowsChanged();
-    if (!this.#model.searching) return;
+    if (!this.#model.searching) return true;
     const found = this.#model.hits.size;
     announce(found === 1 ? "One part found." : `${found} parts found.`);
+    return true;
   }
 
   #searchKey(event: KeyboardEvent): void {
@@ -138,8 +142,7 @@ export class TreeView {
       this.#tree.focus();
     } else if (event.key === "Enter") {
       event.preventDefault();
-      clearTimeout(this.#searchTimer);
-      void this.#find().then(() => this.#selection.set(this.#model.hits));
+      void this.#find().then((found) => found && this.#selection.set(this.#model.hits));
     }
   }
 

@@ -44,6 +44,7 @@ export class Viewport {
   #resizeTimer: ReturnType<typeof setTimeout> | undefined;
   #press: { x: number; y: number; at: number; moved: boolean } | undefined;
   #clicked = { x: 0, y: 0, at: -Infinity };
+  #moves = 0;
 
   constructor(video: HTMLVideoElement, stage: HTMLElement, events: ViewportEvents) {
     this.#video = video;
@@ -51,6 +52,7 @@ export class Viewport {
     this.#events = events;
     new OrbitControls(this.camera, video, {
       onChange: () => {
+        this.#moves += 1;
         this.#flight.stop();
         this.#fitted = undefined;
         this.sendPose();
@@ -63,6 +65,11 @@ export class Viewport {
       this.resized();
       events.onShown();
     }).observe(stage);
+  }
+
+  /** Grows whenever somebody moves the camera: what was asked for before that no longer counts. */
+  get moves(): number {
+    return this.#moves;
   }
 
   get aspect(): number {
@@ -84,11 +91,12 @@ export class Viewport {
     this.#connection = connection;
     this.#shown = undefined;
     const detach = connection.attach(this.#video);
-    connection.on("frame", (entry) => {
+    const off = connection.on("frame", (entry) => {
       this.#shown = entry.record.views[0];
       this.#events.onShown();
     });
     return () => {
+      off();
       detach();
       this.#flight.stop();
       this.#connection = undefined;
@@ -117,6 +125,7 @@ export class Viewport {
 
   /** Puts the whole box into the view. */
   fit(bounds: Bounds | undefined, scene: Bounds | undefined, atOnce = false): void {
+    this.#moves += 1;
     this.#fitted = { bounds, scene };
     const before = this.camera.state;
     this.camera.state = this.#flight.goal;
@@ -129,6 +138,7 @@ export class Viewport {
 
   /** Looks from one of the six sides or a corner, at the whole box. */
   look(view: StandardView, bounds: Bounds | undefined): void {
+    this.#moves += 1;
     this.#fitted = { bounds, scene: bounds };
     const before = this.camera.state;
     const { yaw, pitch } = anglesOf(view);
@@ -151,6 +161,7 @@ export class Viewport {
 
   /** Goes to a state of the camera. */
   go(goal: OrbitState): void {
+    this.#moves += 1;
     this.#fitted = undefined;
     this.#flight.to(goal);
   }

@@ -126,9 +126,12 @@ export class ViewsPanel {
     const file = this.#file.files?.[0];
     this.#file.value = "";
     if (!file) return;
+    const model = this.#model;
     try {
       if (file.size > MAX_FILE_BYTES) throw new SyntaxError("This file is too large to hold views.");
       const views = viewsFrom(await file.text());
+      // They were meant for the model that was there when the file was chosen.
+      if (this.#model !== model) return;
       this.#keep(views.reduce<readonly NamedView[]>((all, view) => withView(all, view), this.#views));
       announce(views.length === 1 ? "One view imported." : `${views.length} views imported.`);
     } catch (thrown) {

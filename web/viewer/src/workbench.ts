@@ -8,7 +8,16 @@
  *     toolbar ──► tools (measure, section, explode), one open at a time
  */
 
-import { type Bounds, type Connection, type Entity, type LoadedModel, type Scene, unionBounds } from "@farframe/client";
+import {
+  type Bounds,
+  type Connection,
+  type Entity,
+  type LoadedModel,
+  type RayHit,
+  type Scene,
+  unionBounds,
+  type Vector3,
+} from "@farframe/client";
 import { announce } from "../../shared/announce.ts";
 import { byId, h } from "../../shared/dom.ts";
 import { download, fileName } from "../../shared/download.ts";
@@ -17,16 +26,18 @@ import { rove } from "../../shared/roving.ts";
 import { Tabs } from "../../shared/tabs.ts";
 import { ExplodeTool } from "./explode_tool.ts";
 import { lengthOf, middleOf, scaled, subtract } from "./geometry.ts";
-import { materialSection } from "./material_section.ts";
+import { materialSections } from "./material_section.ts";
 import { MeasureTool } from "./measure_tool.ts";
 import { type NamedView, viewFromLink } from "./named_views.ts";
 import { Overlay } from "./overlay.ts";
 import { type PicturePoint, rayThrough } from "./projection.ts";
 import { PropertyPanel } from "./property_panel.ts";
 import { pictureOf, waitForStill } from "./screenshot.ts";
+import { placed } from "./section.ts";
 import { SectionTool } from "./section_tool.ts";
 import { Selection } from "./selection.ts";
 import { type Shortcut, Shortcuts } from "./shortcuts.ts";
+import { type Picked, placesAround, snap } from "./snapping.ts";
 import { STANDARD_VIEWS, type StandardView, VIEW_TITLES } from "./standard_views.ts";
 import { TreeModel, titleOf } from "./tree_model.ts";
 import { TreeView } from "./tree_view.ts";
@@ -41,6 +52,9 @@ const BOUNDS_DELAY_MILLISECONDS = 150;
 const SETTLE_MILLISECONDS = 250;
 /** Surfaces before a section that a click may have to go through. */
 const MAX_HITS = 256;
+/** How near, CSS pixels, a corner must be to be meant. */
+const SNAP_PIXELS = 9;
+const COARSE_SNAP_PIXELS = 20;
 const NARROW = "(width < 720px)";
 
 export interface WorkbenchEvents {
@@ -79,8 +93,14 @@ export class Workbench {
   #models: readonly LoadedModel[] = [];
   #bounds: Bounds | undefined;
   #boundsTimer: ReturnType<typeof setTimeout> | undefined;
+  #boundsAsked = 0;
   #tool: ToolName | undefined;
-  #picks = 0;
+  /** Clicks whose answers have not come, one after the other. */
+  #answered: Promise<void> = Promise.resolve();
+  #waiting = 0;
+  /** Grows whenever something other than a click into the picture selects: clicks before that no longer count. */
+  #choices = 0;
+  #choosing = false;
   /** The view that a link asked for, until there is a model to see it with. */
   #linked: NamedView | undefined;
 
@@ -128,11 +148,17 @@ export class Workbench {
         onIsolate: () => this.isolate(),
         onMoved: () => this.#moved(),
       },
-      [materialSection],
+      [
+        materialSections({
+          get scene() {
+            return workbench.#scene;
+          },
+        }),
+      ],
     );
     this.#views = new ViewsPanel(byId("views-panel"), {
       capture: (name) => this.#capture(name),
-      restore: (view) => void this.#restore(view),
+      restore: (view) => this.#restore(view),
       linkTo: (part) => {
         const model = this.#models[0]?.uri ?? "";
         const fragment = new URLSearchParams(location.hash.slice(1));
@@ -141,9 +167,16 @@ export class Workbench {
         return `${location.origin}${location.pathname}#${fragment}`;
       },
     });
-    this.#measure = new MeasureTool((drawings) => {
-      this.#overlay.drawings = drawings;
-      this.#drawOverlay();
+    this.#measure = new MeasureTool({
+      onDraw: (drawings) => {
+        this.#overlay.drawings = drawings;
+        this.#drawOverlay();
+      },
+      onChange: (count) => byId("measure").toggleAttribute("data-on", count > 0),
+      onUnit: () => {
+        this.#section.refresh();
+        this.#properties.show();
+      },
     });
     this.#explode = new ExplodeTool({
       get scene() {
@@ -157,21 +190,19 @@ export class Workbench {
       },
       onMoved: () => this.#moved(),
     });
-    this.#section = new SectionTool(
-      {
-        get scene() {
-          return workbench.#scene;
-        },
-        get bounds() {
-          return workbench.#bounds;
-        },
-        onChange: (on) => byId("section").toggleAttribute("data-on", on),
+    this.#section = new SectionTool({
+      get scene() {
+        return workbench.#scene;
       },
-      () => {
-        this.use(undefined);
-        byId("section").focus();
+      get bounds() {
+        return workbench.#bounds;
       },
-    );
+      get unit() {
+        return workbench.#measure.unit;
+      },
+      onChange: () => this.#sectionsChanged(),
+      onPicking: () => this.#showTool(),
+    });
     this.#viewMenu = new Popover(byId("view-button"), this.#fillViewMenu());
     this.#listen();
     const shortcuts = new Shortcuts(
@@ -180,7 +211,10 @@ export class Workbench {
       () => this.#connection !== undefined,
     );
     byId("help").addEventListener("click", () => shortcuts.help());
-    this.selection.on("change", (entities) => this.#selected(entities));
+    this.selection.on("change", (entities) => {
+      if (!this.#choosing) this.#choices += 1;
+      this.#selected(entities);
+    });
     this.#selected([]);
   }
 
@@ -213,6 +247,8 @@ export class Workbench {
     return () => {
       detach();
       clearTimeout(this.#boundsTimer);
+      this.#boundsAsked += 1;
+      this.#choices += 1;
       this.#connection = undefined;
       this.#scene = undefined;
       this.#visibility = undefined;
@@ -228,14 +264,15 @@ export class Workbench {
   /** Other models are in the scene. `loaded` came just now; `fit`: the camera goes to it. */
   modelsChanged(models: readonly LoadedModel[], loaded: Entity | undefined, fit: boolean): void {
     this.#models = models;
-    void this.#explode.set(0);
+    this.#explode.reset();
+    this.#boundsAsked += 1;
     this.selection.prune();
     if (loaded) this.#treeModel.open(loaded);
     this.#tree.reload();
-    const bounds = unionBounds(models.map((model) => model.bounds));
+    const bounds = this.#modelBounds;
     this.#bounds = bounds;
-    this.#section.refresh();
     this.#measure.size = bounds ? lengthOf(subtract(bounds.max, bounds.min)) : 1;
+    this.#section.refresh();
     if (models.length === 0) this.#measure.clear();
     const first = models[0];
     this.#views.setModel(first ? modelKey(first) : "", first?.name ?? "");
@@ -244,8 +281,10 @@ export class Workbench {
     if (loaded && models.length === 1) this.tabs.show("parts-panel");
     if (models.length === 0) this.tabs.show("models-panel");
     if (loaded) announce(`${titleOf(loaded)} is loaded, ${loaded.model?.partCount ?? 0} parts.`);
+    // A model's box is where it was loaded; a person may have moved one since.
+    if (bounds) void this.#askBounds();
     if (loaded && this.#linked) {
-      void this.#restore(this.#linked);
+      this.#restore(this.#linked);
       this.#linked = undefined;
     }
   }
@@ -290,12 +329,18 @@ export class Workbench {
     const element = tool && this.#elementOf(tool);
     options.hidden = !element;
     options.replaceChildren(...(element ? [element] : []));
-    this.#video.dataset["tool"] = tool ?? "";
-    if (tool !== "measure") this.#measure.clear();
+    if (tool !== "section") this.#section.pickFace(false);
+    this.#showTool();
+    if (tool !== "measure") this.#measure.giveUp();
     if (!tool) return;
     if (tool === "section") this.#section.begin();
     this.#viewMenu.close(false);
     if (matchMedia(NARROW).matches) this.#events.togglePanel(false);
+  }
+
+  /** What the pointer is for. */
+  #showTool(): void {
+    this.#video.dataset["tool"] = this.#section.picking ? "face" : (this.#tool ?? "");
   }
 
   toggleTool(tool: ToolName): void {
@@ -304,7 +349,9 @@ export class Workbench {
       this.#tool ? `${byId(tool).getAttribute("aria-label")} on` : `${byId(tool).getAttribute("aria-label")} off`,
     );
     // A tool that is set by a slider has it in hand at once; one that picks leaves the focus with the picture.
-    if (this.#tool && this.#tool !== "measure") byId("tool-options").querySelector("input")?.focus();
+    if (this.#tool && this.#tool !== "measure") {
+      byId("tool-options").querySelector<HTMLElement>("input, button:enabled")?.focus();
+    }
   }
 
   toggleHidden(): void {
@@ -338,13 +385,16 @@ export class Workbench {
     const button = byId<HTMLButtonElement>("screenshot");
     if (button.getAttribute("aria-busy") === "true") return;
     button.setAttribute("aria-busy", "true");
+    const name = fileName(this.#models[0]?.name ?? "farframe", "png");
     try {
       await this.#scene?.flush().catch(() => undefined);
       await new Promise((resolve) => setTimeout(resolve, SETTLE_MILLISECONDS));
       const still = await waitForStill(connection);
       const picture = await pictureOf(this.#video);
-      download(picture, fileName(this.#models[0]?.name ?? "farframe", "png"));
+      download(picture, name);
       announce(still ? "Picture saved." : "Picture saved as it was on the screen.");
+    } catch {
+      announce("There is no picture to save.");
     } finally {
       button.removeAttribute("aria-busy");
     }
@@ -372,6 +422,15 @@ export class Workbench {
     on("isolate", () => this.isolate());
     on("hide", () => this.toggleHidden());
     on("show-all", () => this.showAll());
+    on("section-edit", () => {
+      this.use("section");
+      byId("tool-options").querySelector("input")?.focus();
+    });
+    on("section-clear", () => {
+      this.#section.set([]);
+      announce("All section planes removed.");
+      byId("tree").focus();
+    });
     byId("fullscreen").hidden = !document.fullscreenEnabled;
     rove(byId("toolbar"), "button");
   }
@@ -467,13 +526,19 @@ export class Workbench {
   }
 
   #escape(): void {
-    if (this.#tool === "measure" && this.#measure.points.length > 0) this.#measure.clear();
+    if (this.#section.picking) {
+      this.#section.pickFace(false);
+      announce("No face is picked.");
+    } else if (this.#tool === "measure" && this.#measure.begun) this.#measure.giveUp();
     else if (this.#tool) {
       const within = byId("tool-options").contains(document.activeElement);
       const button = byId(this.#tool);
       this.use(undefined);
       if (within) button.focus();
-    } else this.selection.clear();
+    } else {
+      this.#choices += 1;
+      this.selection.clear();
+    }
   }
 
   #selectParent(): void {
@@ -503,11 +568,11 @@ export class Workbench {
   }
 
   /** What is seen at a point of the picture. */
-  async #hitAt(at: PicturePoint) {
+  async #hitAt(at: PicturePoint): Promise<RayHit | undefined> {
     const scene = this.#scene;
     if (!scene || this.#models.length === 0) return undefined;
     const { start, end } = rayThrough(this.viewport.shown, at);
-    // As it is cut at the click: until the answer comes the plane may move.
+    // As it is cut at the click: until the answer comes the planes may move.
     const isCutAway = this.#section.cut;
     if (!isCutAway) return (await scene.castRay(start, end, { policy: "closestHit" })).hits[0];
     // Rays go on through what a section took away.
@@ -515,44 +580,102 @@ export class Workbench {
     return hits.find((hit) => !isCutAway(hit.position));
   }
 
-  async #pick(at: PicturePoint, extend: boolean): Promise<void> {
-    const turn = ++this.#picks;
-    const measuring = this.#tool === "measure";
-    // Without an answer nothing is picked; why there was none, the page tells elsewhere.
-    const hit = await this.#hitAt(at).catch(() => undefined);
-    if (turn !== this.#picks) return;
-    if (measuring) {
-      if (hit) this.#measure.pick(hit.position);
-      else announce("There is nothing.");
-      return;
+  /** What is pointed at: a corner, an edge or a face. */
+  async #pointAt(at: PicturePoint): Promise<Picked | undefined> {
+    const { size, shown } = this.viewport;
+    const radius = matchMedia("(pointer: coarse)").matches ? COARSE_SNAP_PIXELS : SNAP_PIXELS;
+    const places = this.#measure.snaps ? placesAround(at, radius, size) : [at];
+    const isCutAway = this.#section.cut;
+    const hits = await Promise.all(places.map((place) => this.#hitAt(place)));
+    const samples = places.map((place, index) => ({ at: place, hit: hits[index] }));
+    return snap(shown, samples, radius, size, (point) => !isCutAway?.(point));
+  }
+
+  /** Clicks count in their order, whichever answer comes first, and for what they were for when they were made. */
+  #pick(at: PicturePoint, extend: boolean): Promise<void> {
+    const answer = this.#answerTo(at, extend);
+    const before = this.#answered;
+    this.#waiting += 1;
+    this.#video.dataset["picking"] = "";
+    this.#answered = (async () => {
+      await before;
+      // Without an answer nothing is picked; why there was none, the page tells elsewhere.
+      const take = await answer.catch(() => undefined);
+      take?.();
+      this.#waiting -= 1;
+      if (this.#waiting === 0) delete this.#video.dataset["picking"];
+    })();
+    return this.#answered;
+  }
+
+  /** Asks what a click of now is for; resolves with what to do then, unless a person went on to something else. */
+  #answerTo(at: PicturePoint, extend: boolean): Promise<() => void> {
+    const face = this.#section.picking;
+    if (face) {
+      return this.#hitAt(at).then((hit) => () => {
+        if (face !== this.#section.picking) return;
+        if (!hit || hit.kind === "point") announce("There is no face.");
+        else this.#section.addFace(hit.position, towards(hit));
+      });
     }
-    if (!hit) {
+    if (this.#tool === "measure") {
+      const { revision } = this.#measure;
+      return this.#pointAt(at).then((picked) => () => {
+        if (this.#measure.revision !== revision) return;
+        if (picked) this.#measure.pick(picked);
+        else announce("There is nothing.");
+      });
+    }
+    const choices = this.#choices;
+    return this.#hitAt(at).then((hit) => () => {
+      if (choices !== this.#choices || (hit && !hit.entity.valid)) return;
+      this.#choosing = true;
+      try {
+        this.#select(hit?.entity, extend);
+      } finally {
+        this.#choosing = false;
+      }
+    });
+  }
+
+  #select(entity: Entity | undefined, extend: boolean): void {
+    if (!entity) {
       if (!extend) this.selection.clear();
       return;
     }
     if (this.tabs.current === "models-panel") this.tabs.show("parts-panel");
-    if (extend) this.selection.toggle(hit.entity);
-    else this.selection.set([hit.entity]);
-    this.#tree.reveal(hit.entity);
+    if (extend) this.selection.toggle(entity);
+    else this.selection.set([entity]);
+    this.#tree.reveal(entity);
   }
 
   async #pickAndShow(at: PicturePoint): Promise<void> {
     if (this.#tool === "measure") return;
+    if (this.#section.picking) return this.#pick(at, false);
+    const { moves } = this.viewport;
     const hit = await this.#hitAt(at).catch(() => undefined);
+    if (moves !== this.viewport.moves) return;
     if (hit) await this.#show([hit.entity]);
     else this.fitAll();
   }
 
   async #show(entities: readonly Entity[]): Promise<void> {
+    const { moves } = this.viewport;
     const alive = entities.filter((entity) => entity.valid);
     const boxes = await Promise.all(alive.map((entity) => entity.bounds().catch(() => undefined)));
+    // Who moved the camera meanwhile wants it to be where it is.
+    if (moves !== this.viewport.moves) return;
     const bounds = unionBounds(boxes.filter((box) => box !== undefined));
     if (bounds) this.viewport.fit(bounds, this.#bounds);
   }
 
   /** Parts lie elsewhere: the camera must know how far the scene reaches, at once roughly, and soon exactly. */
   #moved(): void {
-    const box = unionBounds(this.#models.map((model) => model.bounds));
+    if (this.#measure.measures.length > 0 || this.#measure.begun) {
+      this.#measure.clear();
+      announce("Parts were moved. What was measured before is removed.");
+    }
+    const box = this.#modelBounds;
     if (box) {
       const grown = 1 + 2 * this.#explode.amount;
       const [middle, half] = [middleOf(box), scaled(subtract(box.max, box.min), grown / 2)];
@@ -566,17 +689,29 @@ export class Workbench {
   /** What is in the scene, but for what the tools put there. */
   #roots(): readonly Entity[] {
     const roots = this.#scene?.roots ?? [];
-    const plane = this.#section.entity;
-    return plane ? roots.filter((root) => root !== plane) : roots;
+    const planes = this.#section.entities;
+    return planes.size > 0 ? roots.filter((root) => !planes.has(root)) : roots;
   }
 
   async #askBounds(): Promise<void> {
+    const turn = ++this.#boundsAsked;
     const roots = this.#roots();
     const boxes = await Promise.all(roots.map((root) => root.bounds().catch(() => undefined)));
     const bounds = unionBounds(boxes.filter((box) => box !== undefined));
-    if (!bounds || !this.#scene) return;
+    // Asked again since, or other models came: the newer answer counts.
+    if (!bounds || !this.#scene || turn !== this.#boundsAsked) return;
     this.#bounds = bounds;
     this.viewport.setBounds(bounds);
+    this.#section.refresh();
+  }
+
+  #sectionsChanged(): void {
+    const { titles } = this.#section;
+    byId("section").toggleAttribute("data-on", titles.length > 0);
+    const note = byId("section-note");
+    note.hidden = titles.length === 0;
+    byId("section-names").textContent =
+      titles.length === 1 ? `Cut by plane ${titles[0]}` : `Cut by ${titles.length} planes: ${titles.join(", ")}`;
   }
 
   #drawOverlay(): void {
@@ -592,12 +727,13 @@ export class Workbench {
       orthographic: this.viewport.orthographic,
       edges: this.#edges.checked,
       apart: this.#explode.amount,
-      section: this.#section.state,
+      sections: this.#section.states,
       parts: this.#visibility?.forced(root) ?? { hidden: [], shown: [] },
     };
   }
 
-  async #restore(view: NamedView): Promise<void> {
+  /** Shows a view. All but the parts' way is done at once, so that nothing later than the view is undone by it. */
+  #restore(view: NamedView): void {
     const first = this.#models[0];
     const scene = this.#scene;
     if (first && scene) {
@@ -606,12 +742,23 @@ export class Workbench {
       this.#visibility?.restore(at(view.parts.hidden), at(view.parts.shown));
       this.#visibilityChanged();
     }
-    await this.#explode.set(view.apart);
-    this.#section.set(view.section);
+    const bounds = this.#modelBounds;
+    if (bounds) this.#section.set(view.sections.map((kept) => placed(kept, bounds)));
     if (view.edges !== this.#edges.checked) this.setEdges(view.edges);
     if (view.orthographic !== this.viewport.orthographic) this.setOrthographic(view.orthographic);
     this.viewport.go(view.camera);
+    void this.#explode.set(view.apart);
   }
+
+  /** The box of the models as they came. */
+  get #modelBounds(): Bounds | undefined {
+    return unionBounds(this.#models.map((model) => model.bounds));
+  }
+}
+
+/** The normal of what a ray hit, on the side from which it was hit. */
+function towards({ kind, normal }: RayHit): Vector3 {
+  return kind === "back" ? scaled(normal, -1) : normal;
 }
 
 /** What views are kept under: a model is the same when it is called so and has as many parts and triangles. */

@@ -2,8 +2,8 @@ import { type Entity, Scene, type SceneLink, symmetricFieldOfView, type Vector3,
 import { describe, expect, it } from "vitest";
 import { colorText, linearOf } from "../src/colors.ts";
 import { piecesOf } from "../src/explode.ts";
-import { degreesOf, inverse, multiply, placeOf, quaternionOf, transformed } from "../src/geometry.ts";
-import { drawingsOf, measure } from "../src/measure_tool.ts";
+import { degreesOf, inverse, matrixOf, multiply, placeOf, quaternionOf, scaled, transformed } from "../src/geometry.ts";
+import { distanceOf, drawingsOf, type Measure, measureText } from "../src/measure_tool.ts";
 import {
   freeName,
   linkPartOf,
@@ -15,7 +15,17 @@ import {
   withView,
 } from "../src/named_views.ts";
 import { project, rayThrough } from "../src/projection.ts";
-import { isCutAway, planeOf } from "../src/section.ts";
+import {
+  acrossAxis,
+  isCutAway,
+  movedTo,
+  onFace,
+  partOf,
+  placed,
+  positionOf,
+  rotationOf,
+  titlesOf,
+} from "../src/section.ts";
 import { Selection } from "../src/selection.ts";
 import { anglesOf, between, nearestTurn } from "../src/standard_views.ts";
 import { TreeModel, titleOf } from "../src/tree_model.ts";
@@ -115,7 +125,7 @@ describe("the tree", () => {
     expect(tree.rows.length).toBe(50_001);
     expect(tree.indexOf(tree.rows[30_000]?.entity)).toBe(30_000);
     expect(pauses).toBeLessThan(50_000 / 256 + 1);
-  });
+  }, 60_000);
 
   it("forgets what is gone", () => {
     const { scene, by } = engine();
@@ -273,7 +283,10 @@ describe("views", () => {
     orthographic: true,
     edges: false,
     apart: 0.5,
-    section: { axis: 1, flipped: true, at: 0.25 },
+    sections: [
+      { axis: 1, normal: [0, 1, 0], offset: 0.25, from: 0, flipped: true },
+      { axis: undefined, normal: [0.6, 0, 0.8], offset: -1, from: -0.9, flipped: false },
+    ],
     parts: { hidden: [0, 7], shown: [9] },
   };
 
@@ -299,16 +312,38 @@ describe("views", () => {
     ]) {
       expect(viewFrom(wrong)).toBeUndefined();
     }
-    expect(viewFrom({ ...view, parts: { hidden: ["x", -1, 3.5, 4] }, section: { axis: 4, at: 0 }, apart: 9 })).toEqual({
+    const plane = { axis: 0, normal: [1, 0, 0], offset: 0, from: 0 };
+    const sections = [
+      { axis: 4, at: 0 },
+      { ...plane, normal: [1, 1, 0] },
+      { ...plane, offset: 1e300 },
+      { ...plane, from: "0" },
+      "x",
+      { ...plane, normal: [0, 1, 0] },
+      ...Array(9).fill(plane),
+    ];
+    expect(viewFrom({ ...view, parts: { hidden: ["x", -1, 3.5, 4] }, sections, apart: 9 })).toEqual({
       ...view,
       apart: 1,
-      section: undefined,
+      sections: [
+        { ...plane, axis: undefined, normal: [0, 1, 0], flipped: false },
+        { ...plane, flipped: false },
+        { ...plane, flipped: false },
+      ],
       parts: { hidden: [4], shown: [] },
     });
     expect(() => viewsFrom("[]")).toThrow(SyntaxError);
     expect(() => viewsFrom("{")).toThrow(SyntaxError);
     expect(viewFromLink("!")).toBeUndefined();
     expect(viewFromLink("A".repeat(10_000))).toBeUndefined();
+  });
+
+  it("that were kept when there was one plane only keep it", () => {
+    const { sections: _, ...older } = view;
+    expect(viewFrom({ ...older, section: { axis: 1, flipped: true, at: 0.25 } })?.sections).toEqual([
+      { axis: 1, flipped: true, at: 0.25 },
+    ]);
+    expect(viewFrom(older)?.sections).toEqual([]);
   });
 
   it("have names of their own", () => {
@@ -322,18 +357,27 @@ describe("views", () => {
 });
 
 describe("measuring", () => {
+  const slant: Measure = { from: [1, 1, 1], to: [4, 5, 1], angle: undefined };
+  const corner: Measure = { from: [0, 0, 0], to: [0, 0, 1], angle: 89.96 };
+
   it("tells the distance and its parts", () => {
-    expect(measure([1, 1, 1], [4, 5, 1])).toEqual({ distance: 5, parts: [3, 4, 0] });
-    const drawings = drawingsOf(
-      [
-        [1, 1, 1],
-        [4, 5, 1],
-      ],
-      "mm",
-    ); // prettier-ignore
+    expect(distanceOf(slant)).toEqual({ distance: 5, parts: [3, 4, 0] });
+    expect(measureText(slant, "mm")).toBe("5000 mm");
+    expect(measureText(corner, "mm")).toBe("90.0°");
+    const drawings = drawingsOf([slant], undefined, "mm");
     expect(drawings.filter((drawing) => drawing.kind === "line")).toHaveLength(4);
     expect(drawings.find((drawing) => drawing.kind === "label")).toMatchObject({ text: "5000 mm", at: [2.5, 3, 1] });
-    expect(drawingsOf([[0, 0, 0]], "m").map((drawing) => drawing.kind)).toEqual(["mark"]);
+    expect(drawingsOf([], [0, 0, 0], "m").map((drawing) => drawing.kind)).toEqual(["mark"]);
+  });
+
+  it("draws all, numbered, and the parts of the newest", () => {
+    const drawings = drawingsOf([slant, corner], [9, 9, 9], "m");
+    expect(drawings.filter((drawing) => drawing.kind === "line")).toHaveLength(2);
+    expect(drawings.filter((drawing) => drawing.kind === "mark")).toHaveLength(5);
+    expect(drawings.flatMap((drawing) => (drawing.kind === "label" ? drawing.text : []))).toEqual([
+      "1: 5.000 m",
+      "2: 90.0°",
+    ]);
   });
 
   it("writes four figures", () => {
@@ -351,20 +395,58 @@ describe("a section", () => {
   const bounds = { min: [0, -1, 2] as Vector3, max: [4, 1, 4] as Vector3 };
 
   it("lies across its axis, and knows what it takes away", () => {
-    const middle = planeOf({ axis: 0, flipped: false, at: 0.5 }, bounds);
-    expect(middle).toEqual({ position: [2, 0, 3], normal: "x", offset: 2 });
-    const flipped = { axis: 2, flipped: true, at: 0.25 } as const;
-    const plane = planeOf(flipped, bounds);
-    expect(plane.normal).toBe("negativeZ");
-    expect(plane.offset).toBeCloseTo(2.5, 2);
-    expect(isCutAway(flipped, plane, [0, 0, 2.1])).toBe(true);
-    expect(isCutAway(flipped, plane, [0, 0, 3])).toBe(false);
-    expect(isCutAway({ axis: 0, flipped: false, at: 0.5 }, middle, [2.1, 0, 0])).toBe(true);
+    const middle = acrossAxis(0, bounds);
+    near(positionOf(middle, bounds), [2, 0, 3]);
+    expect(isCutAway(middle, [2.1, 5, 0])).toBe(true);
+    expect(isCutAway(middle, [1.9, 5, 0])).toBe(false);
+    const flipped = placed({ axis: 2, flipped: true, at: 0.25 }, bounds);
+    expect(flipped.offset).toBeCloseTo(2.5, 2);
+    expect(isCutAway(flipped, [0, 0, 2.1])).toBe(true);
+    expect(isCutAway(flipped, [0, 0, 3])).toBe(false);
+    expect(placed(flipped, bounds)).toBe(flipped);
   });
 
-  it("stays within the box", () => {
-    expect(planeOf({ axis: 1, flipped: false, at: 0 }, bounds).offset).toBeGreaterThan(-1);
-    expect(planeOf({ axis: 1, flipped: false, at: 1 }, bounds).offset).toBeLessThan(1);
+  it("goes through the box and stays within it", () => {
+    const plane = acrossAxis(1, bounds);
+    expect(movedTo(plane, 0, bounds).offset).toBeGreaterThan(-1);
+    expect(movedTo(plane, 1, bounds).offset).toBeLessThan(1);
+    expect(partOf(movedTo(plane, 0.3, bounds), bounds)).toBeCloseTo(0.3);
+    expect(partOf({ ...plane, offset: 100 }, bounds)).toBe(1);
+    // Along a slope it goes from one corner to the other.
+    const slope = onFace([4, 1, 3], [3, 4, 0], bounds);
+    expect(movedTo(slope, 1, bounds).offset).toBeCloseTo(0.6 * 4 + 0.8 * 1, 1);
+    expect(movedTo(slope, 0, bounds).offset).toBeCloseTo(0.8 * -1, 1);
+  });
+
+  it("on a face takes the face away and little more", () => {
+    const face = onFace([1, 1, 3], [0, 2, 0], bounds);
+    near(face.normal, [0, 1, 0]);
+    expect(face.from).toBe(1);
+    expect(isCutAway(face, [1, 1, 3])).toBe(true);
+    expect(isCutAway(face, [1, 0.99, 3])).toBe(false);
+    expect(isCutAway({ ...face, flipped: true }, [1, 0.99, 3])).toBe(true);
+  });
+
+  it("turns X to where it cuts away", () => {
+    for (const normal of [
+      [1, 0, 0],
+      [-1, 0, 0],
+      [0, 1, 0],
+      [0, 0, -1],
+      [0.6, 0, -0.8],
+      [-0.48, 0.64, 0.6],
+    ] as const) {
+      for (const flipped of [false, true]) {
+        const state = { axis: undefined, normal, offset: 0, from: 0, flipped };
+        const x = transformed(matrixOf(rotationOf(state)), [1, 0, 0]);
+        near(x, flipped ? scaled(normal, -1) : normal);
+      }
+    }
+  });
+
+  it("has a name that people can tell from others", () => {
+    const face = onFace([1, 1, 3], [0, 2, 0], bounds);
+    expect(titlesOf([face, acrossAxis(2, bounds), face])).toEqual(["Face 1", "Z", "Face 2"]);
   });
 });
 
