@@ -223,7 +223,10 @@ export class Server implements SceneLink {
         this.rows.delete(id);
         const model = this.models.get(id);
         this.models.delete(id);
-        for (const material of model?.materials ?? []) this.materials.delete(material);
+        for (const material of model?.materials ?? []) {
+          this.materials.delete(material);
+          this.#takeOff(material);
+        }
         for (const part of model?.parts ?? []) {
           this.meshes.delete(part);
           for (const row of this.rows.values()) if (row.part === part) row.part = row.dress = 0;
@@ -265,6 +268,12 @@ export class Server implements SceneLink {
     return undefined;
   }
 
+  /** What wore a material has its mesh's own again. */
+  #takeOff(material: number): void {
+    for (const row of this.rows.values()) if (row.dress === material) row.dress = 0;
+    for (const mesh of this.meshes.values()) if (mesh.now === material) mesh.now = mesh.own;
+  }
+
   #above(id: number): number[] {
     const found: number[] = [];
     for (let at = id; at; at = this.rows.get(at)?.parent ?? 0) found.push(at);
@@ -294,8 +303,7 @@ export class Server implements SceneLink {
       }
       case "destroyMaterial":
         if (!this.materials.delete(id)) return "InvalidId";
-        for (const each of this.rows.values()) if (each.dress === id) each.dress = 0;
-        for (const mesh of this.meshes.values()) if (mesh.now === id) mesh.now = mesh.own;
+        this.#takeOff(id);
         return undefined;
       case "overrideMaterials": {
         const [ids, parts, materials] = ["ids", "subParts", "materials"].map((name) =>
@@ -304,7 +312,6 @@ export class Server implements SceneLink {
         expect([parts.length, materials.length]).toEqual([ids.length, ids.length]);
         if (ids.some((each) => !this.rows.get(each)?.part)) return "InvalidId";
         if (materials.some((each) => each !== 0 && !this.materials.has(each))) return "InvalidId";
-        if (materials.some((each) => each >= 2 ** 31)) return "NotSupported";
         expect(parts.every((part) => part === 0)).toBe(true);
         ids.forEach((each, index) => {
           (this.rows.get(each) as Row).dress = materials[index] as number;
@@ -315,7 +322,6 @@ export class Server implements SceneLink {
         const mesh = this.meshes.get(row?.part ?? 0);
         const material = command.material as number;
         if (!mesh || (material !== 0 && !this.materials.has(material))) return "InvalidId";
-        if (material >= 2 ** 31) return "NotSupported";
         mesh.now = material || mesh.own;
         return undefined;
       }

@@ -176,9 +176,9 @@ describe("Scene", () => {
         else if (kind === 17)
           scene.dress(
             parts.filter(() => random() < 0.5),
-            random() < 0.7 ? own : undefined,
+            random() < 0.7 ? material : undefined,
           );
-        else if (kind === 18 && part) part.meshMaterial = random() < 0.7 ? own : undefined;
+        else if (kind === 18 && part) part.meshMaterial = random() < 0.7 ? material : undefined;
         else if (kind === 19) {
           const kinds = ["2d", "cube"] as const;
           await tries(() =>
@@ -297,11 +297,21 @@ describe("Scene", () => {
     expect(() => (red.roughness = 1)).toThrow(refusal("InvalidId"));
     expect(() => (own.albedoMap = texture)).toThrow(refusal("InvalidId"));
     expect(() => own.destroy()).toThrow(refusal("InvalidParam"));
-    expect(() => (second.material = own)).toThrow(refusal("NotSupported"));
-    root.destroy();
-    expect([scene.materials.length, own.valid]).toEqual([0, false]);
+    const guest = await scene.loadModel("3");
+    const [wearer, sharer] = guest.children.map(({ subParts }) => subParts[0]) as [SubPart, SubPart];
+    const theirs = [wearer.material, sharer.material];
+    wearer.material = own;
+    sharer.meshMaterial = own;
+    expect([wearer.material, sharer.material]).toEqual([own, own]);
     await scene.flush();
     same(scene, server);
+    // It goes with its model: what wore it has its mesh's own again.
+    root.destroy();
+    expect([scene.materials.length, own.valid]).toEqual([2, false]);
+    expect([wearer.material, wearer.override, sharer.material]).toEqual([theirs[0], undefined, theirs[1]]);
+    await scene.flush();
+    same(scene, server);
+    expect(() => (wearer.material = own)).toThrow(refusal("InvalidId"));
   });
 
   it("gives each instance of a model materials of its own", async () => {

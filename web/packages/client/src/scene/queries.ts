@@ -12,6 +12,8 @@ export interface RayHit {
   readonly normal: Vector3;
   readonly distance: number;
   readonly kind: "front" | "back" | "point";
+  /** Of the triangle, counter-clockwise seen from its front, where they were asked for. */
+  readonly corners?: readonly [Vector3, Vector3, Vector3];
 }
 
 export interface RayHits {
@@ -25,6 +27,8 @@ export interface RayOptions {
   policy?: "closestHits" | "closestHit" | "anyHit";
   /** At most; 0, the default, stands for 1,024. */
   maxHits?: number;
+  /** Whether the nearest 256 hits tell their triangles; false by default. */
+  corners?: boolean;
   signal?: AbortSignal;
 }
 

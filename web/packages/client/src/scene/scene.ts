@@ -701,11 +701,6 @@ export class Scene extends Emitter<SceneEvents> {
     if (this.#materials.get(material.id) !== (material as Material)) {
       throw new FarframeError("InvalidId", `The material ${material.id} was destroyed.`);
     }
-    if (material.isModels) {
-      throw new FarframeError("NotSupported", "A model's material is seen where its file puts it, and nowhere else.", {
-        nextStep: "Make a material with the same values.",
-      });
-    }
   }
 
   #newLight(entity: Entity, kind: LightKind): Light {
