@@ -159,12 +159,27 @@ class TestBlocks:
         np.testing.assert_array_equal(pixels_of(one.decoded({one.format}))[0, 2, 2], (200,))
         np.testing.assert_array_equal(pixels_of(two.decoded({two.format}))[0, 2, 2], (200, 50))
 
-    def test_blocks_of_half_floats_are_for_devices_only(self) -> None:
-        found = read_texture(dds(bytes(16), 4, 4, dxgi=95), "t")
-        assert found.format == "bc6h-rgb-ufloat"
+    @pytest.mark.parametrize(("dxgi", "name"), [(95, "bc6h-rgb-ufloat"), (96, "bc6h-rgb-float")])
+    def test_blocks_of_half_floats_become_halves(self, dxgi: int, name: str) -> None:
+        # One line, both ends of 10 bits, all texels at its beginning: 1/4 of the range is 64 of 256 (red only).
+        bits = 3 | 256 << 5
+        block = bits.to_bytes(16, "little")
+        found = read_texture(dds(block, 4, 4, dxgi=dxgi), "t")
+        assert found.format == name
+        plain = found.decoded({name})
+        assert (plain.format, plain.channels, len(plain.levels[0])) == ("rgba16float", 4, 4 * 4 * 8)
+        # 256 of 10 bits is 0x4020 of 16, of which 31/64 are the half's bits (31/32 of 15 bits with a sign).
+        code = (0x4020 * 31) >> 6 if dxgi == 95 else (((256 << 15) + 0x4000) >> 9) * 31 >> 5
+        red = float(np.uint16(code).view(np.float16))
+        np.testing.assert_array_equal(plain.pixels(), np.broadcast_to((red, 0.0, 0.0, 1.0), (1, 4, 4, 4)))
+        np.testing.assert_array_equal(found.pixels(), plain.pixels())
+
+    def test_what_would_be_too_large_without_blocks_is_refused(self) -> None:
+        level = bytes(16) * 4096 * 4096
+        huge = TextureData("t", "bc6h-rgb-ufloat", 16384, 16384, 1, (level,))
         with pytest.raises(FarframeError) as caught:
-            found.pixels()
-        assert caught.value.result == Result.NOT_SUPPORTED
+            huge.decoded({huge.format})
+        assert caught.value.result == Result.EXCEEDS_MEMORY_LIMIT
 
 
 class TestKtx2:

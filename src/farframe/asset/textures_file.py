@@ -25,6 +25,7 @@ import texture2ddecoder
 import zstandard
 from numpy.typing import NDArray
 
+from farframe.asset.bc6h import decode_bc6h
 from farframe.asset.budget import Budget
 from farframe.asset.images import MAX_IMAGE_SIDE, EncodedImage
 from farframe.asset.srgb import linear_of_srgb, srgb_of_linear
@@ -92,15 +93,28 @@ class TextureData:
         return max(self.width >> level, 1), max(self.height >> level, 1)
 
     def decoded(self, formats: Container[str]) -> TextureData:
-        """The same without blocks if its format is one of ``formats``. Takes about a second for 20 million texels.
-        Raises ``NotSupported`` for BC6H."""
+        """The same without blocks if its format is one of ``formats``: 8 bits, or halves where the blocks are of halves
+        (BC6H). Takes about a second for 20 million texels, of BC6H for 3 million.
+
+        Raises ``ExceedsMemoryLimit`` where it would take more than :data:`MAX_TEXTURE_BYTES` without blocks.
+        """
         if self.format not in formats or self.format not in BLOCK_SIZES:
             return self
+        halves = self.format.startswith("bc6h")
+        plain = "rgba16float" if halves else {1: "r8unorm", 2: "rg8unorm"}.get(self.channels, "rgba8unorm")
+        sizes = [self.level_size(level) for level in range(len(self.levels))]
+        if self.faces * sum(level_bytes(plain, *size) for size in sizes) > MAX_TEXTURE_BYTES:
+            raise FarframeError(
+                Result.EXCEEDS_MEMORY_LIMIT,
+                f"{self.name} is too large for a device that does not read its blocks.",
+                next_step="Scale it down.",
+            )
         levels = []
         for level in range(len(self.levels)):
             pixels = self._decode(level)
+            if halves:
+                pixels = np.concatenate([pixels, np.ones_like(pixels[..., :1])], axis=-1)
             levels.append(pixels.tobytes())
-        plain = {1: "r8unorm", 2: "rg8unorm"}.get(self.channels, "rgba8unorm")
         return replace(self, format=plain, levels=tuple(levels))
 
     def pixels(self, level: int = 0) -> NDArray[np.float32]:
@@ -128,7 +142,7 @@ class TextureData:
         return np.frombuffer(self.levels[level], kind).reshape(self.faces, height, width, -1)
 
     def _decode(self, level: int) -> Texels:
-        """(faces, height, width, channels) of a level of blocks; the decoders write blue first."""
+        """(faces, height, width, channels) of a level of blocks: bytes, or three channels of halves."""
         width, height = self.level_size(level)
         data = self.levels[level]
         step = len(data) // self.faces
@@ -137,14 +151,11 @@ class TextureData:
 
     def _decode_face(self, data: bytes, width: int, height: int) -> Texels:
         if self.format.startswith("bc6h"):
-            raise FarframeError(
-                Result.NOT_SUPPORTED,
-                f"{self.name} is of BC6H blocks, which only a graphics device can read.",
-                next_step="Save it with half floats, or as HDR.",
-            )
+            return decode_bc6h(data, width, height, signed=self.format == "bc6h-rgb-float")
         if self.format == "bc2-rgba-unorm":
             return _decode_bc2(data, width, height)
         decode = getattr(texture2ddecoder, f"decode_{self.format[:3]}")
+        # The decoders write blue first.
         bgra = np.frombuffer(decode(data, width, height), np.uint8).reshape(height, width, 4)
         return np.ascontiguousarray(bgra[..., [2, 1, 0, 3]][..., : self.channels])
 
