@@ -17,14 +17,7 @@ import { Emitter } from "../events.ts";
 import type { Bounds, LoadedModel, LoadProgress } from "../messages.ts";
 import type { Quaternion, Vector3 } from "../records.ts";
 import type { RequestOptions } from "../rpc.ts";
-import {
-  decodeEntities,
-  decodeSubParts,
-  type EntityRow,
-  IS_DISABLED,
-  type SubPartRow,
-  unpackIds,
-} from "../scene_codec.ts";
+import { unpackIds } from "../scene_codec.ts";
 import { type AnimationInfo, ModelAnimation } from "./animations.ts";
 import { invalid, text } from "./checks.ts";
 import { type CutPlane, CutPlaneHandle, type CutPlaneValues } from "./cut_planes.ts";
@@ -39,23 +32,23 @@ import {
   type StageSpace,
   type ZFighting,
 } from "./effects.ts";
-import { Entity, type EntityState, MeshPart, requireAlive, SubPart, staticError } from "./entity.ts";
+import { Entity, requireAlive, type SubPart, staticError } from "./entity.ts";
+import { Holdings, newState } from "./holdings.ts";
 import { type Light, LightHandle, type LightKind, type LightValues, lightFromWire } from "./lights.ts";
 import {
-  FIRST_MODEL_MATERIAL,
   type Material,
   MaterialHandle,
   type MaterialKind,
   type MaterialValues,
   makeMaterial,
-  materialFromWire,
   materialToWire,
   Texture,
   type TextureInfo,
   type TextureKind,
 } from "./materials.ts";
+import { LAST_ID, Mirror } from "./mirror.ts";
 import { Outbox, type SceneFailure } from "./outbox.ts";
-import { checkOverrides, type Overrides, overridesFromWire } from "./overrides.ts";
+import { checkOverrides, type Overrides } from "./overrides.ts";
 import { Pending, transformRecords } from "./pending.ts";
 import type { OverlapOptions, Overlaps, RayHit, RayHits, RayOptions, Shape } from "./queries.ts";
 import { checkTransforms, position, rotation, scale, type Transforms } from "./transforms.ts";
@@ -101,7 +94,6 @@ type Metadata = Record<string, string | number | boolean>;
 type Values = Readonly<Record<string, unknown>>;
 
 const FIRST_MODEL_ID = 2 ** 31;
-const LAST_ID = 2 ** 32 - 1;
 /** After so long without anything new, what was streamed is made sure of. */
 const REST_MILLISECONDS = 150;
 const checkName = text(1024);
@@ -109,17 +101,11 @@ const checkName = text(1024);
 /** What is in a connection's scene: `connection.scene`. */
 export class Scene extends Emitter<SceneEvents> {
   readonly #link: SceneLink;
-  readonly #entities = new Map<number, Entity>();
-  readonly #roots = new Set<Entity>();
-  readonly #models = new Map<number, LoadedModel>();
-  readonly #materials = new Map<number, Material>();
-  readonly #textures = new Map<number, Texture>();
-  readonly #meshes = new Map<number, MeshPart>();
-  /** By a model's root, what came with it. */
-  readonly #belongings = new Map<number, { entities: number; materials: Set<number>; meshes: Set<number> }>();
   readonly #pending = new Pending();
+  readonly #holdings = new Holdings(this.#pending);
   readonly #outbox: Outbox;
   readonly #effects: Effects;
+  readonly #mirror: Mirror;
   #nextId = 1;
   #nextMaterial = 1;
   #sequence = 0;
@@ -139,6 +125,7 @@ export class Scene extends Emitter<SceneEvents> {
       (params) => link.request("scene.apply", params),
       (failure) => this.emit("failure", failure),
     );
+    this.#mirror = new Mirror(this, this.#holdings, this.#home, (method, params) => this.#ask(method, params));
     this.#effects = new Effects((changes) => {
       this.#pending.effects(changes);
       this.#schedule();
@@ -149,12 +136,12 @@ export class Scene extends Emitter<SceneEvents> {
 
   /** The entities without a parent, oldest first. */
   get roots(): readonly Entity[] {
-    return [...this.#roots];
+    return [...this.#holdings.roots];
   }
 
   /** How many entities there are. */
   get size(): number {
-    return this.#entities.size;
+    return this.#holdings.entities.size;
   }
 
   *[Symbol.iterator](): Generator<Entity> {
@@ -163,7 +150,7 @@ export class Scene extends Emitter<SceneEvents> {
 
   /** The entity with that id. */
   get(id: number): Entity | undefined {
-    return this.#entities.get(id);
+    return this.#holdings.entities.get(id);
   }
 
   /** The first with that name. */
@@ -179,17 +166,17 @@ export class Scene extends Emitter<SceneEvents> {
 
   /** All materials: those that were made here, and those of models. */
   get materials(): readonly Material[] {
-    return [...this.#materials.values()];
+    return [...this.#holdings.materials.values()];
   }
 
   /** The material with that id. */
   getMaterial(id: number): Material | undefined {
-    return this.#materials.get(id);
+    return this.#holdings.materials.get(id);
   }
 
   /** The textures that were loaded and not destroyed. */
   get textures(): readonly Texture[] {
-    return [...this.#textures.values()].filter((texture) => texture.valid);
+    return [...this.#holdings.textures.values()].filter((texture) => texture.valid);
   }
 
   // How all of it is drawn --------------------------------------------------------------------------------------
@@ -262,7 +249,7 @@ export class Scene extends Emitter<SceneEvents> {
     const enabled = options.enabled ?? true;
     const state = newState({ name, parent: options.parent, enabled, ...placed });
     const entity = new Entity(this, this.#nextId++, state);
-    this.#add(entity);
+    this.#holdings.add(entity);
     this.#pending.structure.push({
       op: "create",
       id: entity.id,
@@ -289,20 +276,20 @@ export class Scene extends Emitter<SceneEvents> {
       throw new FarframeError("Cancelled", `${what} was taken out of the scene while the model was loading.`);
     };
     try {
-      await this.#mirror(model.rootEntity, model.rootEntity + model.entityCount - 1, [model], stillWanted);
+      await this.#mirror.take(model.rootEntity, model.rootEntity + model.entityCount - 1, [model], stillWanted);
     } catch (error) {
       // Nobody would know of it. What went with its parent, or with everything, is gone.
       if (life === this.#life && (parent?.valid ?? true)) this.discard(model);
       throw error;
     }
-    return this.#entities.get(model.rootEntity) as Entity;
+    return this.#holdings.entities.get(model.rootEntity) as Entity;
   }
 
   /** Makes a material; it is there at once. Throws InvalidParam, InvalidId, StringTooLong. */
   createMaterial(kind: MaterialKind = "pbr", values: Partial<MaterialValues> = {}): Material {
     const material = makeMaterial(this.#home, this.#nextMaterial, kind, values);
     this.#nextMaterial++;
-    this.#materials.set(material.id, material);
+    this.#holdings.materials.set(material.id, material);
     const set = materialToWire(material.values, Object.keys(values) as (keyof MaterialValues)[]);
     this.#pending.structure.push({ op: "createMaterial", id: material.id, kind, set });
     this.#schedule();
@@ -325,23 +312,30 @@ export class Scene extends Emitter<SceneEvents> {
   /** Takes over what the server holds: for a connection that came back to its scene with nothing of its own. */
   async restore(models: readonly LoadedModel[] = []): Promise<void> {
     this.forget();
-    await this.#pages("scene.getTextures", {}, (page: { textures: readonly TextureInfo[] }) => {
+    await this.#mirror.pages("scene.getTextures", {}, (page: { textures: readonly TextureInfo[] }) => {
       for (const info of page.textures) this.#texture(info);
     });
-    await this.#mirror(1, LAST_ID, models);
-    for (const id of this.#entities.keys()) if (id < FIRST_MODEL_ID) this.#nextId = Math.max(this.#nextId, id + 1);
-    await this.#pages("scene.getComponents", {}, (page: ComponentsPage) => {
+    await this.#mirror.take(1, LAST_ID, models);
+    const next = (ids: Iterable<number>, from: number): number => {
+      let least = from;
+      for (const id of ids) if (id < FIRST_MODEL_ID) least = Math.max(least, id + 1);
+      return least;
+    };
+    this.#nextId = next(this.#holdings.entities.keys(), this.#nextId);
+    this.#nextMaterial = next(this.#holdings.materials.keys(), this.#nextMaterial);
+    await this.#mirror.pages("scene.getComponents", {}, (page: ComponentsPage) => {
       for (const { entity: id, kind, values } of page.lights ?? []) {
-        const entity = this.#entities.get(id);
-        if (entity) this.#newLight(entity, kind).adopt(lightFromWire(values, (texture) => this.#textures.get(texture)));
+        const entity = this.#holdings.entities.get(id);
+        if (entity)
+          this.#newLight(entity, kind).adopt(lightFromWire(values, (texture) => this.#holdings.textures.get(texture)));
       }
       for (const { entity: id, values } of page.cutPlanes ?? []) {
-        const entity = this.#entities.get(id);
+        const entity = this.#holdings.entities.get(id);
         if (entity) this.#newCutPlane(entity).adopt(values);
       }
     });
-    const effects = await this.#askIfKnown<Values>("scene.getEffects", {});
-    this.#effects.adopt(effects ?? {}, (id) => this.#textures.get(id));
+    const effects = await this.#mirror.askIfKnown<Values>("scene.getEffects", {});
+    this.#effects.adopt(effects ?? {}, (id) => this.#holdings.textures.get(id));
   }
 
   // Together, and in order --------------------------------------------------------------------------------------
@@ -430,7 +424,7 @@ export class Scene extends Emitter<SceneEvents> {
     }>("scene.castRay", { start, end, ...options }, signal);
     const hits: RayHit[] = [];
     for (const hit of answer.hits) {
-      const entity = this.#entities.get(hit.entity);
+      const entity = this.#holdings.entities.get(hit.entity);
       if (entity) hits.push({ ...hit, entity });
     }
     return { hits, complete: answer.complete ?? true };
@@ -445,7 +439,7 @@ export class Scene extends Emitter<SceneEvents> {
     );
     const subParts = unpackIds(answer.subParts);
     const parts = unpackIds(answer.entities).flatMap((id, index) => {
-      const entity = this.#entities.get(id);
+      const entity = this.#holdings.entities.get(id);
       return entity ? [{ entity, subPart: subParts[index] ?? 0 }] : [];
     });
     return { parts, more: answer.more ?? false, complete: answer.complete ?? true };
@@ -467,8 +461,8 @@ export class Scene extends Emitter<SceneEvents> {
 
   /** Takes a model out that nobody here knows: its load was given up, or its answer was lost. @internal */
   discard(model: LoadedModel): void {
-    const root = this.#entities.get(model.rootEntity);
-    if (root) this.#drop([root]);
+    const root = this.#holdings.entities.get(model.rootEntity);
+    if (root) this.#holdings.drop([root]);
     this.#pending.structure.push({ op: "destroy", id: model.rootEntity });
     this.#schedule();
   }
@@ -496,7 +490,7 @@ export class Scene extends Emitter<SceneEvents> {
   #dropOrphans(): void {
     if (this.#texturesLoading > 0 || this.#orphans.size === 0) return;
     for (const id of this.#orphans.keys()) {
-      if (!this.#textures.get(id)?.valid) this.#pending.last.push({ op: "destroyTexture", id });
+      if (!this.#holdings.textures.get(id)?.valid) this.#pending.last.push({ op: "destroyTexture", id });
     }
     this.#orphans.clear();
     this.#schedule();
@@ -507,18 +501,14 @@ export class Scene extends Emitter<SceneEvents> {
     if (model === undefined) {
       this.#life++;
       this.#orphans.clear();
-      this.#drop(this.roots);
-      this.#models.clear();
-      for (const material of this.#materials.values()) material.forget();
-      for (const texture of this.#textures.values()) texture.forget();
-      for (const known of [this.#materials, this.#textures, this.#meshes, this.#belongings]) known.clear();
+      this.#holdings.clear();
       this.#effects.adopt({}, () => undefined);
       this.#pending.clear();
       return;
     }
-    for (const [root, loaded] of this.#models) {
-      const entity = this.#entities.get(root);
-      if (loaded.modelId === model && entity) this.#drop([entity]);
+    for (const [root, loaded] of this.#holdings.models) {
+      const entity = this.#holdings.entities.get(root);
+      if (loaded.modelId === model && entity) this.#holdings.drop([entity]);
     }
   }
 
@@ -526,7 +516,7 @@ export class Scene extends Emitter<SceneEvents> {
 
   /** @internal */
   modelOf(entity: Entity): LoadedModel | undefined {
-    return this.#models.get(entity.id);
+    return this.#holdings.models.get(entity.id);
   }
 
   /** @internal */
@@ -549,9 +539,7 @@ export class Scene extends Emitter<SceneEvents> {
       }
     }
     if (parent === entity.state.parent) return;
-    (entity.state.parent?.state.children ?? this.#roots).delete(entity);
-    entity.state.parent = parent;
-    (parent?.state.children ?? this.#roots).add(entity);
+    this.#holdings.hang(entity, parent);
     this.#pending.structure.push({ op: "setParent", id: entity.id, parent: parent?.id ?? 0 });
     this.#schedule();
   }
@@ -567,7 +555,7 @@ export class Scene extends Emitter<SceneEvents> {
 
   /** @internal */
   destroy(entity: Entity): void {
-    this.#drop([entity]);
+    this.#holdings.drop([entity]);
     this.#pending.structure.push({ op: "destroy", id: entity.id });
     this.#schedule();
   }
@@ -663,7 +651,7 @@ export class Scene extends Emitter<SceneEvents> {
       this.#schedule();
     },
     materialDestroyed: (material: MaterialHandle): void => {
-      this.#materials.delete(material.id);
+      this.#holdings.materials.delete(material.id);
       this.#pending.materials.delete(material);
       this.#pending.structure.push({ op: "destroyMaterial", id: material.id });
       this.#schedule();
@@ -698,7 +686,7 @@ export class Scene extends Emitter<SceneEvents> {
   #requireMaterial(material: Material | undefined): void {
     if (material === undefined) return;
     if (!(material instanceof MaterialHandle)) throw invalid("A part is drawn with a material.");
-    if (this.#materials.get(material.id) !== (material as Material)) {
+    if (this.#holdings.materials.get(material.id) !== (material as Material)) {
       throw new FarframeError("InvalidId", `The material ${material.id} was destroyed.`);
     }
   }
@@ -716,178 +704,12 @@ export class Scene extends Emitter<SceneEvents> {
   }
 
   #texture(info: TextureInfo): Texture {
-    const known = this.#textures.get(info.id);
+    const known = this.#holdings.textures.get(info.id);
     if (known?.valid) return known;
     const texture = new Texture(this.#home, info);
     if (info.wanted === false) texture.forget();
-    this.#textures.set(info.id, texture);
+    this.#holdings.textures.set(info.id, texture);
     return texture;
-  }
-
-  #add(entity: Entity): void {
-    this.#entities.set(entity.id, entity);
-    (entity.state.parent?.state.children ?? this.#roots).add(entity);
-  }
-
-  #drop(tops: readonly Entity[]): void {
-    for (const top of tops) {
-      (top.state.parent?.state.children ?? this.#roots).delete(top);
-      for (const entity of [...top.descendants()]) {
-        entity.state.alive = false;
-        this.#entities.delete(entity.id);
-        this.#pending.forget(entity);
-        if (this.#models.delete(entity.id)) this.#dropBelongings(entity.id);
-      }
-    }
-  }
-
-  /** A model is gone: so are its materials, and what was drawn at parts of it that hang elsewhere now. */
-  #dropBelongings(root: number): void {
-    const gone = this.#belongings.get(root);
-    this.#belongings.delete(root);
-    if (!gone) return;
-    for (const id of gone.materials) {
-      const material = this.#materials.get(id);
-      material?.forget();
-      if (material) this.#pending.materials.delete(material);
-      this.#materials.delete(id);
-    }
-    for (const id of gone.meshes) this.#meshes.delete(id);
-    for (let id = root; id < root + gone.entities; id++) {
-      const entity = this.#entities.get(id);
-      if (!entity) continue;
-      for (const part of entity.subParts) this.#pending.dressed.delete(part);
-      entity.state.subParts = [];
-    }
-  }
-
-  /** Makes local entities, and what they are made of, of those at the server that have ids in a range. */
-  async #mirror(
-    first: number,
-    last: number,
-    models: readonly LoadedModel[],
-    stillWanted: () => void = () => undefined,
-  ): Promise<void> {
-    const rows: EntityRow[] = [];
-    await this.#pages("scene.getEntities", { first, last }, async (page: Packed) => {
-      rows.push(...(await decodeEntities(page.count, page.data)));
-    });
-    const parts: SubPartRow[] = [];
-    await this.#pages("scene.getSubParts", { first, last }, async (page: Packed) => {
-      for (const row of await decodeSubParts(page.count, page.data)) parts.push(row);
-    });
-    const whole = last === LAST_ID;
-    let [least, greatest] = whole ? [1, LAST_ID] : [LAST_ID, 0];
-    if (!whole) {
-      for (const { material } of parts) {
-        if (material < FIRST_MODEL_MATERIAL || this.#materials.has(material)) continue;
-        least = Math.min(least, material);
-        greatest = Math.max(greatest, material);
-      }
-    }
-    const infos: MaterialInfo[] = [];
-    if (least <= greatest) {
-      await this.#pages(
-        "scene.getMaterials",
-        { first: least, last: greatest },
-        (page: { materials: MaterialInfo[] }) => {
-          infos.push(...page.materials);
-        },
-      );
-    }
-    // Everything is there: from here on nothing waits, so that nobody sees half of it.
-    stillWanted();
-    if (!whole && !rows.some(({ id }) => id === first)) {
-      throw new FarframeError("ProtocolError", "The server did not tell the model's root.");
-    }
-    for (const { id, kind, values } of infos) {
-      if (this.#materials.has(id)) continue;
-      const known = materialFromWire(values, (texture) => this.#textures.get(texture));
-      const material = new MaterialHandle(this.#home, id, kind, known) as Material;
-      this.#materials.set(id, material);
-      if (id < FIRST_MODEL_MATERIAL) this.#nextMaterial = Math.max(this.#nextMaterial, id + 1);
-    }
-    const made = rows.map((row) => {
-      const { name, position: place, rotation: turn, scale: size, flags } = row;
-      const state = newState({ name, position: place, rotation: turn, scale: size, flags });
-      state.enabled = (flags & IS_DISABLED) === 0;
-      state.overrides = overridesFromWire(row);
-      const entity = new Entity(this, row.id, state);
-      this.#entities.set(row.id, entity);
-      return entity;
-    });
-    made.forEach((entity, index) => {
-      entity.state.parent = this.#entities.get(rows[index]?.parent ?? 0);
-      (entity.state.parent?.state.children ?? this.#roots).add(entity);
-    });
-    for (const model of models) {
-      this.#models.set(model.rootEntity, model);
-      const { entityCount: entities, rootEntity } = model;
-      this.#belongings.set(rootEntity, { entities, materials: new Set(), meshes: new Set() });
-    }
-    this.#assemble(parts, models);
-  }
-
-  /** Gives entities their sub-parts, and models what came with them. */
-  #assemble(rows: readonly SubPartRow[], models: readonly LoadedModel[]): void {
-    const byEntity = new Map<number, SubPart[]>();
-    for (const row of rows) {
-      const entity = this.#entities.get(row.entity);
-      if (!entity) continue;
-      let mesh = this.#meshes.get(row.part);
-      if (!mesh) {
-        mesh = new MeshPart(this.#materials.get(row.material), this.#materials.get(row.replaced));
-        this.#meshes.set(row.part, mesh);
-      }
-      const parts = byEntity.get(row.entity) ?? [];
-      byEntity.set(row.entity, parts);
-      parts.push(new SubPart(this, entity, parts.length, mesh, this.#materials.get(row.override)));
-      const model = models.find(
-        ({ rootEntity, entityCount }) => row.entity >= rootEntity && row.entity < rootEntity + entityCount,
-      );
-      const belongings = model && this.#belongings.get(model.rootEntity);
-      belongings?.meshes.add(row.part);
-      if (row.material >= FIRST_MODEL_MATERIAL) belongings?.materials.add(row.material);
-    }
-    for (const [id, parts] of byEntity) {
-      const entity = this.#entities.get(id);
-      if (entity) entity.state.subParts = parts;
-    }
-  }
-
-  /** Asks for one page after the other; a server that does not know the method has none. */
-  async #pages<P extends object>(
-    method: string,
-    params: object,
-    take: (page: P) => void | Promise<void>,
-  ): Promise<void> {
-    let at = (params as { first?: number }).first ?? 1;
-    let skip = 0;
-    while (at) {
-      const page = await this.#askIfKnown<P & { next?: number; skip?: number }>(method, {
-        ...params,
-        first: at,
-        ...(skip > 0 && { skip }),
-      });
-      if (!page) return;
-      await take(page);
-      const next = page.next ?? 0;
-      // What one entity is made of may take several pages.
-      const goesOn = next > at || (next === at && (page.skip ?? 0) > skip);
-      if (next && !goesOn) throw new FarframeError("ProtocolError", `The server's pages of ${method} do not go on.`);
-      at = next;
-      skip = page.skip ?? 0;
-    }
-  }
-
-  /** As {@link #ask}; undefined from an older server that does not know the method. */
-  async #askIfKnown<R>(method: string, params: object): Promise<R | undefined> {
-    try {
-      return await this.#ask<R>(method, params);
-    } catch (error) {
-      if (error instanceof FarframeError && error.result === "NotSupported") return undefined;
-      throw error;
-    }
   }
 
   async #ask<R>(method: string, params: object, signal?: AbortSignal): Promise<R> {
@@ -939,17 +761,6 @@ export class Scene extends Emitter<SceneEvents> {
   }
 }
 
-interface Packed {
-  readonly count: number;
-  readonly data: string;
-}
-
-interface MaterialInfo {
-  readonly id: number;
-  readonly kind: MaterialKind;
-  readonly values: Values;
-}
-
 interface ComponentsPage {
   readonly lights?: readonly { entity: number; kind: LightKind; values: Values }[];
   readonly cutPlanes?: readonly { entity: number; values: Partial<CutPlaneValues> }[];
@@ -962,28 +773,4 @@ function note<K, N>(pending: Map<K, Set<N>>, key: K, names: readonly N[]): void 
     pending.set(key, known);
   }
   for (const name of names) known.add(name);
-}
-
-function newState(
-  given: Pick<EntityState, "name" | "position" | "rotation" | "scale"> & {
-    parent?: Entity | undefined;
-    enabled?: boolean;
-    flags?: number;
-  },
-): EntityState {
-  return {
-    name: given.name,
-    parent: given.parent,
-    children: new Set(),
-    position: given.position,
-    rotation: given.rotation,
-    scale: given.scale,
-    enabled: given.enabled ?? true,
-    overrides: {},
-    flags: given.flags ?? 0,
-    alive: true,
-    subParts: [],
-    lights: new Map(),
-    cutPlane: undefined,
-  };
 }
