@@ -146,6 +146,16 @@ async def test_materials_are_seen_where_they_are_put(service: RunningService, tm
         own.set(albedo_color=(0, 0, 0, 1), emissive_color=(0, 1, 0))
         left, right = await stage.seen()
         assert is_green(left) and is_green(right)
+        # Another one of the same wears it, for as long as its model is there.
+        other = (await scene.load_model(tmp_path / "boxes.glb")).find("left")
+        assert other is not None
+        other.materials[0] = own
+        stage.root.override(hidden=True)
+        left, right = await stage.seen()
+        assert is_green(left) and is_grey(right)
+        stage.root.destroy()
+        left, right = await stage.seen()
+        assert is_grey(left) and is_grey(right) and other.materials[0] is None
 
 
 async def test_what_was_moved_far_is_seen_from_near(service: RunningService, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from farframe.asset.flat_texture import read_flat_texture, write_flat_texture
 from farframe.asset.loading import ModelLoader
-from farframe.asset.textures_file import TextureData
+from farframe.asset.textures_file import BLOCK_SIZES, TextureData
 from farframe.protocol import appearance as looks
 from farframe.protocol import scene as wire
 from farframe.protocol.errors import FarframeError, Result
@@ -22,6 +22,7 @@ from farframe.protocol.link import FetchPolicy, LoadLimits
 from farframe.render.scene import RenderScene
 from farframe.server.scene_world import SceneWorld
 from farframe.server.textures import TextureStore
+from tests.asset.test_textures_file import dds
 
 
 @dataclass(eq=False)
@@ -192,6 +193,23 @@ async def test_what_a_light_projects_is_made_ready_and_forgotten(place: Place) -
     assert not image.around and red[:, 0].min() > 200 and red[:, 1:].max() == 0
     await place.apply(looks.RemoveLight(id=1, kind="spot"))
     assert not place.frames.scene.light_images
+
+
+@pytest.mark.parametrize("reads_blocks", [True, False])
+async def test_skies_are_made_of_blocks_of_halves(place: Place, reads_blocks: bool) -> None:
+    if not reads_blocks:
+        place.frames.engine.decoded_texture_formats = frozenset(BLOCK_SIZES)
+    # All texels at the beginning of a line that is told with 16 bits: red 4, a half of 0x4400.
+    red = (0x4400 << 6) // 31 + 1
+    high = sum(((red >> (15 - bit)) & 1) << (39 + bit) for bit in range(6))
+    block = (0x0F | (red & 0x3FF) << 5 | high).to_bytes(16, "little")
+    (place.folder / "sky.dds").write_bytes(dds(block * 32, 32, 16, dxgi=95))
+    texture = await place.load((place.folder / "sky.dds").as_uri())
+    kind = "bc6h-rgb-ufloat" if reads_blocks else "rgba16float"
+    assert place.frames.engine.resources[0].data.format == kind
+    assert place.frames.engine.resources[0].data.pixels()[0, 3, 5].tolist() == [4.0, 0.0, 0.0, 1.0]
+    await place.apply(looks.SetEffects(set={"sky": {"texture": texture.id}}))
+    assert place.frames.scene.environment is not None
 
 
 async def test_skies_are_made_ready_and_only_the_last_one_wanted_stays(place: Place) -> None:
