@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from farframe.stream.allowance import LEAST_SHARE, MIN_BITRATE, STILL_SECONDS, BitAllowance
+from farframe.stream.allowance import (
+    LEAST_SHARE,
+    MIN_BITRATE,
+    MOVING_QUANTIZER,
+    QUANTIZER_PER_DOUBLING,
+    STILL_SECONDS,
+    BitAllowance,
+)
 
 RATE = 2_000_000
 
@@ -64,3 +73,45 @@ def test_the_limits_hold() -> None:
     allowance = BitAllowance(60, 1_000_000)
     assert allowance.rate(0, 1_000_000_000, still=True) == allowance.ceiling == 5_000_000
     assert allowance.rate(1, 1) == MIN_BITRATE
+
+
+def encoded(allowance: BitAllowance, seconds: float, bits_at: float, *, still: bool = False) -> tuple[float, float]:
+    """A frame of an encoder that spends what it is told, on a picture that takes ``bits_at`` at the quantizer that
+    looks right in motion: its bits and its quantizer."""
+    bits = share(allowance, allowance.rate(seconds, 12_000_000, still=still))
+    quantizer = MOVING_QUANTIZER - QUANTIZER_PER_DOUBLING * math.log2(bits / bits_at)
+    allowance.spent(int(bits), quantizer=quantizer)
+    return bits, quantizer
+
+
+def test_a_moving_picture_takes_no_more_than_looks_right_however_much_the_line_carries() -> None:
+    allowance = BitAllowance(60, 12_000_000)
+    for index in range(60):
+        bits, quantizer = encoded(allowance, index / 30, 100_000)
+    assert MOVING_QUANTIZER - 3 < quantizer < MOVING_QUANTIZER
+    assert bits < 130_000
+    for index in range(60, 66):
+        bits, quantizer = encoded(allowance, index / 30, 300_000)
+    assert quantizer < MOVING_QUANTIZER, "a picture that becomes richer gets what it needs within a few frames"
+    bits, quantizer = encoded(allowance, 66 / 30, 100_000, still=True)
+    assert bits > 900_000, "a picture at rest may have all of the rate"
+
+
+def test_frames_that_are_sent_now_and_then_do_not_make_motion_coarse() -> None:
+    """While nothing moves, the same picture is sent again each second, and takes next to nothing."""
+    allowance = BitAllowance(60, 12_000_000)
+    for index in range(60):
+        before, _ = encoded(allowance, index / 30, 100_000)
+    for second in range(60):
+        allowance.rate(10.0 + second, 12_000_000)
+        allowance.spent(500, quantizer=16.0)
+    after, _ = encoded(allowance, 71.0, 100_000)
+    assert after == pytest.approx(before, rel=0.1)
+
+
+def test_an_encoder_that_does_not_tell_its_quantizer_has_the_rate() -> None:
+    allowance = BitAllowance(60, 12_000_000)
+    for index in range(60):
+        told = allowance.rate(index / 30, 12_000_000)
+        allowance.spent(int(share(allowance, told)))
+    assert share(allowance, told) == pytest.approx(400_000, rel=0.1)

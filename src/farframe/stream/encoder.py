@@ -182,10 +182,9 @@ class AvEncoder:
         if first:
             self._settle(picture, rate, pts)
         packet = self._encode_one(picture, pts, keyframe=keyframe or first)
-        self._allowance.spent(packet.size * 8)
-        return EncodedFrame(
-            bytes(packet), pts, bool(packet.is_keyframe), encode_start, time.perf_counter(), _quantizer(packet)
-        )
+        quantizer, is_keyframe = _quantizer(packet), bool(packet.is_keyframe)
+        self._allowance.spent(packet.size * 8, quantizer=quantizer, keyframe=is_keyframe)
+        return EncodedFrame(bytes(packet), pts, is_keyframe, encode_start, time.perf_counter(), quantizer)
 
     def _convert(self, rgba: NDArray[np.uint8]) -> av.VideoFrame:
         if rgba.strides[1:] != (4, 1):
