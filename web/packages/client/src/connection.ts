@@ -11,21 +11,26 @@
 
 import { abortable } from "./abortable.ts";
 import { ClockAlignment, nowMicroseconds } from "./clock.ts";
+import {
+  type ConnectionEvents,
+  type ConnectionState,
+  type ConnectionStatistics,
+  type ConnectOptions,
+  checkRenderMode,
+  evenSize,
+} from "./connect_options.ts";
 import { cancelled, FarframeError, isResult, nextStepOf, toFarframeError } from "./errors.ts";
 import { Emitter } from "./events.ts";
-import { Ledger, type LedgerEntry, type LedgerSummary } from "./ledger.ts";
+import { Ledger } from "./ledger.ts";
 import {
   type ConnectionInfo,
   type LoadedModel,
   type LoadProgress,
   PROTOCOL_VERSION,
-  RENDER_MODE_CHOICES,
   type RenderMode,
-  type RenderModeChoice,
   type SceneDescription,
   type SceneSettings,
   type ServerStatistics,
-  type SessionEnding,
   type VideoSettings,
 } from "./messages.ts";
 import { type FrameStatistics, frameStatistics, type PerformanceAssessment } from "./performance.ts";
@@ -35,74 +40,10 @@ import { FrameReporter } from "./reports.ts";
 import { type RequestOptions, RpcPeer } from "./rpc.ts";
 import type { TextureInfo, TextureKind } from "./scene/materials.ts";
 import { Scene, type TextureLoadOptions } from "./scene/scene.ts";
-import { type TokenProvider, TokenSource, withToken } from "./tokens.ts";
-import type { Transport, TransportEvents, Way, WayChoice } from "./transport.ts";
+import { TokenSource, withToken } from "./tokens.ts";
+import type { Transport, TransportEvents, Way } from "./transport.ts";
 import { type FoundWay, findWay, type WayOpeners } from "./ways.ts";
 import { type Fetch, GOODBYE_MILLISECONDS } from "./whep.ts";
-
-export type ConnectionState = "connecting" | "connected" | "interrupted" | "closed";
-
-export interface ConnectOptions {
-  /** The WHEP address: relayed by the service or direct, see {@link ManagementClient.whepUrl}. */
-  url: string;
-  /** Addresses of the stream's WebSocket, for where UDP does not get through; by default the one beside `url`. */
-  streamUrls?: readonly string[];
-  /** Which way the stream takes; `auto` by default. */
-  way?: WayChoice;
-  /** The account's access token, or who gives it: asked again when it runs out or is refused. */
-  token: string | TokenProvider | TokenSource;
-  /** The picture wanted, pixels; made even. */
-  width: number;
-  height: number;
-  maxFramesPerSecond?: number;
-  /** Names this client in the server's log. */
-  client?: string;
-  /** Only watch what the driving device sees: a token of the role Viewer is enough. */
-  watch?: boolean;
-  /** One of Azure Remote Rendering's; both draw alike here. Not for who watches. */
-  renderMode?: RenderModeChoice;
-  /** Whether a connection that is lost is made anew; true by default. */
-  reconnect?: boolean;
-  /** STUN or TURN servers, see {@link ManagementClient.iceServers}; none by default. */
-  iceServers?: RTCIceServer[];
-  /** Aborting ends the attempt; once there is a connection it changes nothing, {@link Connection.close} ends that. */
-  signal?: AbortSignal;
-  /** Milliseconds until the attempt is given up. */
-  timeoutMilliseconds?: number;
-  fetch?: Fetch;
-}
-
-/** What the browser and the ledger say about the last second. */
-export interface ConnectionStatistics extends LedgerSummary {
-  /** Bits per second of received video. */
-  readonly bitrate: number;
-  readonly roundTripMilliseconds: number | undefined;
-  readonly packetsLost: number;
-  readonly framesDropped: number;
-  readonly framesDecoded: number;
-  /** The newest record of a frame, shown or not. */
-  readonly record: FrameRecord | undefined;
-}
-
-export interface ConnectionEvents {
-  state: ConnectionState;
-  /** A frame was shown, and its record is known. */
-  frame: LedgerEntry;
-  /** The server's record of a frame arrived. */
-  record: FrameRecord;
-  /** Once a second while connected. */
-  statistics: ConnectionStatistics;
-  /** The connection is back, with the scene that it had; `info.scene` says what is in it. */
-  resumed: ConnectionInfo;
-  /** (Watching) A device drives, or none does any more. */
-  driver: boolean;
-  /** (Watching) The driving device's picture has another size or rate now. */
-  video: VideoSettings;
-  /** The server is about to end the connection; `closed` follows. */
-  ending: SessionEnding;
-  /** The connection has ended, and why: `DisconnectRequest` after {@link Connection.close}. */
-  closed: FarframeError;
-}
 
 const DEFAULT_TIMEOUT_MILLISECONDS = 20_000;
 const PING_INTERVAL_MILLISECONDS = 1000;
@@ -127,25 +68,6 @@ const REFUSED: ReadonlySet<string> = new Set([
 const REQUEST_TIMEOUT_MILLISECONDS = 10_000;
 /** How long a clean close waits for the server's answer. */
 const CLOSE_GRACE_MILLISECONDS = 300;
-
-/** Sizes on the wire are even and at least 16 pixels. */
-export function evenSize(pixels: number): number {
-  return Math.max(16, 2 * Math.round(pixels / 2));
-}
-
-function checkRenderMode({ renderMode, watch }: ConnectOptions): void {
-  if (renderMode === undefined) return;
-  if (!RENDER_MODE_CHOICES.includes(renderMode)) {
-    throw new FarframeError("InvalidParam", `There is no render mode ${JSON.stringify(renderMode)}.`, {
-      nextStep: `Use one of ${RENDER_MODE_CHOICES.join(", ")}.`,
-    });
-  }
-  if (watch) {
-    throw new FarframeError("InvalidParam", "A device that only watches has no render mode.", {
-      nextStep: "Leave renderMode out.",
-    });
-  }
-}
 
 export class Connection extends Emitter<ConnectionEvents> {
   readonly ledger: Ledger;

@@ -3,13 +3,13 @@
 export { OrbitCamera, type OrbitState, type Sphere, sphereOf, symmetricFieldOfView, unionBounds } from "./camera.ts";
 export { ClockAlignment, nowMicroseconds } from "./clock.ts";
 export {
-  Connection,
   type ConnectionEvents,
   type ConnectionState,
   type ConnectionStatistics,
   type ConnectOptions,
   evenSize,
-} from "./connection.ts";
+} from "./connect_options.ts";
+export { Connection } from "./connection.ts";
 export {
   cancelled,
   errorFromAnswer,

@@ -1,6 +1,6 @@
 /** How large a picture to ask for. */
 
-import { evenSize } from "./connection.ts";
+import { evenSize } from "./connect_options.ts";
 
 /** More device pixels than that per CSS pixel nobody tells apart in moving pictures. */
 const MAX_PIXEL_RATIO = 2;

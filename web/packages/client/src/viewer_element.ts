@@ -14,7 +14,8 @@
 import { abortable } from "./abortable.ts";
 import { OrbitCamera, unionBounds } from "./camera.ts";
 import { nowMicroseconds } from "./clock.ts";
-import { Connection, type ConnectionStatistics } from "./connection.ts";
+import type { ConnectionStatistics } from "./connect_options.ts";
+import { Connection } from "./connection.ts";
 import { cancelled, FarframeError, type Result, toFarframeError } from "./errors.ts";
 import type { LedgerEntry } from "./ledger.ts";
 import { ManagementClient } from "./management.ts";
@@ -33,6 +34,7 @@ import type { RayHits, RayOptions } from "./scene/queries.ts";
 import type { Scene } from "./scene/scene.ts";
 import { type TokenProvider, TokenSource } from "./tokens.ts";
 import type { WayChoice } from "./transport.ts";
+import { makeParts, type ViewerParts } from "./viewer_parts.ts";
 
 /**
  *     idle ──► connecting ──► connected ◄──► interrupted
@@ -94,32 +96,6 @@ const SHARP_PATIENCE_MILLISECONDS = 10_000;
 const REPEATED_AFTER_MILLISECONDS = 1200;
 const WAYS: readonly string[] = ["auto", "webrtc", "turn", "websocket"] satisfies WayChoice[];
 const DEFAULT_LABEL = "3D view";
-const KEYS_HELP =
-  "Drag or use the arrow keys to orbit, with shift to pan. Scroll, pinch or use plus and minus to zoom. F shows all.";
-
-const STYLE = `
-:host { display: block; position: relative; min-width: 0; min-height: 0; aspect-ratio: 16 / 9; overflow: hidden; contain: content;
-  background: var(--farframe-background, #14171c); color: var(--farframe-color, #e8ebf0);
-  font: 14px/1.45 var(--farframe-font, system-ui, sans-serif); }
-:host([hidden]) { display: none; }
-.stage { position: absolute; inset: 0; cursor: grab; outline: none; user-select: none; -webkit-user-select: none; }
-.stage:active { cursor: grabbing; }
-.stage:focus-visible::after { content: ""; position: absolute; inset: 0; z-index: 1; pointer-events: none;
-  border: 3px solid var(--farframe-focus, #8ab4ff); }
-video { position: absolute; inset: 0; width: 100%; height: 100%; display: block; object-fit: contain; }
-:host([autoresize]) video { object-fit: fill; }
-.status { position: absolute; inset: auto 0 0 0; display: grid; justify-items: start; gap: 6px; padding: 12px 16px;
-  background: var(--farframe-surface, rgb(14 16 20 / 82%)); }
-.status[hidden], button[hidden], progress[hidden], p[hidden] { display: none; }
-p { margin: 0; overflow-wrap: anywhere; }
-.hint { opacity: 0.85; }
-progress { width: min(100%, 320px); accent-color: var(--farframe-accent, #8ab4ff); }
-button { font: inherit; color: #10131a; background: var(--farframe-accent, #8ab4ff); border: 0; border-radius: 6px; min-height: 36px;
-  padding: 6px 16px; cursor: pointer; }
-button:focus-visible { outline: 3px solid var(--farframe-focus, #fff); outline-offset: 2px; }
-.help { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
-@media (forced-colors: active) { .stage:focus-visible::after { border-color: Highlight; } .status { border-top: 1px solid CanvasText; } }
-`;
 
 /** Where there are no elements (a server that renders pages) the class can still be imported. */
 const Base: typeof HTMLElement = globalThis.HTMLElement ?? (class {} as unknown as typeof HTMLElement);
@@ -142,13 +118,7 @@ export class FarframeViewerElement extends Base {
   /** Where the person looks from; call {@link refresh} after changing it. */
   readonly camera = new OrbitCamera();
 
-  readonly #stage: HTMLElement;
-  readonly #video: HTMLVideoElement;
-  readonly #status: HTMLElement;
-  readonly #message: HTMLElement;
-  readonly #hint: HTMLElement;
-  readonly #progress: HTMLProgressElement;
-  readonly #retry: HTMLButtonElement;
+  readonly #parts: ViewerParts;
   #controls: OrbitControls | undefined;
   #observer: ResizeObserver | undefined;
   #resizeTimer: ReturnType<typeof setTimeout> | undefined;
@@ -177,47 +147,10 @@ export class FarframeViewerElement extends Base {
   constructor() {
     super();
     const root = this.attachShadow({ mode: "open", delegatesFocus: true });
-    const sheet = new CSSStyleSheet();
-    sheet.replaceSync(STYLE);
-    root.adoptedStyleSheets = [sheet];
-    const make = <K extends keyof HTMLElementTagNameMap>(
-      tag: K,
-      part: string,
-      parent: Node,
-    ): HTMLElementTagNameMap[K] => {
-      const element = document.createElement(tag);
-      element.setAttribute("part", part);
-      element.className = part;
-      parent.appendChild(element);
-      return element;
-    };
-    this.#stage = make("div", "stage", root);
-    this.#stage.tabIndex = 0;
-    this.#stage.setAttribute("role", "application");
-    this.#stage.setAttribute("aria-roledescription", "3D view");
-    this.#stage.setAttribute("aria-describedby", "help");
-    this.#stage.setAttribute("aria-keyshortcuts", "ArrowLeft ArrowRight ArrowUp ArrowDown + - F Home");
-    this.#video = make("video", "video", this.#stage);
-    this.#video.setAttribute("aria-hidden", "true");
-    this.#video.muted = true;
-    this.#video.playsInline = true;
-    this.#video.disablePictureInPicture = true;
-    const help = make("p", "help", root);
-    help.id = "help";
-    help.textContent = KEYS_HELP;
-    this.#status = make("div", "status", root);
-    this.#status.setAttribute("role", "status");
-    this.#status.hidden = true;
-    this.#message = make("p", "message", this.#status);
-    this.#hint = make("p", "hint", this.#status);
-    this.#progress = make("progress", "progress", this.#status);
-    this.#progress.setAttribute("aria-label", "Progress");
-    this.#retry = make("button", "retry", this.#status);
-    this.#retry.type = "button";
-    this.#retry.textContent = "Connect again";
-    this.#retry.addEventListener("click", () => {
+    this.#parts = makeParts(root);
+    this.#parts.retry.addEventListener("click", () => {
       this.connect();
-      this.#stage.focus();
+      this.#parts.stage.focus();
     });
     this.#quiet(this.#ready.promise);
     this.#label();
@@ -379,7 +312,7 @@ export class FarframeViewerElement extends Base {
         ...(options.parent && { parent: options.parent }),
         ...(options.signal && { signal: options.signal }),
         onProgress: (progress) => {
-          this.#progress.value = progress.fraction;
+          this.#parts.progress.value = progress.fraction;
           options.onProgress?.(progress);
         },
       });
@@ -431,7 +364,7 @@ export class FarframeViewerElement extends Base {
   /** What lies at a place of the page, as of a pointer event. */
   async pick(place: { clientX: number; clientY: number }, options: RayOptions = {}): Promise<RayHits> {
     const connection = this.#live();
-    const box = this.#video.getBoundingClientRect();
+    const box = this.#parts.video.getBoundingClientRect();
     const aspect = this.#aspect();
     // Where the picture does not fill the element it stands in the middle.
     const width = this.autoresize ? box.width : Math.min(box.width, box.height * aspect);
@@ -448,11 +381,11 @@ export class FarframeViewerElement extends Base {
     const connection = this.#live();
     if (options.sharp ?? true) await this.#sharp(connection, options.signal);
     // Where the browser makes no video tracks the pictures of a WebSocket lie on a canvas over the video.
-    const drawn = this.#stage.querySelector("canvas");
-    const source = drawn ?? this.#video;
+    const drawn = this.#parts.stage.querySelector("canvas");
+    const source = drawn ?? this.#parts.video;
     const canvas = document.createElement("canvas");
-    canvas.width = drawn ? drawn.width : this.#video.videoWidth;
-    canvas.height = drawn ? drawn.height : this.#video.videoHeight;
+    canvas.width = drawn ? drawn.width : this.#parts.video.videoWidth;
+    canvas.height = drawn ? drawn.height : this.#parts.video.videoHeight;
     if (canvas.width === 0) throw new FarframeError("SessionNotReady", "No picture has arrived yet.");
     const context = canvas.getContext("2d");
     if (!context) throw new FarframeError("Fail", "The browser makes no canvas.");
@@ -487,7 +420,7 @@ export class FarframeViewerElement extends Base {
 
   /** @internal */
   connectedCallback(): void {
-    this.#controls ??= new OrbitControls(this.camera, this.#stage, {
+    this.#controls ??= new OrbitControls(this.camera, this.#parts.stage, {
       onChange: () => {
         if (!this.watch) this.#sendView();
       },
@@ -639,7 +572,7 @@ export class FarframeViewerElement extends Base {
   }
 
   #follow(connection: Connection, signal: AbortSignal): void {
-    const detach = connection.attach(this.#video);
+    const detach = connection.attach(this.#parts.video);
     connection.on("closed", detach);
     const leave = (): void => {
       this.#leaving = connection.close();
@@ -688,7 +621,7 @@ export class FarframeViewerElement extends Base {
         if (load.abort.signal.aborted) return;
         const error = toFarframeError(thrown, "Loading the model");
         this.#say(error.message, error.nextStep);
-        this.#progress.hidden = true;
+        this.#parts.progress.hidden = true;
         this.#tell("error", error);
       },
     );
@@ -780,7 +713,7 @@ export class FarframeViewerElement extends Base {
   }
 
   #setState(state: ViewerState): void {
-    this.#stage.setAttribute("aria-busy", String(state === "connecting" || state === "interrupted"));
+    this.#parts.stage.setAttribute("aria-busy", String(state === "connecting" || state === "interrupted"));
     if (this.#state === state) return;
     this.#state = state;
     this.#tell("statechange", state);
@@ -788,18 +721,18 @@ export class FarframeViewerElement extends Base {
 
   /** Shows what goes on, or nothing; `retry`: with a button that connects again. */
   #say(message?: string, hint = "", retry = false): void {
-    this.#status.setAttribute("role", retry ? "alert" : "status");
-    this.#status.hidden = message === undefined;
-    this.#message.textContent = message ?? "";
-    this.#hint.textContent = hint;
-    this.#hint.hidden = hint === "";
-    this.#retry.hidden = !retry;
-    this.#progress.hidden = retry || this.#loads === 0;
-    this.#progress.removeAttribute("value");
+    this.#parts.status.setAttribute("role", retry ? "alert" : "status");
+    this.#parts.status.hidden = message === undefined;
+    this.#parts.message.textContent = message ?? "";
+    this.#parts.hint.textContent = hint;
+    this.#parts.hint.hidden = hint === "";
+    this.#parts.retry.hidden = !retry;
+    this.#parts.progress.hidden = retry || this.#loads === 0;
+    this.#parts.progress.removeAttribute("value");
   }
 
   #label(): void {
-    this.#stage.setAttribute("aria-label", this.label);
+    this.#parts.stage.setAttribute("aria-label", this.label);
   }
 
   #tell<K extends keyof FarframeViewerEventMap>(type: K, detail: FarframeViewerEventMap[K]["detail"]): void {
