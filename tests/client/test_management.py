@@ -159,7 +159,7 @@ async def test_patience_ends(client: RemoteRenderingClient, service: FakeService
     [
         (httpx.ConnectError("refused"), "farframe up"),
         (httpx.ReadTimeout("slow"), "in time"),
-        (httpx.RemoteProtocolError("odd"), "broke"),
+        (httpx.RemoteProtocolError("It ended."), r"broke: It ended\. Try again"),
     ],
 )
 async def test_no_answer_is_one_kind_of_error(

@@ -97,6 +97,14 @@ def test_create_bodies(lease: int, size: str) -> None:
     assert (settings.lease_minutes, settings.size.lower()) == (lease, size.lower())
 
 
+@pytest.mark.parametrize("size", ["Tiny", 7, True, {"a": [1]}])
+def test_a_size_that_is_none_is_shown_as_it_was_sent(size: object) -> None:
+    with pytest.raises(BadRequest) as caught:
+        parse_create(msgspec.json.encode({"maxLeaseTimeMinutes": 5, "size": size}))
+    shown = size if isinstance(size, str) else msgspec.json.encode(size).decode()
+    assert f"VM size: {shown}. Use" in str(caught.value)
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_body_or_a_bad_request(body: bytes) -> None:
     for parse in (parse_create, parse_update):

@@ -73,9 +73,8 @@ def translate(error: httpx.HTTPError | httpx.InvalidURL, url: str) -> ServiceUnr
             f"Nothing answers at {where}.",
             next_step="Start the service with `farframe up`, or check the address in the connection file.",
         )
-    return ServiceUnreachableError(
-        f"The conversation with {where} broke: {str(error) or type(error).__name__}.", next_step="Try again."
-    )
+    what = str(error).rstrip(".") or type(error).__name__
+    return ServiceUnreachableError(f"The conversation with {where} broke: {what}.", next_step="Try again.")
 
 
 _KINDS: Mapping[int, tuple[type[ServiceError], str]] = {

@@ -154,7 +154,10 @@ def _translate(request: AnyRequest, error: Exception) -> WireError:
         return NotFound("There is nothing at this address. /openapi.json describes what there is.")
     if isinstance(error, MethodNotAllowedException):
         allowed = dict(error.headers or {}).get("allow", "")
-        return MethodNotAllowed(f"{request.method} is not allowed here; {allowed} is.", headers={"allow": allowed})
+        here = " and ".join(allowed.rsplit(", ", 1))
+        return MethodNotAllowed(
+            f"{request.method} is not allowed here. What is allowed: {here}.", headers={"allow": allowed}
+        )
     if isinstance(error, HTTPException) and 400 <= error.status_code < 500:
         return BadRequest("The request was malformed.")
     log.error("request.failed", method=request.method, path=request.scope["path"], exc_info=error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from asyncio.events import TimerHandle
@@ -115,7 +116,12 @@ def bind(host: str, port: int, option: str) -> socket.socket:
         listener.bind((host.strip("[]"), port))
     except OSError as error:
         listener.close()
-        advice = f"End the program that uses it, or choose another port with {option}."
+        if error.errno == errno.EADDRINUSE:
+            advice = f"End the program that uses it, or choose another port with {option}."
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            advice = f"Ports below 1024 may need rights of their own; choose another one with {option}."
+        else:
+            advice = "Name an address of this machine; 0.0.0.0 stands for all of them."
         raise ListenError(f"Cannot listen on {host} port {port}: {error.strerror or error}. {advice}") from None
     listener.setblocking(False)
     return listener

@@ -141,6 +141,6 @@ def _size(members: dict[str, object]) -> SessionSize:
         raise BadRequest("The size value is required: Standard or Premium.")
     size = _SIZES.get(name.lower()) if isinstance(name, str) else None
     if size is None:
-        shown = name[:64] if isinstance(name, str) else type(name).__name__
-        raise BadRequest(f"Can't specify this VM size: {shown}. Use Standard or Premium.")
+        shown = name if isinstance(name, str) else msgspec.json.encode(name).decode()
+        raise BadRequest(f"Can't specify this VM size: {shown[:64]}. Use Standard or Premium.")
     return size
