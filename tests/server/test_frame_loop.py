@@ -83,6 +83,12 @@ class FakeEngine:
         self.may_draw.set()
         self.closed = False
         self.residency = FakeResidency()
+        self.unprepared = 0
+
+    def prepare_ahead(self) -> bool:
+        self.threads.add(threading.current_thread().name)
+        self.unprepared = max(self.unprepared - 1, 0)
+        return self.unprepared > 0
 
     def render(self, frame: FrameInput) -> FakeFrame:
         self.may_draw.wait(10)
@@ -181,6 +187,42 @@ async def device(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Device]:
 async def test_without_a_device_nothing_is_drawn(device: Device) -> None:
     await device.loop.run(lambda engine: None)
     assert device.engine.inputs == []
+
+
+async def test_at_rest_what_may_come_is_prepared(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_loop, "REST_SECONDS", 0.02)
+
+    def load(engine: Any) -> None:
+        engine.unprepared = 20
+
+    await device.loop.run(load)
+    await device.until(lambda: device.engine.unprepared == 0)
+    # The same while a device looks on: a picture that nothing changes is rest as well.
+    device.open()
+    await device.until_flag(FrameFlags.STILL)
+    await device.loop.run(load)
+    await device.until(lambda: device.engine.unprepared == 0)
+    assert device.engine.threads == {"render"}
+
+
+async def test_nothing_is_prepared_while_the_full_picture_is_still_to_come(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frame_loop, "REST_SECONDS", 0.02)
+    device.open()
+    await device.until_flag(FrameFlags.STILL)
+    monkeypatch.setattr(device.loop, "_still_delay", 1e9)
+    count = len(device.records)
+    device.pose(1, 0.5)
+    await device.until(lambda: device.records[count:] != [] and device.records[-1].pose_id == 1)
+
+    def load(engine: Any) -> None:
+        engine.unprepared = 5
+
+    await device.loop.run(load)
+    rested = time.perf_counter() + 5 * frame_loop.REST_SECONDS
+    await device.until(lambda: time.perf_counter() > rested)
+    assert device.engine.unprepared == 5
 
 
 async def test_the_first_frame_is_a_keyframe_then_a_still_then_only_keep_alives(device: Device) -> None:

@@ -37,6 +37,7 @@ from farframe.asset.model import VERTEX_DTYPE, Model
 from farframe.asset.textures_file import TextureData
 from farframe.protocol.errors import FarframeError, Result
 from farframe.render import flops, highlighting, outlines
+from farframe.render.ahead import Ahead
 from farframe.render.assets import AssetResource, PreparedAsset, make_resource, prepare_asset
 from farframe.render.caps import Caps, CountKind, seen_caps, shared_mask
 from farframe.render.clusters import Outlook, asset_cutter
@@ -209,6 +210,7 @@ class Engine:
         others = [{"binding": 7, "resource": {"buffer": self._styles}}]
         self._surroundings = Surroundings(device, self.pipelines, self._uniforms, others)
         self._lit, self._wireframe = LightFeature.NONE, False
+        self._ahead = Ahead(self)
         self._debug = DebugDrawing(device, self.pipelines)
 
     @classmethod
@@ -229,12 +231,19 @@ class Engine:
             Pool(self._device, "points of assets", POINT_DTYPE.itemsize, usage.STORAGE | usage.VERTEX, bound),
         )
 
+    def prepare_ahead(self) -> bool:
+        """Make one of the pipelines that what is loaded may need later, some 10 to 100 ms of CPU, and say whether more
+        are left. For moments in which nobody waits for a picture: see ``ahead``."""
+        with _device_errors(self.adapter_name):
+            return self._ahead.step()
+
     def warm_up(self) -> None:
         """Compile the pipelines of the usual materials and draw one small frame with each.
 
         A model with an unusual mix of textures compiles its own when it is uploaded, so no frame ever does.
         """
         draw_every_variant(self)
+        self._ahead.add_usual()
 
     def measure_teraflops(self) -> float:
         """FP32 operations per second, in 10^12, of a short compute kernel of fused multiply-adds; measured anew."""
@@ -263,6 +272,7 @@ class Engine:
             if not complete:
                 resource.destroy()
         self._resources.add(resource)
+        self._ahead.add(resource)
         yield resource
 
     def upload(self, model: Model) -> ModelResource:
@@ -301,6 +311,7 @@ class Engine:
                 self.residency.remove(resource)
                 resource.destroy()
         self._resources.add(resource)
+        self._ahead.add(resource)
         yield resource
 
     def open_asset(self, source: Asset | PreparedAsset) -> AssetResource:

@@ -18,8 +18,8 @@ Clusters of assets have an error of their own: 1 pixel on the first rungs, up to
 Errors are in drawn pixels, so parts get coarser with the resolution. Beyond an error of one pixel a smaller picture
 costs less than coarser parts do and is closer to the full one: docs/rendering.md has the figures.
 
-Rate comes before detail: beyond rung 5, from where more is hardly seen in motion, a rung has to meet half the target
-time. What a fast machine has to spare so goes into twice the frames first, and into detail then.
+Rate comes before detail: beyond rung 5, from where more is hardly seen in motion, a rung has to do with a sixtieth of a
+second. What a fast machine has to spare so goes into more frames first, and into detail then.
 
 The governor steps down as soon as a smoothed frame time is over the target, and by as many rungs as it is over; it
 steps up one rung only when frames have been well under the target for a while, and waits longer each time that this
@@ -61,13 +61,13 @@ RELAPSE_FRAMES = 60
 """A step down so soon after a step up means that the step up was wrong: patience doubles."""
 START_RUNG = 5
 FLUENT_RUNG = 5
-"""From here on a picture in motion is worth the target time; better rungs have to do with :data:`FLUENT_SHARE` of it."""
-FLUENT_SHARE = 0.5
+FLUENT_SECONDS = 1 / 60
+"""From this rung on a picture in motion is worth the target time; better ones must do with this."""
 
 
 class QualityGovernor:
-    """Chooses the :class:`Quality` of frames. ``target_seconds`` is what drawing and reading back may take, and half of
-    it on the rungs above :data:`FLUENT_RUNG`."""
+    """Chooses the :class:`Quality` of frames. ``target_seconds`` is what drawing and reading back may take, and
+    :data:`FLUENT_SECONDS` on the rungs above :data:`FLUENT_RUNG`."""
 
     def __init__(self, adapter_kind: AdapterKind, target_seconds: float) -> None:
         if not target_seconds > 0.0:
@@ -88,7 +88,7 @@ class QualityGovernor:
 
     def limit_seconds(self, rung: int) -> float:
         """What a frame may take on a rung."""
-        return self.target_seconds if rung >= FLUENT_RUNG else FLUENT_SHARE * self.target_seconds
+        return self.target_seconds if rung >= FLUENT_RUNG else min(self.target_seconds, FLUENT_SECONDS)
 
     @property
     def full(self) -> Quality:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from farframe.asset.model import VERTEX_DTYPE, AlphaMode, Level, Material, Model, Node, Part, Texture, TextureSlot
 from farframe.protocol.records import FieldOfView, View
@@ -35,7 +36,7 @@ _USUAL_TEXTURES: tuple[tuple[str, ...], ...] = (
 )
 
 
-def _usual_materials() -> list[Material]:
+def usual_materials() -> list[Material]:
     """The materials that most models are made of; the plain ones, which parts with vertex colours use too, first."""
     materials = [Material(), Material(double_sided=True)]
     for textures in _USUAL_TEXTURES:
@@ -63,7 +64,7 @@ PLAIN_MATERIALS = 2
 """How many of the usual materials are also warmed up with vertex colours."""
 
 
-def _triangle_model(materials: list[Material]) -> Model:
+def triangle_model(materials: list[Material]) -> Model:
     """One triangle of about a metre per material, plain and tinted by vertex colours."""
     vertices = np.zeros(6, VERTEX_DTYPE)
     vertices["position"] = np.tile(np.array([[-1, -1, 0], [1, -1, 0], [0, 1, 0]], np.float32), (2, 1))
@@ -94,7 +95,8 @@ def _triangle_model(materials: list[Material]) -> Model:
     )
 
 
-def _draw(engine: Engine, scene: RenderScene, distance: float, samples: int) -> None:
+def draw_small(engine: Engine, scene: RenderScene, distance: float, samples: int, *, read_depth: bool = True) -> None:
+    """Draw a scene around the origin into a few pixels."""
     view = View(
         (0.0, 0.0, distance),
         (0.0, 0.0, 0.0, 1.0),
@@ -103,12 +105,12 @@ def _draw(engine: Engine, scene: RenderScene, distance: float, samples: int) -> 
         far=distance * 10.0,
     )
     quality = Quality(samples=samples)
-    engine.render(FrameInput((view,), WARM_UP_PIXELS, WARM_UP_PIXELS, quality, scene, read_depth=True)).release()
+    engine.render(FrameInput((view,), WARM_UP_PIXELS, WARM_UP_PIXELS, quality, scene, read_depth=read_depth)).release()
 
 
 def draw_every_variant(engine: Engine) -> None:
     """Compile the pipelines of the usual materials for both sample counts, backdrop and depth included."""
-    resource = engine.upload(_triangle_model(_usual_materials()))
+    resource = engine.upload(triangle_model(usual_materials()))
     scene = RenderScene()
     scene.add(resource, np.eye(4))
     dressed = RenderScene()
@@ -118,12 +120,12 @@ def draw_every_variant(engine: Engine) -> None:
         dressed.set_material(number + 1, state)
     dressed.update_instances(handle, rows, material=(rows + 1).astype(np.uint32))
     for samples in SAMPLE_COUNTS:
-        _draw(engine, dressed, 3.0, samples)
+        draw_small(engine, dressed, 3.0, samples)
     chosen = engine.occlusion_culling
     for culling in (True, False):
         engine.occlusion_culling = culling
         for samples in SAMPLE_COUNTS:
-            _draw(engine, scene, 3.0, samples)
+            draw_small(engine, scene, 3.0, samples)
     engine.occlusion_culling = chosen
     engine.release(resource)
 
@@ -133,40 +135,53 @@ def prime(engine: Engine, resource: Resource) -> Iterator[None]:
 
     Yields after each sample count.
     """
-    parts = resource.parts
-    if not len(resource.instance_part):
+    rows, _ = instance_kinds(resource)
+    if not len(rows):
         return
+    scene = RenderScene()
+    scene.add(excerpt(resource, rows), np.eye(4))
+    for samples in SAMPLE_COUNTS:
+        draw_small(engine, scene, 3.0, samples)
+        yield
+
+
+def instance_kinds(resource: Resource) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Rows (k,) of one instance of each kind that is drawn in its own way, and which of them are mirrored."""
+    if not len(resource.instance_part):
+        return np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    parts = resource.parts
     with np.errstate(all="ignore"):  # a file's matrix may overflow
         mirrored = np.linalg.det(resource.instance_matrix[:, :3, :3]) < 0.0
     part = resource.instance_part.astype(np.int64)
     kinds = np.stack([parts.material[part], parts.vertex_color[part], mirrored], axis=1).astype(np.int64)
-    some = np.unique(kinds, axis=0, return_index=True)[1]
+    some = np.unique(kinds, axis=0, return_index=True)[1].astype(np.int64)
+    return some, np.asarray(mirrored[some], np.bool_)
+
+
+def excerpt(resource: Resource, some: NDArray[np.int64]) -> Resource:
+    """The instances ``some`` (k,) of a resource alone, a triangle of each or its coarsest clusters."""
+    parts = resource.parts
+    with np.errstate(all="ignore"):
+        mirrored = np.linalg.det(resource.instance_matrix[some, :3, :3]) < 0.0
     # Each stands at the origin with a radius of 1, whatever its size, so that none is culled.
-    shown = part[some]
+    shown = resource.instance_part[some].astype(np.int64)
     size = np.maximum(np.linalg.norm(parts.extent[shown], axis=1), 1e-30)
     matrix = np.zeros((len(some), 4, 4))
     matrix[:, (0, 1, 2), (0, 1, 2)] = 1.0 / size[:, None]
-    matrix[:, 0, 0] *= np.where(mirrored[some], -1.0, 1.0)
+    matrix[:, 0, 0] *= np.where(mirrored, -1.0, 1.0)
     matrix[:, :3, 3] = -matrix[:, (0, 1, 2), (0, 1, 2)] * parts.center[shown]
     matrix[:, 3, 3] = 1.0
-    excerpt: Resource
     if isinstance(resource, AssetResource):
         # What is resident is shared: only the coarsest clusters are there to be drawn.
-        excerpt = replace(resource, instance_part=resource.instance_part[some], instance_matrix=matrix)
-    else:
-        model = resource.model
-        excerpt = replace(
-            resource,
-            model=replace(
-                model,
-                instance_part=model.instance_part[some],
-                instance_node=model.instance_node[some],
-                instance_matrix=matrix,
-            ),
-            parts=replace(parts, count=np.minimum(parts.count, 3)),
-        )
-    scene = RenderScene()
-    scene.add(excerpt, np.eye(4))
-    for samples in SAMPLE_COUNTS:
-        _draw(engine, scene, 3.0, samples)
-        yield
+        return replace(resource, instance_part=resource.instance_part[some], instance_matrix=matrix)
+    model = resource.model
+    return replace(
+        resource,
+        model=replace(
+            model,
+            instance_part=model.instance_part[some],
+            instance_node=model.instance_node[some],
+            instance_matrix=matrix,
+        ),
+        parts=replace(parts, count=np.minimum(parts.count, 3)),
+    )

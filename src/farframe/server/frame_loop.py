@@ -15,6 +15,7 @@ A frame's way, and the file for each step:
     packets, pacing                stream/device.py        event loop
     frame record, ledger           this file, ledger.py    event loop
     and back: PLI, rate estimate   stream/device.py        event loop; they only set values that the next frame uses
+    at rest: what may come         render/ahead.py         render thread; pipelines that nothing needs yet, one by one
 
 The event loop never waits for either thread. A frame that would be too old is dropped before it is encoded: nothing is
 drawn while the encoder or the network still holds the one before. Nothing is drawn or sent twice: without a change
@@ -70,6 +71,9 @@ eye sees no difference) or it was encoded so often. Encoders that do not tell th
 
 PAGES_SECONDS = 0.4
 """While detail of assets still comes in, a picture at rest is drawn anew this often, and at once when all is there."""
+
+REST_SECONDS = 0.5
+"""After so long without anything to do, what may be needed later is prepared, a step at a time."""
 
 BACKLOG_POLL_SECONDS = 0.004
 """How often the render thread looks again while the network holds frames back."""
@@ -235,6 +239,7 @@ class FrameLoop:
         self._handoff: _Drawn | None = None
         self._stream: _Stream | None = None
         self._stopping = False
+        self._busy_at, self._unprepared = float("-inf"), True
         self._loop = asyncio.get_running_loop()
         self._ready: Future[Engine] = Future()
         self.primitives: tuple[int, int] | None = None
@@ -397,14 +402,19 @@ class FrameLoop:
             self._jobs.clear()
         for job in jobs:
             job()
+        if jobs:
+            self._busy_at, self._unprepared = time.perf_counter(), True
         residency = engine.residency
         if residency.pending:
             residency.upload()
+        if self._unprepared and residency.idle and self._at_rest():
+            self._unprepared = engine.prepare_ahead()
+            return True
         with self._lock:
             stream = self._stream
             if stream is None or self._handoff is not None:
                 if not self._jobs and not self._stopping:
-                    self._wake.wait()
+                    self._wake.wait(REST_SECONDS if self._unprepared else None)
                 return True
             video, keyframe = stream.video, stream.keyframe_wanted
             pose = stream.pose or default_pose(video)
@@ -464,6 +474,23 @@ class FrameLoop:
         flags |= stream.limit_flag
         self._hand_off(_Drawn(stream, frame, pose, stream.shown_views, pose_received_us, flags, keyframe, quality))
         return True
+
+    def _at_rest(self) -> bool:
+        """Whether nobody waits for anything, and nobody has for a while."""
+        now = time.perf_counter()
+        with self._lock:
+            if self._jobs or self._stopping or self._handoff is not None or now < self._busy_at + REST_SECONDS:
+                return False
+            stream = self._stream
+            return stream is None or (
+                stream.still_sent
+                and now >= stream.changed_at + REST_SECONDS
+                and not stream.keyframe_wanted
+                and (stream.pose is None or stream.pose.views == stream.drawn_views)
+                and stream.video == stream.drawn_video
+                and stream.drawn_version == self.scene.version
+                and not self.scene.moving
+            )
 
     def _decide(
         self,
