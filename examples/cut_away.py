@@ -1,4 +1,6 @@
-"""Look into a model: cut it open, and colour what is next to the cut.
+"""Look into a model: cut it open, close what is cut through, and colour what is next to the cut.
+
+What is solid shows the plane that goes through it, in its own colour and with lines across, as in a technical drawing.
 
 python examples/cut_away.py builtin://Engine cut.png
 """
@@ -30,7 +32,9 @@ async def main(model: str, out: str) -> None:
 
         # A cut plane hangs on an entity and follows it: moving that one later moves the cut.
         holder = scene.create(name="knife", position=middle)
-        holder.add_cut_plane(normal="z", fade_color=(1.0, 0.35, 0.0, 0.8), fade_length=0.02 * (box.max[2] - box.min[2]))
+        holder.add_cut_plane(
+            normal="z", fade_color=(1.0, 0.35, 0.0, 0.8), fade_length=0.02 * (box.max[2] - box.min[2]), capped=True
+        )
         frame = await connection.wait_for_still()
         Image.fromarray(frame.image).save(out)
         print(f"{out}: cut at z = {middle[2]:.3f} m")
