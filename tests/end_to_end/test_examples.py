@@ -126,8 +126,7 @@ def test_the_example_that_plays_an_animation(tmp_path: Path) -> None:
     out = tmp_path / "mill.png"
     words = [sys.executable, ROOT / "examples" / "play_animation.py", out]
     done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=300, cwd=tmp_path)
-    told = re.search(r"(\d+) frames in the last second, while they were played", done.stdout)
-    assert told is not None and int(told[1]) >= 3, "pictures come although nobody moves anything"
+    assert "20 frames while they were played" in done.stdout, "pictures come although nobody moves anything"
     assert "the cap is still at (0.0, 0.0, 0.0, 1.0)" in done.stdout
 
 
