@@ -55,8 +55,9 @@ log = structlog.get_logger("farframe.frames")
 T = TypeVar("T")
 
 RTP_CLOCK_HZ = 90_000
-MOTION_FRAME_SECONDS = 1 / 30
-"""What a moving frame may take to draw and read back before quality gives way."""
+MOTION_FRAME_SECONDS = 1 / 40
+"""What a moving frame may take to draw and read back before quality gives way. The rest of the way from the pose to the
+decoded picture takes some 20 ms, so that a picture is 45 ms old at most; detail is looked at when the motion ends."""
 
 STILL_BANDS = 6
 """On a CPU the full-quality picture takes a while: it is drawn in so many bands, and given up when the device moves."""
