@@ -279,6 +279,14 @@ class TestHostile:
         assert caught.value.result == Result.FILE_CORRUPT
 
     @pytest.mark.parametrize(
+        "file", [b"", b"glTF" + bytes(40), b"GIF89a" + bytes(40), b"II*\0" + bytes(40)], ids=["", "glTF", "GIF", "TIFF"]
+    )
+    def test_other_files_are_told_what_a_texture_may_be(self, file: bytes) -> None:
+        with pytest.raises(FarframeError, match="neither DDS, KTX2, PNG, JPEG, WebP nor HDR") as caught:
+            read_texture(file, "t")
+        assert caught.value.result == Result.FILE_CORRUPT
+
+    @pytest.mark.parametrize(
         "file",
         [
             dds(b"", 65_536, 65_536, dxgi=28),

@@ -182,8 +182,10 @@ def read_texture(data: bytes, name: str, *, cube: bool | None = None, limits: Lo
             found = reader.ktx2(data)
         elif data[:2] == b"#?":
             found = reader.radiance(data)
-        else:
+        elif data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")):
             found = reader.image(data)
+        else:
+            raise reader.broken()
     except (struct.error, ValueError, IndexError, zlib.error, zstandard.ZstdError):
         raise reader.broken() from None
     except MemoryError:
@@ -278,7 +280,7 @@ class _Reader:
         return FarframeError(
             Result.FILE_CORRUPT,
             f"{self._name} is a broken texture, or neither DDS, KTX2, PNG, JPEG, WebP nor HDR.",
-            next_step="Export the texture again.",
+            next_step="Export the texture again, as one of these.",
         )
 
     def _unsupported(self, what: str) -> FarframeError:
