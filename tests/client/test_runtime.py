@@ -28,6 +28,7 @@ from farframe.client import (
     Session,
     SessionEndedError,
 )
+from farframe.client import _posing as posing_module
 from farframe.client import _ways as ways
 from farframe.client import runtime as runtime_module
 from farframe.client._clock import now_us
@@ -48,7 +49,7 @@ from farframe.protocol.messages import (
     StatisticsResult,
     VideoResult,
 )
-from farframe.protocol.records import FrameRecord, PoseRecord, decode_pose, encode_frame
+from farframe.protocol.records import FieldOfView, FrameRecord, PoseRecord, View, decode_pose, encode_frame
 from tests.client.conftest import ACCOUNT, FakeService, error
 
 WHEP = "/whep"
@@ -217,9 +218,7 @@ class FakeServer:
             self.handler.on_frame_record(encode_frame(record))
 
 
-DEFAULT_VIEWS = (
-    runtime_module.View((0.0, 0.0, 3.0), (0.0, 0.0, 0.0, 1.0), runtime_module.camera.FieldOfView(-1, 1, 1, -1)),
-)
+DEFAULT_VIEWS = (View((0.0, 0.0, 3.0), (0.0, 0.0, 0.0, 1.0), FieldOfView(-1, 1, 1, -1)),)
 
 
 def accept(service: FakeService, path: str = WHEP) -> None:
@@ -495,8 +494,8 @@ async def test_garbage_from_the_server_is_passed_over_and_counted(session: Sessi
 async def test_poses_count_up_and_are_repeated_until_seen(
     session: Session, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime_module, "RESEND_FIRST_SECONDS", 0.01)
-    monkeypatch.setattr(runtime_module, "RESEND_MAX_SECONDS", 0.01)
+    monkeypatch.setattr(posing_module, "RESEND_FIRST_SECONDS", 0.01)
+    monkeypatch.setattr(posing_module, "RESEND_MAX_SECONDS", 0.01)
     async with connected(session, service) as (connection, server):
         assert connection.look_at((2, 1, 2), (0, 0, 0)) == 1
         assert connection.look_at((2, 1, 3), (0, 0, 0)) == 2

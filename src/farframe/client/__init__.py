@@ -31,17 +31,19 @@ from farframe.client.errors import (
     TooManyRequestsError,
 )
 from farframe.client.frame import Frame, FrameStream, FrameTimings
+from farframe.client.loads import LoadedModel, LoadProgress
 from farframe.client.management import InspectorLink, RemoteRenderingClient, SessionToken, ViewerLink
 from farframe.client.materials import Material, Mesh, OwnTexture, Texture
 from farframe.client.operators import OperatorClient, OperatorInfo
 from farframe.client.performance import (
+    ConnectionStatistics,
     FrameStatistics,
     PerformanceAssessment,
     PerformanceInformation,
     ServiceStatistics,
 )
 from farframe.client.queries import Overlap, Overlaps
-from farframe.client.runtime import ConnectionStatistics, LoadedModel, LoadProgress, RuntimeConnection
+from farframe.client.runtime import RuntimeConnection
 from farframe.client.scene import RayHit, RayHits, Scene, SceneFailure
 from farframe.client.session import Session, SessionFailure, SessionProperties
 from farframe.client.settings import (

@@ -21,8 +21,8 @@ from farframe.protocol.errors import Result
 from farframe.protocol.messages import Bounds
 
 if TYPE_CHECKING:
+    from farframe.client.loads import LoadedModel
     from farframe.client.materials import Material
-    from farframe.client.runtime import LoadedModel
     from farframe.client.scene import Scene
 
 Vector3 = tuple[float, float, float]

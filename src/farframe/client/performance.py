@@ -1,6 +1,7 @@
 """What a device measures of its stream, what the server says of itself, and both over a time.
 
-    FrameStatistics          of the last second, on this device
+    ConnectionStatistics     of the last second, on this device and on the server
+    FrameStatistics          of the last second, on this device, as Azure Remote Rendering tells it
     PerformanceAssessment    of the last second, on the server, with ratings
     ServiceStatistics        averages and maxima of many of both
 
@@ -14,9 +15,11 @@ from collections import deque
 from dataclasses import dataclass, fields
 from typing import Any
 
+from farframe.protocol.messages import StatisticsResult
 from farframe.protocol.performance import PerformanceAssessment, PerformanceInformation, Rating
 
 __all__ = [
+    "ConnectionStatistics",
     "FrameMeter",
     "FrameStatistics",
     "PerformanceAssessment",
@@ -28,6 +31,24 @@ __all__ = [
 
 WINDOW_US = 1_000_000
 KEPT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionStatistics:
+    """What this device saw of the stream, and what the server says (``server``).
+
+    Rates are those of the last second. ``latency_ms`` is the median time from a pose to its decoded frame, ``None``
+    without frames for a pose. ``frames_received`` counts decoded frames since the connection began,
+    ``frames_without_record`` those of them whose record was lost.
+    """
+
+    frames_per_second: float
+    frames_received: int
+    frames_without_record: int
+    latency_ms: float | None
+    round_trip_ms: float | None
+    bad_messages: int
+    server: StatisticsResult
 
 
 @dataclass(frozen=True, slots=True)

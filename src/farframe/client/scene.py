@@ -41,7 +41,7 @@ from farframe.protocol.errors import Result
 from farframe.protocol.messages import Bounds, Message, T
 
 if TYPE_CHECKING:
-    from farframe.client.runtime import LoadCallback, LoadedModel
+    from farframe.client.loads import LoadCallback, LoadedModel
 
 MAX_NAME_CHARACTERS = 1024
 MAX_IN_FLIGHT = 16
