@@ -167,34 +167,33 @@ fn hatching(along: f32, across: f32) -> f32 {
 #else
     let sums = textureLoad(counts, vec2i(in.position.xy), 0);
 #endif
-    let place = on_plane(in.position.xy);
-    let along = dot(cap.hatch.xyz, place.xyz) + cap.hatch.w;
-    let across = length(vec2f(dpdx(along), dpdy(along)));
     let solids = floor(sums.w + 0.5 / UNLIT_STEPS);
-    var there = solids >= 1.0 && place.w > view.ray_dx.w && place.w < view.ray_dy.w;
-#ifdef SEVERAL
-    there = there && !cap_cut_away(place, u32(cap.other.y));
-#endif
-    if (!there) {
+    let place = on_plane(in.position.xy);
+    if (solids < 1.0 || place.w <= view.ray_dx.w || place.w >= view.ray_dy.w) {
         discard;
     }
-    var drawn = Drawn(vec4f(0.0, 0.0, 0.0, 1.0), 0.0);
-    // A loop, for a CPU does what is in a branch anyway, and most of the picture has no caps.
-    for (var once = 0; once < select(0, 1, there); once++) {
-        let clip = view.view_projection * vec4f(place.xyz, 1.0);
-        let depth = clip.z / clip.w;
-        let unlit = clamp((sums.w - solids) * UNLIT_STEPS / solids, 0.0, 1.0);
-        let root = max(sums.rgb / solids, vec3f(0.0));
-        let base = mix(root * root, cap.color.rgb, cap.color.w);
-        let n = cap.plane.xyz;
-        let ray = view.ray_corner.xyz + in.position.x * view.ray_dx.xyz + in.position.y * view.ray_dy.xyz;
-        let fragment = vec4f(in.position.xy, depth, 1.0 / place.w);
-        let irradiance = max(diffuse_irradiance(n), vec3f(0.0));
-        let lit = tone_map(shade(n, -normalize(ray), base, 0.0, ROUGHNESS, 1.0, irradiance, fragment));
-        let lines = cap.numbers.y * hatching(along, max(across, 1e-12));
-        drawn.color = vec4f(mix(lit, base, unlit) * (1.0 - lines), 1.0);
-        drawn.depth = min(depth * (1.0 + cap.other.x * view.environment.w), 1.0);
+#ifdef SEVERAL
+    if (cap_cut_away(place, u32(cap.other.y))) {
+        discard;
     }
-    return drawn;
+#endif
+    let n = cap.plane.xyz;
+    let ray = view.ray_corner.xyz + in.position.x * view.ray_dx.xyz + in.position.y * view.ray_dy.xyz;
+    let clip = view.view_projection * vec4f(place.xyz, 1.0);
+    let depth = clip.z / clip.w;
+    let unlit = clamp((sums.w - solids) * UNLIT_STEPS / solids, 0.0, 1.0);
+    let root = max(sums.rgb / solids, vec3f(0.0));
+    let base = mix(root * root, cap.color.rgb, cap.color.w);
+    let fragment = vec4f(in.position.xy, depth, 1.0 / place.w);
+    let irradiance = max(diffuse_irradiance(n), vec3f(0.0));
+    let lit = tone_map(shade(n, -normalize(ray), base, 0.0, ROUGHNESS, 1.0, irradiance, fragment));
+    // How far the place on the plane moves from pixel to pixel, to the right and down.
+    let right = place.w * view.ray_dx.xyz + (view.eye.w * view.across.w) * view.across.xyz;
+    let down = place.w * view.ray_dy.xyz + (view.eye.w * view.down.w) * view.down.xyz;
+    let back = ray / dot(n, ray);
+    let across = vec2f(dot(cap.hatch.xyz, right - back * dot(n, right)), dot(cap.hatch.xyz, down - back * dot(n, down)));
+    let along = dot(cap.hatch.xyz, place.xyz) + cap.hatch.w;
+    let lines = cap.numbers.y * hatching(along, max(length(across), 1e-12));
+    return Drawn(vec4f(mix(lit, base, unlit) * (1.0 - lines), 1.0), min(depth * (1.0 + cap.other.x * view.environment.w), 1.0));
 }
 #endif
