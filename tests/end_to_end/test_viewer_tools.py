@@ -372,6 +372,43 @@ async def test_two_points_are_measured(service: RunningService) -> None:
         assert await marks.count() == 0
 
 
+async def test_points_snap_to_corners_and_edges(service: RunningService) -> None:
+    async with viewer_of_pair(service) as page:
+        left, right = [await place(page, (RED[0] + side * HALF[0], HALF[1], HALF[2])) for side in (-1, 1)]
+        middle = await place(page, (RED[0], HALF[1], HALF[2]))
+        await page.keyboard.press("m")
+        # Beside the corner, on the box and off it; the answer is the corner itself.
+        await page.mouse.click(left[0] + 3, left[1] + 3)
+        await picks_answered(page)
+        await page.get_by_test_id("announcer").get_by_text("First point on a corner").wait_for(state="attached")
+        await page.mouse.click(right[0] + 3, right[1] - 3)
+        await picks_answered(page)
+        assert await page.get_by_test_id("measure-distance").inner_text() == "600.0 mm"
+        assert await page.get_by_test_id("measure-y").inner_text() == "0 mm"
+        assert await page.get_by_test_id("measure-z").inner_text() == "0 mm"
+        # From an edge to a corner: along that edge.
+        await page.mouse.click(middle[0], middle[1] + 2)
+        await picks_answered(page)
+        await page.get_by_test_id("announcer").get_by_text("First point on an edge").wait_for(state="attached")
+        await page.mouse.click(right[0] - 3, right[1] + 3)
+        await picks_answered(page)
+        row = page.get_by_test_id("measure-row").nth(1)
+        assert float((await row.get_by_test_id("measure-y").inner_text()).removesuffix(" mm")) == pytest.approx(
+            0, abs=1e-3
+        )
+        assert float((await row.get_by_test_id("measure-x").inner_text()).removesuffix(" mm")) == pytest.approx(
+            300, abs=3
+        )
+        # Without it points are where one clicks.
+        await page.get_by_label("Snap to corners and edges").uncheck()
+        await page.mouse.click(left[0] + 4, left[1] + 4)
+        await picks_answered(page)
+        await page.mouse.click(right[0] - 4, right[1] + 4)
+        await picks_answered(page)
+        last = page.get_by_test_id("measure-row").nth(2)
+        assert float((await last.get_by_test_id("measure-x").inner_text()).removesuffix(" mm")) < 599
+
+
 def pixels(png: bytes) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 

@@ -47,7 +47,7 @@ export function multiply(a: Matrix3, b: Matrix3): Matrix3 {
   return [row(a[0]), row(a[1]), row(a[2])];
 }
 
-function cross(a: Vector3, b: Vector3): Vector3 {
+export function cross(a: Vector3, b: Vector3): Vector3 {
   return [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
 }
 

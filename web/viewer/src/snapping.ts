@@ -33,15 +33,10 @@ export interface PictureSize {
   readonly height: number;
 }
 
-/** A hit with the corners of its triangle, where the server tells them. */
-export interface TriangleHit extends RayHit {
-  readonly corners?: readonly [Vector3, Vector3, Vector3];
-}
-
 /** A ray's place in the picture and what it hit first. */
 export interface Sample {
   readonly at: PicturePoint;
-  readonly hit: TriangleHit | undefined;
+  readonly hit: RayHit | undefined;
 }
 
 /** Where to look: at the pointer first, then around it, `radius` CSS pixels away. */

@@ -567,16 +567,16 @@ export class Workbench {
     byId<HTMLButtonElement>("show-all").disabled = !this.#visibility?.changed;
   }
 
-  /** What is seen at a point of the picture. */
-  async #hitAt(at: PicturePoint): Promise<RayHit | undefined> {
+  /** What is seen at a point of the picture. `corners`: with those of the triangle there. */
+  async #hitAt(at: PicturePoint, corners = false): Promise<RayHit | undefined> {
     const scene = this.#scene;
     if (!scene || this.#models.length === 0) return undefined;
     const { start, end } = rayThrough(this.viewport.shown, at);
     // As it is cut at the click: until the answer comes the planes may move.
     const isCutAway = this.#section.cut;
-    if (!isCutAway) return (await scene.castRay(start, end, { policy: "closestHit" })).hits[0];
+    if (!isCutAway) return (await scene.castRay(start, end, { policy: "closestHit", corners })).hits[0];
     // Rays go on through what a section took away.
-    const { hits } = await scene.castRay(start, end, { policy: "closestHits", maxHits: MAX_HITS });
+    const { hits } = await scene.castRay(start, end, { policy: "closestHits", maxHits: MAX_HITS, corners });
     return hits.find((hit) => !isCutAway(hit.position));
   }
 
@@ -586,7 +586,7 @@ export class Workbench {
     const radius = matchMedia("(pointer: coarse)").matches ? COARSE_SNAP_PIXELS : SNAP_PIXELS;
     const places = this.#measure.snaps ? placesAround(at, radius, size) : [at];
     const isCutAway = this.#section.cut;
-    const hits = await Promise.all(places.map((place) => this.#hitAt(place)));
+    const hits = await Promise.all(places.map((place) => this.#hitAt(place, this.#measure.snaps)));
     const samples = places.map((place, index) => ({ at: place, hit: hits[index] }));
     return snap(shown, samples, radius, size, (point) => !isCutAway?.(point));
   }

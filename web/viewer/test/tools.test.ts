@@ -1,8 +1,30 @@
-import { type Entity, Scene, type SceneLink, symmetricFieldOfView, type Vector3, type View } from "@farframe/client";
+import {
+  type Entity,
+  type RayHit,
+  Scene,
+  type SceneLink,
+  symmetricFieldOfView,
+  type Vector3,
+  type View,
+} from "@farframe/client";
 import { describe, expect, it } from "vitest";
 import { colorText, linearOf } from "../src/colors.ts";
 import { piecesOf } from "../src/explode.ts";
-import { degreesOf, inverse, matrixOf, multiply, placeOf, quaternionOf, scaled, transformed } from "../src/geometry.ts";
+import {
+  add,
+  cross,
+  degreesOf,
+  dot,
+  inverse,
+  lengthOf,
+  matrixOf,
+  multiply,
+  placeOf,
+  quaternionOf,
+  scaled,
+  subtract,
+  transformed,
+} from "../src/geometry.ts";
 import { distanceOf, drawingsOf, type Measure, measureText } from "../src/measure_tool.ts";
 import {
   freeName,
@@ -27,6 +49,7 @@ import {
   titlesOf,
 } from "../src/section.ts";
 import { Selection } from "../src/selection.ts";
+import { angleBetween, nearestOnSegment, placesAround, snap } from "../src/snapping.ts";
 import { anglesOf, between, nearestTurn } from "../src/standard_views.ts";
 import { TreeModel, titleOf } from "../src/tree_model.ts";
 import { lengthText, unitFor } from "../src/units.ts";
@@ -384,10 +407,145 @@ describe("measuring", () => {
     expect(lengthText(0.18237, "mm")).toBe("182.4 mm");
     expect(lengthText(-0.0000123, "m")).toBe("-0.000012 m");
     expect(lengthText(0, "in")).toBe("0 in");
+    expect(lengthText(-1e-17, "mm")).toBe("0 mm");
     expect(lengthText(0.0254, "in")).toBe("1.000 in");
     expect(lengthText(12345.6, "m")).toBe("12346 m");
     expect(unitFor(0.5)).toBe("mm");
     expect(unitFor(20)).toBe("m");
+  });
+});
+
+describe("snapping", () => {
+  // A box from 0 to 1, seen from the front and a little from the right and above; ten pixels are about a tenth of it.
+  const size = { width: 400, height: 400 };
+  const view: View = {
+    position: [2, 2.5, 5],
+    orientation: quaternionOf([-22, 21, 0]),
+    fieldOfView: symmetricFieldOfView(0.8, 1),
+    near: 0.1,
+    far: 100,
+  };
+  const { scene, by } = engine();
+  const [box, other] = [by("block"), by("cover")];
+  const triangles: readonly (readonly [Vector3, Vector3, Vector3])[] = [
+    // Front, top, right: two each, with a diagonal between them.
+    [
+      [0, 0, 1],
+      [1, 0, 1],
+      [1, 1, 1],
+    ],
+    [
+      [0, 0, 1],
+      [1, 1, 1],
+      [0, 1, 1],
+    ],
+    [
+      [0, 1, 1],
+      [1, 1, 1],
+      [1, 1, 0],
+    ],
+    [
+      [0, 1, 1],
+      [1, 1, 0],
+      [0, 1, 0],
+    ],
+    [
+      [1, 0, 1],
+      [1, 0, 0],
+      [1, 1, 0],
+    ],
+    [
+      [1, 0, 1],
+      [1, 1, 0],
+      [1, 1, 1],
+    ],
+  ];
+
+  /** The nearest of the triangles on a ray: Moeller and Trumbore. */
+  function cast(at: { x: number; y: number }, entity: Entity): RayHit | undefined {
+    const { start, end } = rayThrough(view, at);
+    const along = subtract(end, start);
+    let found: RayHit | undefined;
+    for (const corners of triangles) {
+      const [edge1, edge2] = [subtract(corners[1], corners[0]), subtract(corners[2], corners[0])];
+      const [p, from] = [cross(along, edge2), subtract(start, corners[0])];
+      const determinant = dot(edge1, p);
+      const [u, q] = [dot(from, p) / determinant, cross(from, edge1)];
+      const [v, t] = [dot(along, q) / determinant, dot(edge2, q) / determinant];
+      if (u < 0 || v < 0 || u + v > 1 || t < 0) continue;
+      const distance = t * lengthOf(along);
+      if (found && found.distance <= distance) continue;
+      const normal = cross(edge1, edge2);
+      const position = add(start, scaled(along, t));
+      found = { entity, subPart: 0, position, normal, distance, kind: "front", corners };
+    }
+    return found;
+  }
+
+  function pointedAt(point: Vector3, pixels: readonly [number, number], keeps?: (point: Vector3) => boolean) {
+    const seen = project(view, point);
+    if (!seen) throw new Error("behind the camera");
+    const at = { x: seen.x + pixels[0] / size.width, y: seen.y + pixels[1] / size.height };
+    const samples = placesAround(at, 10, size).map((place) => ({ at: place, hit: cast(place, box) }));
+    return snap(view, samples, 10, size, keeps);
+  }
+
+  it("takes the corner near the pointer, on the model or beside it", () => {
+    for (const pixels of [
+      [0, 0],
+      [-4, 4],
+      [3, -3],
+      [6, 5],
+    ] as const) {
+      const picked = pointedAt([1, 1, 1], pixels);
+      expect(picked?.kind).toBe("corner");
+      expect(picked?.point).toEqual([1, 1, 1]);
+    }
+    expect(pointedAt([0, 0, 1], [-5, 3])).toMatchObject({ kind: "corner", point: [0, 0, 1] });
+  });
+
+  it("takes the nearest point of an edge where no corner is near", () => {
+    const inner = pointedAt([0.5, 1, 1], [0, 4]);
+    expect(inner?.kind).toBe("edge");
+    near([0, ...(inner?.point.slice(1) ?? [])] as unknown as Vector3, [0, 1, 1]);
+    expect(inner?.point[0]).toBeCloseTo(0.5, 1);
+    const outer = pointedAt([0, 0.5, 1], [-4, 0]);
+    expect(outer?.kind).toBe("edge");
+    expect(outer?.point[0]).toBe(0);
+  });
+
+  it("takes neither the diagonals of faces nor what is too far", () => {
+    const onDiagonal = pointedAt([0.5, 0.5, 1], [2, 0]);
+    expect(onDiagonal?.kind).toBe("face");
+    expect(onDiagonal?.normal).toEqual([0, 0, 1]);
+    expect(pointedAt([0.25, 0.75, 1], [0, 0])?.kind).toBe("face");
+    expect(pointedAt([0, 0, 1], [-30, 30])).toBeUndefined();
+  });
+
+  it("takes no corner that is cut away, and an edge where two parts meet", () => {
+    expect(pointedAt([1, 1, 1], [-1, 1], (point) => point[0] < 0.999)?.kind).not.toBe("corner");
+    const at = project(view, [0.5, 0.5, 1]);
+    if (!at) throw new Error("behind the camera");
+    // Left of the middle lies another part in the same plane.
+    const samples = placesAround(at, 10, size).map((place) => {
+      const hit = cast(place, place.x < at.x ? other : box);
+      return { at: place, hit };
+    });
+    expect(snap(view, samples, 10, size)?.kind).toBe("edge");
+    expect(scene.roots).toHaveLength(1);
+  });
+
+  it("finds the nearest point of a segment", () => {
+    const ray = { start: [0.25, 1, 5] as Vector3, end: [0.25, 1, -5] as Vector3 };
+    near(nearestOnSegment([0, 0, 0], [1, 0, 0], ray), [0.25, 0, 0]);
+    near(nearestOnSegment([0.5, 0, 0], [1, 0, 0], ray), [0.5, 0, 0]);
+    near(nearestOnSegment([0.25, 0, 0], [0.25, 0, 1], ray), [0.25, 0, 0]);
+  });
+
+  it("tells the angle between faces as that between their planes", () => {
+    expect(angleBetween([0, 0, 1], [0, 2, 0])).toBeCloseTo(90);
+    expect(angleBetween([0, 0, 1], [0, 0, -1])).toBeCloseTo(0);
+    expect(angleBetween([1, 1, 0], [1, 0, 0])).toBeCloseTo(45);
   });
 });
 
