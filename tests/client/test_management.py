@@ -105,6 +105,7 @@ async def test_a_wrong_key_is_told_without_showing_it(service: FakeService) -> N
         (error(400, "BadRequest", "No."), InvalidRequestError, "BadRequest"),
         (error(409, "Conflict", "Taken."), ConflictError, "Conflict"),
         (error(422, "UnprocessableEntity", "Not larger."), InvalidRequestError, "UnprocessableEntity"),
+        (error(507, "InsufficientStorage", "Full. Make room."), InvalidRequestError, "InsufficientStorage"),
         (httpx.Response(404), NotFoundError, ""),
         (httpx.Response(418, content=b"<html>" * 100), ServiceError, ""),
     ],
@@ -116,6 +117,8 @@ async def test_errors_have_kinds(
     with pytest.raises(kind) as caught:
         await client.create_session(session_id="demo")
     assert (caught.value.status, caught.value.code) == (answer.status_code, code)
+    if code == "InsufficientStorage":
+        assert str(caught.value) == "Full. Make room.", "one advice is enough"
     assert len(service.seen("PUT")) == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy.exc import OperationalError
 
+from farframe.store import database
 from farframe.store.database import Database, StoreError
 from farframe.store.links import LinkState
 from farframe.store.schema import metadata
@@ -68,6 +71,29 @@ async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_bytes(b"not a database" * 500)
     with pytest.raises(StoreError, match="Restore it"):
         await Store.open(tmp_path / "x.db")
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (sqlite3.SQLITE_FULL, "Make room"),
+        (sqlite3.SQLITE_READONLY_DIRECTORY, "Let the service's user"),
+        (sqlite3.SQLITE_BUSY, "End the program"),
+        (sqlite3.SQLITE_CORRUPT, "Restore it"),
+    ],
+)
+async def test_only_a_broken_file_is_to_be_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, advice: str
+) -> None:
+    def fail(_connection: object) -> None:
+        reason = sqlite3.OperationalError("so it is")
+        reason.sqlite_errorcode = code
+        raise OperationalError("CREATE TABLE", (), reason)
+
+    monkeypatch.setattr(database, "migrate", fail)
+    with pytest.raises(StoreError, match=f"so it is. {advice}") as caught:
+        await Database.open(tmp_path / "farframe.db")
+    assert ("move it away" in str(caught.value)) is (code == sqlite3.SQLITE_CORRUPT)
 
 
 async def test_a_database_of_a_newer_version(database_source: Path | str) -> None:

@@ -86,7 +86,7 @@ _KINDS: Mapping[int, tuple[type[ServiceError], str]] = {
     413: (InvalidRequestError, "Send a smaller file, or ask the operator for a higher limit."),
     422: (InvalidRequestError, ""),
     429: (TooManyRequestsError, "Wait a moment and try again."),
-    507: (InvalidRequestError, "Ask the operator for more room, or wait until old uploads are removed."),
+    507: (InvalidRequestError, ""),
 }
 
 _PHRASES: Mapping[int, str] = {

@@ -36,6 +36,20 @@ class StoreError(Exception):
     """The database cannot be used; the message says what to do."""
 
 
+def _sqlite_advice(reason: BaseException) -> str:
+    """What helps against an error of opening; only a broken file is to be replaced."""
+    # The last byte is the kind, the others are details of it.
+    match getattr(reason, "sqlite_errorcode", 0) & 0xFF:
+        case sqlite3.SQLITE_FULL:
+            return "Make room on its disk, then start again."
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return "Let the service's user write it and its folder."
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return "End the program that uses it, then start again."
+        case _:
+            return "Restore it from a copy, or move it away to begin anew."
+
+
 class Database:
     """Transactions on one database. Open it with :meth:`open`, which brings its tables up to date."""
 
@@ -65,7 +79,7 @@ class Database:
             if isinstance(error, SQLAlchemyError | OSError) or type(error).__module__.startswith("asyncpg"):
                 reason = getattr(error, "orig", None) or error
                 advice = (
-                    "Restore it from a copy, or move it away to begin anew."
+                    _sqlite_advice(reason)
                     if database.is_sqlite
                     else "Check the setting database_url and that the server runs and lets this user in."
                 )
