@@ -60,9 +60,9 @@ def way(request: pytest.FixtureRequest, engine: Engine):
         pytest.skip("this device does not clip triangles at planes")
     engine.pipelines.clips = request.param == "clipped"
     made, engine.pipelines._surfaces = engine.pipelines._surfaces, {}
-    counted, engine._caps._counting = engine._caps._counting, {}
+    counted, engine._passes.caps._counting = engine._passes.caps._counting, {}
     yield request.param
-    engine.pipelines.clips, engine.pipelines._surfaces, engine._caps._counting = before, made, counted
+    engine.pipelines.clips, engine.pipelines._surfaces, engine._passes.caps._counting = before, made, counted
 
 
 @pytest.mark.parametrize("mode", list(SingleSidedMode))
@@ -416,8 +416,8 @@ def test_what_is_not_capped_costs_nothing(engine: Engine) -> None:
         scene.add(resource, np.eye(4))
         scene.cut_planes = (cut((0.0, 0.0, 1.0), 0.25, capped=False),)
         draw(engine, scene, square_on(2.0), SIZE, samples=1)
-        engine._caps._counting.clear()
-        engine._caps._drawing.clear()
+        engine._passes.caps._counting.clear()
+        engine._passes.caps._drawing.clear()
         draw(engine, scene, square_on(2.0), SIZE, samples=1)
         assert resource._solid is None  # type: ignore[union-attr]
         for plane_of in (
@@ -427,13 +427,13 @@ def test_what_is_not_capped_costs_nothing(engine: Engine) -> None:
         ):
             scene.cut_planes = (plane_of,)
             draw(engine, scene, square_on(2.0), SIZE, samples=1)
-            assert not engine._caps._counting and not engine._caps._drawing
+            assert not engine._passes.caps._counting and not engine._passes.caps._drawing
         scene.cut_planes = (cut((0.0, 0.0, 1.0), 0.25),)
         draw(engine, scene, square_on(2.0), SIZE, samples=1)
         made = engine.pipelines.created
         scene.cut_planes = (cut((0.0, 0.0, 1.0), 0.3),)
         draw(engine, scene, square_on(2.0), SIZE, samples=1)
-        assert engine._caps._counting and engine.pipelines.created == made, "frames make none after the first"
+        assert engine._passes.caps._counting and engine.pipelines.created == made, "frames make none after the first"
 
 
 def test_a_material_that_becomes_glass_is_closed_no_more(engine: Engine) -> None:

@@ -162,16 +162,16 @@ def test_too_few_nodes_cost_time_and_change_nothing(
 ) -> None:
     scene, resource = Panes(24).scene(engine, np.arange(24))
     before = picture(engine, scene, samples)
-    wanted = engine._layers.wanted
+    wanted = engine._passes.layers.wanted
     assert wanted > 20_000
     lists = layers.Layers(engine._device, engine.pipelines)
-    monkeypatch.setattr(engine, "_layers", lists)
+    monkeypatch.setattr(engine._passes, "layers", lists)
     monkeypatch.setattr(layers, "FIRST_NODES", 1000)
     np.testing.assert_array_equal(picture(engine, scene, samples), before)
     assert lists.capacity > wanted, "they grew"
     lists = layers.Layers(engine._device, engine.pipelines)
     lists._most = wanted // 5
-    monkeypatch.setattr(engine, "_layers", lists)
+    monkeypatch.setattr(engine._passes, "layers", lists)
     np.testing.assert_array_equal(picture(engine, scene, samples), before)
     assert lists.capacity == wanted // 5
     assert 0 < lists.wanted <= lists.capacity, "the last band had enough of them"

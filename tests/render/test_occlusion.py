@@ -181,7 +181,7 @@ def test_pictures_are_the_same_with_and_without_what_is_hidden(
     for view in views_around(14):
         culled = draw(engine, scene, (view,), samples, culled=True)
         # The grids that the next picture guesses from are those of the culled one: drawing plainly forgets them.
-        memory = engine._occlusion[scene]
+        memory = engine._passes.occlusion[scene]
         grids = memory.grids
         plain = draw(engine, scene, (view,), samples, culled=False)
         memory.grids = grids
