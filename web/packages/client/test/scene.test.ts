@@ -87,6 +87,12 @@ describe("Scene", () => {
       [() => (a.rotation = [0, 0, 0, 0]), "InvalidParam"],
       [() => a.override({ tint: [2, 0, 0, 1] }), "InvalidParam"],
       [() => a.override({ cutPlaneMask: 256 }), "InvalidParam"],
+      [() => a.override({ cutPlaneMask: 1.5 }), "InvalidParam"],
+      // What is neither true nor false nor absent is said by pages without types, and forces nothing on.
+      [() => a.override({ cutPlaneMask: true } as never), "InvalidParam"],
+      [() => a.override({ hidden: null } as never), "InvalidParam"],
+      [() => a.override({ selected: 0 } as never), "InvalidParam"],
+      [() => a.override({ tint: true } as never), "InvalidParam"],
       [() => scene.setTransforms([a, b], { positions: [[0, 0, 0]] }), "InvalidParam"],
     ];
     for (const [attempt, result] of tries) expect(attempt).toThrow(refusal(result));

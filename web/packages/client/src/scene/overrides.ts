@@ -41,12 +41,22 @@ const NAMES = Object.keys(STATES) as (keyof Overrides)[];
 const ALL = Object.values(STATES).reduce((all, bit) => all | bit, 0);
 
 /** Throws InvalidParam for values out of range. */
-export function checkOverrides({ tint, cutPlaneMask }: Overrides): void {
-  if (tint && (tint.length !== 4 || !tint.every((value) => value >= 0 && value <= 1))) {
-    throw invalid("A tint has four numbers between 0 and 1.");
-  }
-  if (typeof cutPlaneMask === "number" && !(cutPlaneMask >= 0 && cutPlaneMask <= 255)) {
-    throw invalid("A cut-plane mask lies between 0 and 255.");
+export function checkOverrides(overrides: Overrides): void {
+  for (const name of NAMES) {
+    // Pages without types may say anything, and what is neither false nor absent would force a state on.
+    const value: unknown = overrides[name];
+    if (value === undefined || value === false) continue;
+    if (name === "tint") {
+      if (!Array.isArray(value) || value.length !== 4 || !value.every((part) => part >= 0 && part <= 1)) {
+        throw invalid("A tint has four numbers between 0 and 1, or is false.");
+      }
+    } else if (name === "cutPlaneMask") {
+      if (!Number.isInteger(value) || !((value as number) >= 0 && (value as number) <= 255)) {
+        throw invalid("A cut-plane mask is an integer from 0 to 255, or false.");
+      }
+    } else if (value !== true) {
+      throw invalid(`${name} is true or false, or undefined to inherit.`);
+    }
   }
 }
 
