@@ -246,7 +246,7 @@ async def connect(
             prepare(made[0])
         return made[0]
 
-    values = {"width": 64, "height": 48, "max_frames_per_second": 60, "timeout": 5.0, "way": "webrtc", **options}
+    values = {"width": 64, "height": 48, "max_frames_per_second": 60, "timeout": 60.0, "way": "webrtc", **options}
     connection = await open_connection(session, relayed=relayed, make_transport=make, **values)
     return connection, made[0]
 
@@ -264,7 +264,7 @@ async def connected(session: Session, service: FakeService) -> AsyncIterator[tup
         assert [task for task in asyncio.all_tasks() if task.get_name().startswith("farframe")] == []
 
 
-async def until(condition: Callable[[], object], timeout: float = 5.0) -> None:
+async def until(condition: Callable[[], object], timeout: float = 60.0) -> None:
     async with asyncio.timeout(timeout):
         while not condition():
             await asyncio.sleep(0.005)

@@ -10,7 +10,7 @@ from farframe.service.scheduler import Scheduler
 
 async def reach(condition: object) -> None:
     assert callable(condition)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0)
 

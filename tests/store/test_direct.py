@@ -162,7 +162,7 @@ async def test_a_cancelled_wait_for_another_process_leaves_no_transaction(tmp_pa
     other = sqlite3.connect(tmp_path / "x.db", isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
     waiting = asyncio.create_task(direct.change(RENAME, {"id": "a", "name": "mine"}))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not any(thread.name.startswith("asyncio") for thread in threading.enumerate()):
             await asyncio.sleep(0)
     waiting.cancel()
