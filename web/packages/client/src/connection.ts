@@ -88,8 +88,6 @@ export class Connection extends Emitter<ConnectionEvents> {
   /** After one, resolves when what nobody knows of has been taken out. */
   #tidying: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
-  /** The line broke while goodbye was said: it may not have got through. */
-  #lostLeaving = false;
   #driver = true;
   #reason = "";
   readonly #openers: WayOpeners | undefined;
@@ -405,7 +403,7 @@ export class Connection extends Emitter<ConnectionEvents> {
         .request("connection.close", {}, { timeoutMilliseconds: CLOSE_GRACE_MILLISECONDS })
         .catch(() => undefined);
     }
-    const away = this.#back !== undefined || this.#lostLeaving;
+    const away = this.#back !== undefined;
     this.#finish(new FarframeError("DisconnectRequest", "The connection was closed."));
     await transport?.end();
     if (away) await this.#giveUp();
@@ -551,8 +549,7 @@ export class Connection extends Emitter<ConnectionEvents> {
   #lose(error: FarframeError): void {
     if (this.#error) return;
     if (this.#back || this.#closing) {
-      // That attempt fails, and another follows, or none.
-      this.#lostLeaving = this.#closing !== undefined;
+      // That attempt fails, and another follows, or none: a line ends when the server has heard goodbye.
       this.#rpc.interrupt(error);
       return;
     }
