@@ -180,7 +180,7 @@ def test_nothing_is_paid_where_nothing_has_the_state(engine: Engine, state: Stat
 
 @pytest.mark.parametrize("state", [State.SHELL, State.SEE_THROUGH, State.SELECTED])
 def test_calls_do_not_grow_with_parts(engine: Engine, monkeypatch: pytest.MonkeyPatch, state: State) -> None:
-    from farframe.render import engine as module
+    from farframe.render import passes as module
 
     calls: list[int] = []
     real = module.extras.multi_draw_indexed_indirect
