@@ -260,7 +260,7 @@ const drive = {
   },
 
   async queries(uri: string) {
-    const { root, left, right } = await boxes(uri);
+    const { root, right } = await boxes(uri);
     await seen(LEFT);
     const ray = async (policy: "closestHits" | "closestHit" | "anyHit", maxHits = 0) => {
       const { hits, complete } = await scene.castRay([-1.1, 0.1, 5], [-1.1, 0.1, -5], { policy, maxHits });

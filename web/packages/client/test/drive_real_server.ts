@@ -230,11 +230,11 @@ function changeLooks(entity: Entity): void {
     case 4:
       scene.dress(
         parts.filter(() => random() < 0.2),
-        random() < 0.7 ? material : undefined,
+        random() < 0.7 ? own : undefined,
       );
       break;
     case 5:
-      if (part) part.meshMaterial = random() < 0.6 ? material : undefined;
+      if (part) part.meshMaterial = random() < 0.6 ? own : undefined;
       break;
     case 6:
       entity.addPointLight({ intensity: random() * 50, radius: random() });
