@@ -24,7 +24,7 @@ import { lengthText, type Unit } from "./units.ts";
 const EDGE_COLOR = [1, 0.45, 0.05, 1] as const;
 const EDGE_PART = 0.0025;
 const STEPS = 1000;
-const PICK_HINT = "Click on a face of the model, or press Enter for the one in the middle";
+const PICK_HINT = "Click on a face, or press Enter for the one in the middle";
 
 export interface SectionContext {
   readonly scene: Scene | undefined;

@@ -55,6 +55,8 @@ const MAX_HITS = 256;
 /** How near, CSS pixels, a corner must be to be meant. */
 const SNAP_PIXELS = 9;
 const COARSE_SNAP_PIXELS = 20;
+/** So many section planes are named in the line above the parts. */
+const SECTIONS_NAMED = 4;
 const NARROW = "(width < 720px)";
 
 export interface WorkbenchEvents {
@@ -710,8 +712,10 @@ export class Workbench {
     byId("section").toggleAttribute("data-on", titles.length > 0);
     const note = byId("section-note");
     note.hidden = titles.length === 0;
-    byId("section-names").textContent =
-      titles.length === 1 ? `Cut by plane ${titles[0]}` : `Cut by ${titles.length} planes: ${titles.join(", ")}`;
+    const names = byId("section-names");
+    names.textContent =
+      titles.length > SECTIONS_NAMED ? `Cut by ${titles.length} planes` : `Cut by ${titles.join(", ")}`;
+    names.title = titles.join(", ");
   }
 
   #drawOverlay(): void {
