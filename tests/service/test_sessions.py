@@ -439,3 +439,23 @@ async def test_encoded_letters_mean_the_same(world: Any) -> None:
     await world.create("abc")
     assert (await world.call("GET", "/%61bc")).status_code == 200
     assert (await world.call("POST", "/abc/%3Astop")).status_code == 204
+
+
+async def test_a_full_disk_is_told_and_nothing_stays_half_made(world: Any) -> None:
+    await world.create("before")
+    writer = world.store.sessions._direct._writer
+    # SQLite's own limit of pages fails as a disk without room does: room for one more page is soon used.
+    pages = writer.execute("PRAGMA page_count").fetchone()[0]
+    free = writer.execute("PRAGMA freelist_count").fetchone()[0]
+    writer.execute(f"PRAGMA max_page_count = {pages + 1}")
+    for number in range(1000 + 100 * free):
+        response = await world.create(f"s{number}")
+        if response.status_code != 201:
+            break
+    assert response.status_code == 507
+    assert response.json()["error"]["code"] == "InsufficientStorage"
+    assert "make room" in response.json()["error"]["message"]
+    assert (await world.call("GET", f"/s{number}")).status_code == 404
+    assert (await world.show("before"))["status"] == "Ready"
+    writer.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    assert (await world.create(f"s{number}")).status_code == 201

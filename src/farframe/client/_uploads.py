@@ -83,7 +83,7 @@ def collect(path: Path) -> LocalModel:
         if not path.exists():
             raise LocalFileError(
                 f"There is no file {path}.",
-                next_step="Name a local .glb or .gltf file, a folder with one, or a URI such as builtin://Engine.",
+                next_step="Name a file or a folder with a model that is there, or a URI such as builtin://Engine.",
             )
         if not path.is_file():
             raise LocalFileError(f"{path} is not a file.", next_step="Name a .glb or .gltf file, or a folder with one.")

@@ -13,7 +13,16 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFou
 from litestar.types import HTTPResponseStartEvent, Receive, Scope, Send
 
 from farframe.service.frontier import JSON_CONTENT_TYPE, canonical_segments
-from farframe.wire.errors import BadRequest, InternalServerError, MethodNotAllowed, NotFound, PayloadTooLarge, WireError
+from farframe.store.database import lacks_room
+from farframe.wire.errors import (
+    BadRequest,
+    InsufficientStorage,
+    InternalServerError,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    WireError,
+)
 
 log = structlog.get_logger("farframe.service")
 
@@ -161,6 +170,8 @@ def _translate(request: AnyRequest, error: Exception) -> WireError:
     if isinstance(error, HTTPException) and 400 <= error.status_code < 500:
         return BadRequest("The request was malformed.")
     log.error("request.failed", method=request.method, path=request.scope["path"], exc_info=error)
+    if lacks_room(error):
+        return InsufficientStorage("The disk of the service's database is full. Ask its operator to make room.")
     return InternalServerError()
 
 

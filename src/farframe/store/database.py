@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -15,7 +16,7 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 MIGRATIONS_FOLDER = Path(__file__).parent / "migrations"
@@ -28,6 +29,7 @@ _POSTGRESQL_ARGUMENTS: dict[str, Any] = {
     "timeout": _CONNECT_TIMEOUT_SECONDS,
     "server_settings": {"application_name": "farframe"},
 }
+_POSTGRESQL_DISK_FULL = "53100"
 _MIGRATION_LOCK = 0x66617266
 """The advisory lock that lets one of several services that start at a time run the migrations."""
 
@@ -48,6 +50,20 @@ def _sqlite_advice(reason: BaseException) -> str:
             return "End the program that uses it, then start again."
         case _:
             return "Restore it from a copy, or move it away to begin anew."
+
+
+def lacks_room(error: BaseException) -> bool:
+    """Whether a statement failed because the database's disk is full: on SQLite or PostgreSQL, wrapped or not."""
+    found: BaseException | None = error
+    while found is not None:
+        if getattr(found, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+            return True
+        if getattr(found, "sqlstate", None) == _POSTGRESQL_DISK_FULL:
+            return True
+        if isinstance(found, OSError) and found.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        found = found.orig if isinstance(found, DBAPIError) else found.__cause__
+    return False
 
 
 class Database:
