@@ -174,7 +174,10 @@ async def test_the_viewer_says_why_it_ended(service: RunningService) -> None:
         await session.wait_until_ready()
         async with viewer(service, client, session) as page:
             await session.stop()
-            await page.wait_for_selector("[data-testid=error][data-result=SessionStopped]")
+            told = await page.wait_for_selector("[data-testid=error][data-result=SessionStopped]")
+            assert told is not None
+            # The link was for this session alone: the page cannot lead to another one, so it says what does.
+            assert "farframe view" in await told.inner_text()
 
 
 async def test_a_second_viewer_is_told_about_the_first(service: RunningService) -> None:

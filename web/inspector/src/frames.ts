@@ -101,7 +101,8 @@ export function addDeviceLine(frames: readonly InspectedFrame[], line: Readonly<
   const steps = {
     network: between(frame.sent, received),
     decode: between(received, decoded),
-    show: between(decoded, shown),
+    // Nothing is painted for what looks the same; it is shown with the next picture, which is no delay of its own.
+    show: frame.kind === "keep-alive" ? undefined : between(decoded, shown),
   };
   for (const stage of DEVICE_STAGES) {
     const value = steps[stage];

@@ -70,6 +70,13 @@ describe("readFrame", () => {
     expect(addDeviceLine(frames, { frameId: 99, ...report })).toBe(true);
   });
 
+  it("counts no wait for the screen for what is sent only to keep alive", () => {
+    const frames = [readFrame({ ...LINE, keepAlive: true })].flatMap((frame) => frame ?? []);
+    const report = { receivedMicroseconds: 23_000, decodedMicroseconds: 26_000, shownMicroseconds: 1_026_000 };
+    expect(addDeviceLine(frames, { frameId: 7, ...report })).toBe(true);
+    expect(frames[0]?.device).toEqual({ network: 5, decode: 3 });
+  });
+
   it("leaves out what is no frame", () => {
     expect(readFrame({})).toBeUndefined();
     expect(readFrame({ ...LINE, sentMicroseconds: "soon" })).toBeUndefined();

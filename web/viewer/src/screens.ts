@@ -171,6 +171,10 @@ export function showError(error: FarframeError, allowed: readonly Remedy[]): Pro
         { class: "card", role: "alert", "data-testid": "error", "data-result": error.result },
         h("h1", {}, title),
         h("p", { class: "soft" }, ...withCode(text)),
+        // A link of one session leads to no other: only its giver can go on.
+        remedy === "sessions" &&
+          !sessions &&
+          h("p", { class: "soft" }, ...withCode("A new session has a link of its own: `farframe view` prints it.")),
         actions.length > 0 && h("div", { class: "actions" }, ...actions),
       ),
       actions[0],

@@ -78,8 +78,8 @@ export class StatisticsPanel {
             "tr",
             {},
             h("th", { scope: "col" }, "Milliseconds"),
-            h("th", { scope: "col" }, "Median"),
-            h("th", { scope: "col", title: "Of a hundred frames one is later" }, "p99"),
+            h("th", { scope: "col", title: "Median of the last second" }, "Now"),
+            h("th", { scope: "col", title: "Of a hundred frames of the last ten seconds one is later" }, "p99"),
           ),
         ),
         h(
