@@ -156,7 +156,7 @@ async def test_a_session_that_was_answered_gets_its_server_after_a_kill(tmp_path
     ("more", "status", "words"),
     [
         ({"FARFRAME_PORTT": "1"}, 2, "Did you mean FARFRAME_PORT?"),
-        ({"FARFRAME_HOST": "192.0.2.1"}, 1, "--port"),
+        ({"FARFRAME_HOST": "192.0.2.1"}, 1, "Name an address of this machine"),
         ({"FARFRAME_DATA_DIR": "/proc/nothing"}, 1, "--data"),
     ],
 )
