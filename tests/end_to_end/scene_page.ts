@@ -256,7 +256,25 @@ const drive = {
       await refusal(() => left.override({ cutPlaneMask: 256 })),
     ];
     const hits = [named(through.hits), named(past.hits)];
-    return { plain, tinted, hidden, hits, refusals };
+    // Green behind: what lets it through is greener than grey.
+    const wall = await scene.loadModel(uri);
+    wall.override({ tint: [0, 1, 0, 1] });
+    wall.position = [0, 0, -3];
+    wall.scale = [3, 3, 1];
+    const opaque = await seen(LEFT, RIGHT);
+    left.override({ seeThrough: true });
+    const seenThrough = await seen(LEFT, RIGHT);
+    left.override({ seeThrough: undefined, shell: true });
+    const shell = await seen(LEFT, RIGHT);
+    wall.destroy();
+    left.override({ shell: undefined });
+    const pure = (red: number, green: number, blue: number) => blue > 150 && red < 60 && green < 60;
+    scene.outline.color = [0, 0, 1];
+    const bare = await share(pure);
+    right.override({ selected: true });
+    const outlined = await share(pure);
+    const inside = await seen(LEFT, RIGHT);
+    return { plain, tinted, hidden, hits, refusals, opaque, seenThrough, shell, bare, outlined, inside };
   },
 
   async queries(uri: string) {
@@ -331,13 +349,18 @@ const drive = {
     const cutOff = await seen(LEFT, RIGHT);
     point.remove();
     const removed = await seen(LEFT, RIGHT);
+    const sun = lamp.addDirectionalLight({ color: [1, 0, 0], intensity: 4 });
+    const sunny = await seen(LEFT, RIGHT);
+    lamp.rotation = [0, 1, 0, 0];
+    const behind = await seen(LEFT, RIGHT);
+    sun.enabled = false;
     const kinds = lamp.lights.map(({ kind }) => kind).sort();
     lamp.destroy();
     const refusals = [
       await refusal(() => (spot.intensity = 1)),
       await refusal(() => scene.create().addPointLight({ radius: -1 })),
     ];
-    return { dark, left, right, projected, off, bulb, cutOff, removed, kinds, refusals };
+    return { dark, left, right, projected, off, bulb, cutOff, removed, sunny, behind, kinds, refusals };
   },
 
   async cuts(uri: string) {

@@ -233,6 +233,13 @@ async def test_states_are_seen_and_the_nearest_counts(open_service: RunningServi
     assert is_black(left) and is_grey(right)
     assert told["hits"] == [["left front"], []]
     assert told["refusals"] == ["InvalidParam", "InvalidParam"]
+    assert all(is_grey(color) for color in told["opaque"])
+    for state in ("seenThrough", "shell"):
+        left, right = told[state]
+        assert left[GREEN] > left[RED] + 20 and is_grey(right), state
+    assert told["bare"] == 0
+    assert 0.001 < told["outlined"] < 0.1
+    assert all(is_grey(color) for color in told["inside"]), "an outline is around a part, not on it"
 
 
 async def test_questions_are_answered_from_what_was_set(open_service: RunningService, site: str, folder: Path) -> None:
@@ -280,7 +287,9 @@ async def test_lights_light_what_they_reach(open_service: RunningService, site: 
     left, right = told["bulb"]
     assert is_only(BLUE, left, 60) and left[BLUE] > right[BLUE] + 20
     assert all(is_black(color) for color in told["cutOff"])
-    assert told["kinds"] == ["spot"]
+    assert all(is_only(RED, color) for color in told["sunny"]), told["sunny"]
+    assert all(is_black(color) for color in told["behind"])
+    assert told["kinds"] == ["directional", "spot"]
     assert told["refusals"] == ["InvalidId", "InvalidParam"]
 
 

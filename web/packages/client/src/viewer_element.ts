@@ -91,6 +91,7 @@ export interface ScreenshotOptions {
 const DEFAULT_WIDTH = 1280;
 const DEFAULT_HEIGHT = 720;
 const RESIZE_DELAY_MILLISECONDS = 200;
+const BOUNDS_DELAY_MILLISECONDS = 250;
 const SHARP_PATIENCE_MILLISECONDS = 10_000;
 /** A still scene repeats its picture each second: after so long it is the one that shows everything. */
 const REPEATED_AFTER_MILLISECONDS = 1200;
@@ -137,6 +138,8 @@ export class FarframeViewerElement extends Base {
   /** Grows with each call that moves the camera: what was called before moves it no more, however late it has its answer. */
   #moves = 0;
   #boundsAsked = 0;
+  #boundsTimer: ReturnType<typeof setTimeout> | undefined;
+  #boundsKnown: Promise<void> = Promise.resolve();
   #state: ViewerState = "idle";
   #error: FarframeError | undefined;
   #loads = 0;
@@ -585,6 +588,11 @@ export class FarframeViewerElement extends Base {
       this.#say(state === "interrupted" ? "The connection was interrupted; trying again…" : undefined);
     });
     connection.on("resumed", () => this.#resized());
+    // Clip distances hold what is where it is by now, a few times a second while it moves.
+    connection.scene.on("moved", () => {
+      this.#boundsTimer ??= setTimeout(() => void this.#knowBounds(), BOUNDS_DELAY_MILLISECONDS);
+    });
+    connection.on("closed", () => this.#forgetBoundsTimer());
     connection.on("statistics", (statistics) => this.#tell("statistics", statistics));
     connection.on("frame", (entry) => {
       const { still, keepAlive } = entry.record;
@@ -630,6 +638,8 @@ export class FarframeViewerElement extends Base {
   /** Until all that was set is on the screen, in full quality. */
   async #sharp(connection: Connection, signal: AbortSignal | undefined): Promise<void> {
     await abortable(connection.scene.flush(), signal, "The screenshot");
+    if (this.#boundsTimer !== undefined) void this.#knowBounds();
+    await abortable(this.#boundsKnown, signal, "The screenshot");
     const asked = performance.now();
     const offset = connection.clock.offsetMicroseconds;
     const serverTime = offset === undefined ? Number.POSITIVE_INFINITY : nowMicroseconds() + offset;
@@ -664,13 +674,26 @@ export class FarframeViewerElement extends Base {
     return unionBounds(boxes.filter((box) => box !== undefined));
   }
 
-  async #knowBounds(): Promise<void> {
+  #knowBounds(): Promise<void> {
+    this.#forgetBoundsTimer();
+    this.#boundsKnown = this.#askBounds();
+    return this.#boundsKnown;
+  }
+
+  async #askBounds(): Promise<void> {
     const asked = ++this.#boundsAsked;
     const connection = this.#connection;
     const bounds = await this.#bounds();
     if (asked !== this.#boundsAsked || connection !== this.#connection) return;
+    const { near, far } = this.camera.clip();
     this.camera.setBounds(bounds);
-    this.#sendView();
+    const now = this.camera.clip();
+    if (now.near !== near || now.far !== far) this.#sendView();
+  }
+
+  #forgetBoundsTimer(): void {
+    clearTimeout(this.#boundsTimer);
+    this.#boundsTimer = undefined;
   }
 
   #size(): { width: number; height: number } {

@@ -194,26 +194,32 @@ describe("moving the camera", () => {
   it("ends where the last call wants it, in whichever order answers come", async () => {
     show();
     const { scene } = await viewer.whenConnected();
-    world.answer = (method) => (method === "scene.getBounds" ? undefined : { applied: 1 });
+    const box = (x: number): object => ({ bounds: { min: [x, 0, 0], max: [x + 1, 1, 1] } });
+    const count = (): number => world.methods(0).filter((method) => method === "scene.getBounds").length;
+    world.answer = (method) => (method === "scene.getBounds" ? box(0) : { applied: 1 });
     const [near, far] = [scene.create("near"), scene.create("far")];
     await scene.flush();
-    const asks = (): number => world.methods(0).filter((method) => method === "scene.getBounds").length;
-    const box = (x: number): object => ({ bounds: { min: [x, 0, 0], max: [x + 1, 1, 1] } });
+    // What came makes the viewer ask where it reaches.
+    await vi.waitFor(() => expect(count()).toBe(2), 30_000);
+    await turn();
+    world.answer = (method) => (method === "scene.getBounds" ? undefined : { applied: 1 });
+    const asks = (): number => count() - 2;
+    const settle = (answer: object, number: number): void => world.settle("scene.getBounds", answer, number + 2);
     // Each asks for both roots first, and then for what it looks at.
     const first = viewer.lookAt(near);
     await vi.waitFor(() => expect(asks()).toBe(2), 30_000);
     const second = viewer.lookAt(far);
     await vi.waitFor(() => expect(asks()).toBe(4), 30_000);
-    world.settle("scene.getBounds", box(0), 2);
-    world.settle("scene.getBounds", box(100), 3);
+    settle(box(0), 2);
+    settle(box(100), 3);
     await vi.waitFor(() => expect(asks()).toBe(5), 30_000);
-    world.settle("scene.getBounds", box(100), 4);
+    settle(box(100), 4);
     await second;
     expect(viewer.camera.target[0]).toBeCloseTo(100.5);
-    world.settle("scene.getBounds", box(0), 0);
-    world.settle("scene.getBounds", box(100), 1);
+    settle(box(0), 0);
+    settle(box(100), 1);
     await vi.waitFor(() => expect(asks()).toBe(6), 30_000);
-    world.settle("scene.getBounds", box(0), 5);
+    settle(box(0), 5);
     await first;
     expect(viewer.camera.target[0]).toBeCloseTo(100.5);
     const fit = viewer.fit();
@@ -221,10 +227,24 @@ describe("moving the camera", () => {
     viewer.refresh();
     world.answer = () => box(0);
     await vi.waitFor(() => expect(asks()).toBe(8), 30_000);
-    world.settle("scene.getBounds", box(0), 6);
-    world.settle("scene.getBounds", box(0), 7);
+    settle(box(0), 6);
+    settle(box(0), 7);
     await fit;
     expect(viewer.camera.target[0]).toBeCloseTo(7);
+  });
+
+  it("clips nothing away that was moved far off", async () => {
+    show();
+    const { scene } = await viewer.whenConnected();
+    let place = 0;
+    world.answer = (method) =>
+      method === "scene.getBounds" ? { bounds: { min: [-1, -1, place - 1], max: [1, 1, place + 1] } } : { applied: 1 };
+    const ball = scene.create("ball");
+    viewer.camera.lookFrom([0, 0, 5], [0, 0, 0]);
+    await vi.waitFor(() => expect(viewer.camera.clip().far).toBeLessThan(10), 30_000);
+    place = -1000;
+    ball.position = [0, 0, place];
+    await vi.waitFor(() => expect(viewer.camera.clip().far).toBeGreaterThan(1006), 30_000);
   });
 });
 

@@ -74,9 +74,13 @@ export interface TextureLoadOptions {
   onProgress?: (progress: LoadProgress) => void;
 }
 
+const MOVING: ReadonlySet<string> = new Set(["create", "destroy", "setParent", "setTransforms", "setAnimation"]);
+
 export interface SceneEvents {
   /** The server refused a command. */
   failure: SceneFailure;
+  /** Something came, went or was moved, so that the scene may reach elsewhere: once for all that is sent together. */
+  moved: undefined;
 }
 
 /** What a scene needs of its connection. */
@@ -282,6 +286,7 @@ export class Scene extends Emitter<SceneEvents> {
       if (life === this.#life && (parent?.valid ?? true)) this.discard(model);
       throw error;
     }
+    this.emit("moved", undefined);
     return this.#holdings.entities.get(model.rootEntity) as Entity;
   }
 
@@ -739,6 +744,7 @@ export class Scene extends Emitter<SceneEvents> {
     const commands = this.#pending.take();
     if (commands.length === 0) return;
     this.#outbox.push(commands, this.#nextSequence());
+    if (commands.some(({ op }) => MOVING.has(op))) this.emit("moved", undefined);
   }
 
   #nextSequence(): number {
@@ -749,6 +755,7 @@ export class Scene extends Emitter<SceneEvents> {
   #stream(entities: readonly Entity[], bits: number): void {
     for (const record of transformRecords(this.#nextSequence(), entities, bits)) this.#link.sendRecord(record);
     for (const entity of entities) this.#pending.streamed(entity, bits);
+    this.emit("moved", undefined);
     clearTimeout(this.#rest);
     this.#rest = setTimeout(() => this.#makeSure(), REST_MILLISECONDS);
   }
