@@ -590,7 +590,11 @@ export class FarframeViewerElement extends Base {
     connection.on("resumed", () => this.#resized());
     // Clip distances hold what is where it is by now, a few times a second while it moves.
     connection.scene.on("moved", () => {
-      this.#boundsTimer ??= setTimeout(() => void this.#knowBounds(), BOUNDS_DELAY_MILLISECONDS);
+      // Never anew before the answer: a scene of many roots takes as long as it takes.
+      this.#boundsTimer ??= setTimeout(
+        () => void this.#boundsKnown.then(() => this.#knowBounds()),
+        BOUNDS_DELAY_MILLISECONDS,
+      );
     });
     connection.on("closed", () => this.#forgetBoundsTimer());
     connection.on("statistics", (statistics) => this.#tell("statistics", statistics));
@@ -683,8 +687,8 @@ export class FarframeViewerElement extends Base {
   async #askBounds(): Promise<void> {
     const asked = ++this.#boundsAsked;
     const connection = this.#connection;
-    const bounds = await this.#bounds();
-    if (asked !== this.#boundsAsked || connection !== this.#connection) return;
+    const bounds = connection && (await this.#bounds());
+    if (!connection || asked !== this.#boundsAsked || connection !== this.#connection) return;
     const { near, far } = this.camera.clip();
     this.camera.setBounds(bounds);
     const now = this.camera.clip();

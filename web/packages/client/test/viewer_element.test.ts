@@ -246,6 +246,23 @@ describe("moving the camera", () => {
     ball.position = [0, 0, place];
     await vi.waitFor(() => expect(viewer.camera.clip().far).toBeGreaterThan(1006), 30_000);
   });
+
+  it("asks where things are only once at a time, however long they move", async () => {
+    show();
+    const { scene } = await viewer.whenConnected();
+    const asks = (): number => world.methods(0).filter((method) => method === "scene.getBounds").length;
+    world.answer = (method) => (method === "scene.getBounds" ? undefined : { applied: 1 });
+    const ball = scene.create("ball");
+    await vi.waitFor(() => expect(asks()).toBe(1), 30_000);
+    for (let step = 1; step <= 8; step++) {
+      ball.position = [step, 0, 0];
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    expect(asks()).toBe(1);
+    world.settle("scene.getBounds", { bounds: { min: [7, -1, -1], max: [9, 1, 1] } }, 0);
+    await vi.waitFor(() => expect(asks()).toBe(2), 30_000);
+    world.settle("scene.getBounds", { bounds: { min: [7, -1, -1], max: [9, 1, 1] } }, 1);
+  });
 });
 
 it("tells why there is no connection where the attempt fails", async () => {
