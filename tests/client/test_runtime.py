@@ -105,7 +105,8 @@ class FakeServer:
         if method in self.fail:
             answer = messages.encode_error(message["id"], self.fail[method])
         else:
-            answer = messages.encode_result(message["id"], self.answer(method, params))
+            result = self.answer(method, params)
+            answer = messages.encode_result(message["id"], result, answered_us=now_us() + SERVER_AHEAD_US)
         loop.call_soon(self.handler.on_control, answer)
 
     def answer(self, method: str, params: dict[str, Any]) -> messages.Message | None:

@@ -130,7 +130,8 @@ async def embedded(
     link = urlsplit((await client.create_viewer_link(session.id)).url)
     token = await client._http.token()
     async with chromium() as browser:
-        page = await browser.new_page(viewport={"width": 800, "height": 600})
+        # No turn goes on after a drag: where the camera comes to rest would depend on how fast this machine is.
+        page = await browser.new_page(viewport={"width": 800, "height": 600}, reduced_motion="reduce")
         page.set_default_timeout(PATIENCE_MS)
         problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(str(error)))

@@ -115,6 +115,8 @@ class FakeEncoder:
     made: list[FakeEncoder]
     quantizers: list[float]
     """What the next frames of all encoders have; afterwards none is told."""
+    may_encode = threading.Event()
+    may_encode.set()
 
     def __init__(self, width: int, height: int, **options: Any) -> None:
         self.width, self.height = width, height
@@ -131,6 +133,7 @@ class FakeEncoder:
     def encode(self, pixels: Any, pts: int, *, keyframe: bool = False, still: bool = False) -> EncodedFrame:
         assert not self.closed
         self.keyframes.append(keyframe)
+        self.may_encode.wait(10)
         self.stills.append(still)
         self.brightest.append(int(pixels[..., :3].max()))
         now = time.perf_counter()
@@ -342,6 +345,27 @@ async def test_a_keyframe_request_sends_the_last_picture_again(device: Device) -
     device.loop.request_keyframe()
     await device.until_flag(FrameFlags.KEYFRAME, sent)
     assert len(device.engine.inputs) == drawn
+
+
+async def test_a_picture_sent_again_shows_nothing_of_what_came_while_it_waited_for_the_encoder(device: Device) -> None:
+    device.open()
+    await device.until_flag(FrameFlags.KEEP_ALIVE)
+    sent, encoder = len(device.records), FakeEncoder.made[0]
+    FakeEncoder.may_encode.clear()
+    try:
+        known = len(encoder.keyframes)
+        device.loop.request_keyframe()
+        await device.until(lambda: True in encoder.keyframes[known:])
+
+        def change(engine: Any) -> None:
+            device.loop.scene.exposure = 2.0
+
+        await device.loop.run(change)
+        changed = microseconds()
+    finally:
+        FakeEncoder.may_encode.set()
+    again = await device.until_flag(FrameFlags.KEYFRAME, sent)
+    assert again.pose_received_us + again.draw_start_us < changed < again.pose_received_us + again.encode_start_us
 
 
 async def test_nothing_is_drawn_while_the_network_holds_frames_back(device: Device) -> None:

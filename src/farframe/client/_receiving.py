@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from farframe.client._rpc import Caller
     from farframe.client._transport import Transport
     from farframe.client.recording import ProgressCallback, Recording
+    from farframe.client.scene import Scene
 
 STATISTICS_WINDOW_US = 1_000_000
 
@@ -51,6 +52,7 @@ class Receiving:
         _error: RuntimeConnectionError | None
         _pose: PoseRecord | None
         _pose_seen: asyncio.Event
+        scene: Scene
         _pose_pace: PosePace
 
         def _require_open(self) -> None: ...
@@ -192,10 +194,13 @@ class Receiving:
     async def wait_for_still(self, timeout: float = 30.0) -> Frame:
         """The first full-quality frame that shows the newest pose and everything that was loaded or changed so far.
 
-        Raises RequestTimeoutError after ``timeout`` seconds, and why the connection ended.
+        Raises RequestError for a change that was refused, as :meth:`~farframe.client.Scene.flush` does,
+        RequestTimeoutError after ``timeout`` seconds, and why the connection ended.
         """
+        self._require_open()
         try:
             async with asyncio.timeout(timeout):
+                await self.scene.flush()
                 while True:
                     self._require_open()
                     views, pose = (None, None) if self._pose is None else (self._pose.views, self._pose.pose_id)

@@ -39,6 +39,8 @@ class Caller:
         self._pending: dict[int, _Pending] = {}
         self._abandoned: dict[int, Callable[[msgspec.Raw], None]] = {}
         self._ended: RuntimeConnectionError | None = None
+        self.answered_us: int | None = None
+        """The server's clock when it gave the newest of its results: what is drawn from then on shows what was done."""
         self.bad_messages = 0
         """Messages that were not of this protocol and were passed over."""
 
@@ -101,6 +103,8 @@ class Caller:
             if message.method is not None:
                 self._on_notification(message.method, message.params)
             elif isinstance(message.id, int):
+                if message.answered_us is not None:
+                    self.answered_us = max(message.answered_us, self.answered_us or 0)
                 self._answer(message, message.id)
         except (FarframeError, FarframeClientError):
             self.bad_messages += 1

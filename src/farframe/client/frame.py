@@ -242,7 +242,7 @@ class StillTracker:
 
     A server draws the still picture once, then repeats it as keep-alive frames until something changes: a still frame
     stays valid as long as only keep-alives follow it, and each keep-alive confirms it for a later moment. Scene changes
-    count from when their answer came, on the server's clock.
+    count from when the server answered them, by its own clock.
     """
 
     def __init__(self) -> None:

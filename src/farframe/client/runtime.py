@@ -615,9 +615,7 @@ class RuntimeConnection(Posing, Receiving):
 
     def _scene_changed(self) -> None:
         """What is drawn from now on differs: remember since when, and let the clip distances follow."""
-        offset = self._clock.offset_us
-        if offset is not None:
-            self._tracker.scene_changed(now_us() + offset - (self._clock.round_trip_us or 0))
+        self._tracker.scene_changed(self._caller.answered_us)
         if self._look_at is not None:
             view = self._view(self._look_at)
             if self._pose is None or self._pose.views != (view,):

@@ -333,7 +333,10 @@ class RpcError(Message):
 
 
 class Incoming(msgspec.Struct, kw_only=True):
-    """Any JSON-RPC message, as it comes from the other side. Which members are set tells what it is."""
+    """Any JSON-RPC message, as it comes from the other side. Which members are set tells what it is.
+
+    ``answered_us``, of a result: the server's clock when it was ready. Whatever is drawn from then on shows it.
+    """
 
     jsonrpc: str = ""
     id: int | str | None = None
@@ -341,6 +344,7 @@ class Incoming(msgspec.Struct, kw_only=True):
     params: msgspec.Raw = msgspec.Raw(b"{}")
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: RpcError | None = None
+    answered_us: int | None = msgspec.field(default=None, name="answeredMicroseconds")
 
 
 _decoder = msgspec.json.Decoder(Incoming)
@@ -390,9 +394,10 @@ def encode_notification(method: str, params: Message) -> str:
     return _text({"jsonrpc": "2.0", "method": method, "params": params})
 
 
-def encode_result(identifier: int | str, result: Message | None = None) -> str:
-    """A successful answer as text; ``None`` stands for an empty object."""
-    return _text({"jsonrpc": "2.0", "id": identifier, "result": {} if result is None else result})
+def encode_result(identifier: int | str, result: Message | None = None, *, answered_us: int | None = None) -> str:
+    """A successful answer as text; a ``result`` of ``None`` stands for an empty object."""
+    message: dict[str, Any] = {"jsonrpc": "2.0", "id": identifier, "result": {} if result is None else result}
+    return _text(message if answered_us is None else message | {"answeredMicroseconds": answered_us})
 
 
 def encode_error(identifier: int | str | None, error: FarframeError) -> str:

@@ -135,6 +135,9 @@ class _Drawn:
     pose: PoseRecord
     views: tuple[View, ...]
     """As drawn, which may be where the pose leads."""
+    handed_us: int
+    """When the render thread gave it away. The same picture again shows all that was done before that, and nothing of
+    what came later, however late it is encoded."""
     pose_received_us: int
     flags: FrameFlags
     keyframe: bool
@@ -473,7 +476,19 @@ class FrameLoop:
         stream.still_sent = FrameFlags.STILL in flags or (stream.still_sent and action == "repeat")
         stream.last_handed = now
         flags |= stream.limit_flag
-        self._hand_off(_Drawn(stream, frame, pose, stream.shown_views, pose_received_us, flags, keyframe, quality))
+        self._hand_off(
+            _Drawn(
+                stream=stream,
+                frame=frame,
+                pose=pose,
+                views=stream.shown_views,
+                handed_us=microseconds(),
+                pose_received_us=pose_received_us,
+                flags=flags,
+                keyframe=keyframe,
+                quality=quality,
+            )
+        )
         return True
 
     def _at_rest(self) -> bool:
@@ -691,17 +706,17 @@ class FrameLoop:
             return int(seconds * 1e6) - base
 
         fresh = drawn.frame is not None
-        start = encoded.encode_start
+        handed = drawn.handed_us - base
         return FrameRecord(
             frame_id=drawn.stream.frame_id,
             rtp_timestamp=encoded.pts & 0xFFFFFFFF,
             pose_id=drawn.pose.pose_id,
             client_time_us=drawn.pose.client_time_us,
             pose_received_us=base,
-            draw_start_us=since(shown.draw_start if fresh else start),
-            draw_end_us=since(shown.draw_end if fresh else start),
-            read_back_us=since(shown.read_back if fresh else start),
-            encode_start_us=since(start),
+            draw_start_us=since(shown.draw_start) if fresh else handed,
+            draw_end_us=since(shown.draw_end) if fresh else handed,
+            read_back_us=since(shown.read_back) if fresh else handed,
+            encode_start_us=since(encoded.encode_start),
             encode_end_us=since(encoded.encode_end),
             sent_us=0,
             encoded_bytes=len(encoded.data),

@@ -19,6 +19,7 @@ import structlog
 from farframe.protocol import messages
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.messages import Incoming, Message
+from farframe.server.frame_loop import microseconds
 
 log = structlog.get_logger("farframe.connection")
 
@@ -116,7 +117,8 @@ class Requests:
                 raise FarframeError(
                     Result.PROTOCOL_ERROR, f"{method} came before {FIRST_METHOD}.", next_step="Call that first."
                 )
-            answer = messages.encode_result(identifier, await handler(message))
+            result = await handler(message)
+            answer = messages.encode_result(identifier, result, answered_us=microseconds())
         except FarframeError as error:
             if error.result is Result.PROTOCOL_ERROR:
                 self.bad(error)

@@ -32,7 +32,7 @@ import { type NamedView, viewFromLink } from "./named_views.ts";
 import { Overlay } from "./overlay.ts";
 import { type PicturePoint, rayThrough } from "./projection.ts";
 import { PropertyPanel } from "./property_panel.ts";
-import { pictureOf, waitForStill } from "./screenshot.ts";
+import { pictureOf } from "./screenshot.ts";
 import { placed } from "./section.ts";
 import { SectionTool } from "./section_tool.ts";
 import { Selection } from "./selection.ts";
@@ -48,8 +48,8 @@ import { isHidden, Visibility } from "./visibility.ts";
 export type ToolName = "measure" | "section" | "explode";
 
 const BOUNDS_DELAY_MILLISECONDS = 150;
-/** How long a change of the scene takes to the picture at most, before a still picture is waited for. */
-const SETTLE_MILLISECONDS = 250;
+/** How long a picture to be saved waits to be still. */
+const STILL_MILLISECONDS = 8000;
 /** Surfaces before a section that a click may have to go through. */
 const MAX_HITS = 256;
 /** How near, CSS pixels, a corner must be to be meant. */
@@ -389,9 +389,12 @@ export class Workbench {
     button.setAttribute("aria-busy", "true");
     const name = fileName(this.#models[0]?.name ?? "farframe", "png");
     try {
-      await this.#scene?.flush().catch(() => undefined);
-      await new Promise((resolve) => setTimeout(resolve, SETTLE_MILLISECONDS));
-      const still = await waitForStill(connection);
+      // A change that was refused has been told where it was made.
+      await connection.scene.flush().catch(() => undefined);
+      const still = await connection.waitForStill({ timeoutMilliseconds: STILL_MILLISECONDS }).then(
+        () => true,
+        () => false,
+      );
       const picture = await pictureOf(this.#video);
       download(picture, name);
       announce(still ? "Picture saved." : "Picture saved as it was on the screen.");

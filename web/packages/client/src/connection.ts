@@ -21,7 +21,7 @@ import {
 } from "./connect_options.ts";
 import { cancelled, FarframeError, isResult, nextStepOf, toFarframeError } from "./errors.ts";
 import { Emitter } from "./events.ts";
-import { Ledger } from "./ledger.ts";
+import { Ledger, type LedgerEntry } from "./ledger.ts";
 import {
   type ConnectionInfo,
   type LoadedModel,
@@ -40,6 +40,7 @@ import { FrameReporter } from "./reports.ts";
 import { type RequestOptions, RpcPeer } from "./rpc.ts";
 import type { TextureInfo, TextureKind } from "./scene/materials.ts";
 import { Scene, type TextureLoadOptions } from "./scene/scene.ts";
+import { StillTracker } from "./still.ts";
 import { TokenSource, withToken } from "./tokens.ts";
 import type { Transport, TransportEvents, Way } from "./transport.ts";
 import { type FoundWay, findWay, type WayOpeners } from "./ways.ts";
@@ -66,6 +67,8 @@ const REFUSED: ReadonlySet<string> = new Set([
   "WatchingOnly",
 ]);
 const REQUEST_TIMEOUT_MILLISECONDS = 10_000;
+/** How long the picture of full quality is waited for, unless told otherwise. */
+const STILL_MILLISECONDS = 30_000;
 /** How long a clean close waits for the server's answer. */
 const CLOSE_GRACE_MILLISECONDS = 300;
 
@@ -82,6 +85,7 @@ export class Connection extends Emitter<ConnectionEvents> {
   #former: Transport[] = [];
   #options: ConnectOptions | undefined;
   #tokens = new TokenSource("");
+  readonly #still = new StillTracker();
   readonly #attached = new Set<{ video: HTMLVideoElement; detach: (() => void) | undefined }>();
   /** Resolves when an interruption is over. */
   #back: Promise<void> | undefined;
@@ -259,12 +263,51 @@ export class Connection extends Emitter<ConnectionEvents> {
     };
   }
 
+  /**
+   * Resolves with the first frame on an attached video that shows the newest pose and all that was loaded or changed so far,
+   * in full quality. Rejects with the first change that was refused (see {@link Scene.flush}), with `Cancelled`, with `Fail`
+   * after so many milliseconds, 30,000 by default, and with the end of the connection.
+   */
+  async waitForStill(options: { signal?: AbortSignal; timeoutMilliseconds?: number } = {}): Promise<LedgerEntry> {
+    const { signal, timeoutMilliseconds = STILL_MILLISECONDS } = options;
+    const what = "Waiting for the picture of full quality";
+    await abortable(this.scene.flush(), signal, what);
+    if (this.#error) throw this.#error;
+    const until = new AbortController();
+    try {
+      return await new Promise((resolve, reject) => {
+        const look = (): void => {
+          const { poseId, waits: poseWaits } = this.#poses;
+          const shown = this.#still.shows({ poseId, poseWaits, answeredMicroseconds: this.#rpc.answeredMicroseconds });
+          if (shown) resolve(shown);
+        };
+        this.on("frame", look, until.signal);
+        this.on("closed", reject, until.signal);
+        const late = new FarframeError("Fail", `No picture of full quality came within ${timeoutMilliseconds} ms.`, {
+          nextStep: "Wait longer, or ask for a smaller picture.",
+        });
+        const timer = setTimeout(() => reject(late), timeoutMilliseconds);
+        until.signal.addEventListener("abort", () => clearTimeout(timer));
+        signal?.addEventListener("abort", () => reject(cancelled(what)), { signal: until.signal });
+        if (signal?.aborted) reject(cancelled(what));
+        look();
+      });
+    } finally {
+      until.abort();
+    }
+  }
+
+  #shownAs(entry: LedgerEntry | undefined): void {
+    if (!entry) return;
+    this.#still.add(entry);
+    this.emit("frame", entry);
+  }
+
   #show(place: { video: HTMLVideoElement; detach: (() => void) | undefined }): void {
     if (this.#error) return;
     place.detach = this.#transport?.attach(place.video, (shown) => {
       if (!this.watching) this.#reports.add(shown);
-      const entry = this.ledger.addShown(shown);
-      if (entry) this.emit("frame", entry);
+      this.#shownAs(this.ledger.addShown(shown));
     });
     // Interrupted by a later attach, or refused until a gesture: autoplay of muted video starts it then.
     place.video.play().catch(() => undefined);
@@ -601,6 +644,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       }
     }
     this.ledger.forgetUnmatched();
+    this.#still.reset();
     this.#reports.forget();
     for (const place of this.#attached) {
       place.detach?.();
@@ -698,8 +742,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.#record = record;
     this.#poses.acknowledge(record.poseId);
     this.emit("record", record);
-    const entry = this.ledger.addRecord(record);
-    if (entry) this.emit("frame", entry);
+    this.#shownAs(this.ledger.addRecord(record));
   }
 
   #listen(): void {

@@ -121,10 +121,12 @@ export class OrbitControls {
     const step = (now: number): void => {
       const elapsed = Math.max(0, now - last);
       last = now;
+      const { x, y } = this.#velocity;
+      if (Math.hypot(x, y) < MIN_INERTIA_RADIANS_PER_MILLISECOND) return;
+      // The way that the dying speed makes meanwhile: the same in all, however often the browser calls.
       const decay = Math.exp(-elapsed / INERTIA_MILLISECONDS);
-      this.#velocity = { x: this.#velocity.x * decay, y: this.#velocity.y * decay };
-      if (Math.hypot(this.#velocity.x, this.#velocity.y) < MIN_INERTIA_RADIANS_PER_MILLISECOND) return;
-      this.#camera.orbit(this.#velocity.x * elapsed, this.#velocity.y * elapsed);
+      this.#camera.orbit(x * INERTIA_MILLISECONDS * (1 - decay), y * INERTIA_MILLISECONDS * (1 - decay));
+      this.#velocity = { x: x * decay, y: y * decay };
       this.#options.onChange();
       if (!this.#disposal.signal.aborted) this.#inertia = requestAnimationFrame(step);
     };

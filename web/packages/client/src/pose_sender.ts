@@ -82,6 +82,11 @@ export class PoseSender {
     return this.#poseId;
   }
 
+  /** Whether a newer pose waits to be sent. */
+  get waits(): boolean {
+    return this.#newest !== undefined;
+  }
+
   /** Where the device is now: one or two views. */
   set(views: readonly View[]): void {
     if (this.#stopped) return;

@@ -9,6 +9,9 @@ const CANCEL_GRACE_MILLISECONDS = 5000;
 /** Of so many requests that were given up a late answer is still waited for. */
 const MAX_ABANDONED = 256;
 
+/** What is asked all the time and changes no picture. */
+const CHANGES_NOTHING: ReadonlySet<string> = new Set(["connection.ping", "statistics.get"]);
+
 export interface RequestOptions {
   /** Aborting sends `$/cancelRequest`; the promise then settles with the server's answer, after 5 s without it. */
   signal?: AbortSignal;
@@ -45,6 +48,7 @@ export class RpcPeer {
   readonly #abandoned = new Map<number, (result: unknown) => void>();
   readonly #handlers = new Map<string, (params: unknown) => void>();
   #nextId = 1;
+  #answered = 0;
   #failure: FarframeError | undefined;
 
   /** `send` puts one message on the channel; it may throw when the channel is closed. */
@@ -55,6 +59,14 @@ export class RpcPeer {
   /** How many requests wait for an answer. */
   get pendingCount(): number {
     return this.#pending.size;
+  }
+
+  /**
+   * The server's clock when it gave the newest result of anything that may change the picture; 0 before the first one.
+   * Whatever is drawn from then on shows it.
+   */
+  get answeredMicroseconds(): number {
+    return this.#answered;
   }
 
   /** Calls `handler` with the parameters of each notification of that method. */
@@ -142,6 +154,10 @@ export class RpcPeer {
     const pending = this.#pending.get(id);
     const late = this.#abandoned.get(id);
     this.#abandoned.delete(id);
+    const answered = message.answeredMicroseconds;
+    if (typeof answered === "number" && !CHANGES_NOTHING.has(pending?.method ?? "")) {
+      this.#answered = Math.max(this.#answered, answered);
+    }
     pending?.settle();
     pending?.resolve(message.result);
     late?.(message.result);

@@ -13,7 +13,6 @@
 
 import { abortable } from "./abortable.ts";
 import { OrbitCamera, unionBounds } from "./camera.ts";
-import { nowMicroseconds } from "./clock.ts";
 import type { ConnectionStatistics } from "./connect_options.ts";
 import { Connection } from "./connection.ts";
 import { cancelled, FarframeError, type Result, toFarframeError } from "./errors.ts";
@@ -93,8 +92,6 @@ const DEFAULT_HEIGHT = 720;
 const RESIZE_DELAY_MILLISECONDS = 200;
 const BOUNDS_DELAY_MILLISECONDS = 250;
 const SHARP_PATIENCE_MILLISECONDS = 10_000;
-/** A still scene repeats its picture each second: after so long it is the one that shows everything. */
-const REPEATED_AFTER_MILLISECONDS = 1200;
 const WAYS: readonly string[] = ["auto", "webrtc", "turn", "websocket"] satisfies WayChoice[];
 const DEFAULT_LABEL = "3D view";
 
@@ -144,8 +141,6 @@ export class FarframeViewerElement extends Base {
   #error: FarframeError | undefined;
   #loads = 0;
   #modelLoad: { uri: string; abort: AbortController; root: Entity | undefined } | undefined;
-  /** The newest frame on the screen, and whether it is in full quality. */
-  #shown: { entry: LedgerEntry; sharp: boolean } | undefined;
 
   constructor() {
     super();
@@ -488,7 +483,6 @@ export class FarframeViewerElement extends Base {
   /** One connection, from the token to its end. */
   async #connectThrough(signal: AbortSignal): Promise<void> {
     this.#error = undefined;
-    this.#shown = undefined;
     if (this.#attempted) {
       this.#ready.reject(cancelled("Connecting"));
       this.#ready = Promise.withResolvers<Connection>();
@@ -598,11 +592,7 @@ export class FarframeViewerElement extends Base {
     });
     connection.on("closed", () => this.#forgetBoundsTimer());
     connection.on("statistics", (statistics) => this.#tell("statistics", statistics));
-    connection.on("frame", (entry) => {
-      const { still, keepAlive } = entry.record;
-      this.#shown = { entry, sharp: still || (keepAlive && (this.#shown?.sharp ?? false)) };
-      this.#tell("frame", entry);
-    });
+    connection.on("frame", (entry) => this.#tell("frame", entry));
   }
 
   #live(): Connection {
@@ -644,32 +634,15 @@ export class FarframeViewerElement extends Base {
     await abortable(connection.scene.flush(), signal, "The screenshot");
     if (this.#boundsTimer !== undefined) void this.#knowBounds();
     await abortable(this.#boundsKnown, signal, "The screenshot");
-    const asked = performance.now();
-    const offset = connection.clock.offsetMicroseconds;
-    const serverTime = offset === undefined ? Number.POSITIVE_INFINITY : nowMicroseconds() + offset;
-    const good = (): boolean => {
-      const shown = this.#shown;
-      if (!shown?.sharp || shown.entry.record.poseId !== connection.poseId) return false;
-      const { poseReceivedMicroseconds, drawStartMicroseconds } = shown.entry.record;
-      if (poseReceivedMicroseconds + drawStartMicroseconds >= serverTime) return true;
-      return performance.now() - asked > REPEATED_AFTER_MILLISECONDS;
-    };
-    await new Promise<void>((resolve, reject) => {
-      const settle = (settled: () => void): void => {
-        clearInterval(timer);
-        signal?.removeEventListener("abort", onAbort);
-        settled();
-      };
-      const onAbort = (): void => settle(() => reject(cancelled("The screenshot")));
-      const check = (): void => {
-        if (connection.error) settle(() => reject(connection.error));
-        else if (good() || performance.now() - asked > SHARP_PATIENCE_MILLISECONDS) settle(resolve);
-      };
-      const timer = setInterval(check, 50);
-      signal?.addEventListener("abort", onAbort, { once: true });
-      if (signal?.aborted) onAbort();
-      else check();
-    });
+    try {
+      await connection.waitForStill({
+        ...(signal && { signal }),
+        timeoutMilliseconds: SHARP_PATIENCE_MILLISECONDS,
+      });
+    } catch (error) {
+      // Where something never comes to rest there is no such picture: what is on the screen has to do.
+      if (connection.error || signal?.aborted) throw error;
+    }
   }
 
   async #bounds(): Promise<Bounds | undefined> {

@@ -1,0 +1,46 @@
+/** Whether the newest picture on the screen is the one of full quality that shows all that was asked for. */
+
+import { isNewer, type LedgerEntry } from "./ledger.ts";
+
+/** What has been asked for so far. */
+export interface Asked {
+  /** Of the last pose sent. */
+  readonly poseId: number;
+  /** A newer pose waits to be sent. */
+  readonly poseWaits: boolean;
+  /** The server's clock when it gave its newest result of anything that may change the picture. */
+  readonly answeredMicroseconds: number;
+}
+
+/**
+ * A server draws the still picture once, then repeats it until something changes: it stays valid as long as only
+ * keep-alives follow, and each of them confirms it for a later moment. All moments are on the server's clock, so that
+ * it does not matter how well the clocks are aligned.
+ */
+export class StillTracker {
+  #newest: LedgerEntry | undefined;
+  #still = false;
+
+  /** Notes a frame that is on the screen. */
+  add(entry: LedgerEntry): void {
+    const { record } = entry;
+    // Its record came late: another is on the screen.
+    if (this.#newest && !isNewer(record.frameId, this.#newest.record.frameId)) return;
+    this.#newest = entry;
+    this.#still = record.still || (record.keepAlive && this.#still);
+  }
+
+  /** Forgets all: the frames of another line count anew. */
+  reset(): void {
+    this.#newest = undefined;
+    this.#still = false;
+  }
+
+  /** The newest frame, if it shows all of that in full quality. */
+  shows({ poseId, poseWaits, answeredMicroseconds }: Asked): LedgerEntry | undefined {
+    if (!this.#newest || !this.#still || poseWaits) return undefined;
+    const { record } = this.#newest;
+    const drawn = record.poseReceivedMicroseconds + record.drawStartMicroseconds;
+    return record.poseId === poseId && drawn >= answeredMicroseconds ? this.#newest : undefined;
+  }
+}
