@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,10 @@ import pytest
 # How long an example takes is no finding: machines that run tests are shared.
 hypothesis.settings.register_profile("farframe", deadline=None)
 hypothesis.settings.load_profile("farframe")
+
+# A shell that runs the tests in the background lets them ignore Ctrl-C, and commands that they start would, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Assertions in shared code explain themselves like those in tests.
 pytest.register_assert_rewrite("tests.faults.harness")
