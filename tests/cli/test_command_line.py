@@ -108,7 +108,13 @@ def test_misuse_is_one_sentence_and_exit_code_2(words: list[str], capsys: pytest
 
 @pytest.mark.parametrize(
     "words",
-    [["session", "list"], ["session", "create"], ["view"], ["render", "builtin://Engine", "--out", "x.png"]],
+    [
+        ["session", "list"],
+        ["session", "create"],
+        ["view"],
+        ["view", "--console"],
+        ["render", "builtin://Engine", "--out", "x.png"],
+    ],
     ids=" ".join,
 )
 def test_without_a_service_every_command_says_how_to_start_one(words: list[str], tmp_path: Path) -> None:
@@ -168,6 +174,13 @@ def test_a_render_that_cannot_work_is_refused_before_anything_is_leased(
     done = farframe("render", "builtin://Engine", *words, "--connection", connection_file(tmp_path, 1))
     assert done.returncode == 1
     assert message in done.stderr
+
+
+@pytest.mark.parametrize("words", [["demo", "--console"], ["--console", "--watch"]], ids=" ".join)
+def test_the_console_is_for_the_whole_account(words: list[str], tmp_path: Path) -> None:
+    done = farframe("view", *words, "--connection", connection_file(tmp_path, 1))
+    assert done.returncode == 1
+    assert "leave out the session and --watch" in done.stderr
 
 
 def test_a_missing_model_is_told(tmp_path: Path) -> None:

@@ -71,7 +71,8 @@ class FakeService:
                 201, json={"uri": f"upload://{rest}", "bytes": len(request.content), "expirationTime": "x"}
             )
         if kind == "viewer-links":
-            wanted = json.loads(request.content).get("sessionId")
+            body = json.loads(request.content)
+            wanted = body.get("sessionId") or body["page"]
             url = f"http://localhost:8080/view#{wanted}"
             return httpx.Response(201, json={"url": url, "expiresAt": "2031-01-01T00:00:00Z"})
         if kind != "sessions":

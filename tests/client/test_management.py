@@ -285,6 +285,10 @@ async def test_a_viewer_link_is_a_secret(client: RemoteRenderingClient) -> None:
     assert "#demo" not in repr(link)
 
 
+async def test_a_link_to_the_console(client: RemoteRenderingClient) -> None:
+    assert (await client.create_console_link()).url.endswith("#console")
+
+
 async def test_an_inspector_link_is_a_secret(client: RemoteRenderingClient) -> None:
     session = await client.create_session(session_id="demo")
     with pytest.raises(ConflictError, match="no render server"):

@@ -139,6 +139,17 @@ def test_the_viewer_link_works_once(terminal: Terminal, session: str) -> None:
         assert second.json()["error"]["code"] == "LinkUsed"
 
 
+def test_the_console_link_is_printed_again_whenever_it_is_asked_for(terminal: Terminal, session: str) -> None:
+    shown = terminal.json("view", "--console")
+    url = urlsplit(shown["url"])
+    assert url.path == "/"
+    with httpx.Client(base_url=f"{url.scheme}://{url.netloc}", trust_env=False) as http:
+        redeemed = http.post("/viewer-links/redeem", json={"code": url.fragment.removeprefix("link=")}).json()
+        path = f"/accounts/{redeemed['accountId']}/sessions?api-version=2021-01-01"
+        listed = http.get(path, headers={"Authorization": f"Bearer {redeemed['accessToken']}"}).json()
+    assert session in [item["id"] for item in listed["sessions"]]
+
+
 def test_the_inspector_link_opens_the_ledger_of_its_session(terminal: Terminal, session: str) -> None:
     shown = terminal.json("session", "inspect", session)
     url = urlsplit(shown["url"])

@@ -201,6 +201,19 @@ async def test_a_link_works_once(world: Any) -> None:
     assert (await world.call("GET", headers=token)).status_code == 401
 
 
+async def test_a_link_to_the_console_is_for_the_whole_account(world: Any) -> None:
+    made = await make_link(world, page="console")
+    assert made.status_code == 201
+    url = urlsplit(made.json()["url"])
+    assert (url.path, url.query) == ("/", "")
+    body = (await redeem(world, url.fragment.removeprefix("link="))).json()
+    assert (body.get("role", "Client"), "sessionId" in body) == ("Client", False)
+    await world.create()
+    for wrong in ({"page": "console", "sessionId": "s"}, {"page": "console", "role": "Viewer"}, {"page": "inspector"}):
+        refused = await make_link(world, **wrong)
+        assert refused.status_code == 400, wrong
+
+
 async def test_a_link_for_one_session(world: Any) -> None:
     unknown = await make_link(world, sessionId="nobody")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "SessionNotFound")

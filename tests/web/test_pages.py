@@ -340,11 +340,17 @@ async def test_after_a_lost_connection_the_models_come_back(page: Page, service:
     assert await page.evaluate("farframeViewer.camera") == camera
 
 
-@pytest.mark.parametrize("code", ["", "#link=USED"])
-async def test_without_a_good_link_the_next_step_is_named(page: Page, service: FakeService, code: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "title"), [("", "A link opens this page"), ("#link=USED", "This link is not valid any more")]
+)
+async def test_without_a_good_link_the_next_step_is_named(
+    page: Page, service: FakeService, code: str, title: str
+) -> None:
     await page.goto(f"{service.url}/viewer/{code}")
     await page.wait_for_selector("[data-testid=error][data-result=AuthenticationFailed]")
-    assert "farframe view" in await page.inner_text("[data-testid=error]")
+    told = await page.inner_text("[data-testid=error]")
+    assert title in told
+    assert "farframe view" in told
 
 
 async def test_an_expired_token_is_told_and_forgotten(page: Page, service: FakeService) -> None:

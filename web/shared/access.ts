@@ -18,6 +18,15 @@ export interface Access {
   readonly role?: "Client" | "Viewer" | undefined;
 }
 
+/** Somebody came to the page without a link, or the token of the link that was used here is no longer. */
+export class LinkMissingError extends FarframeError {
+  constructor() {
+    super("AuthenticationFailed", "This page is opened with a one-time link.", {
+      nextStep: "`farframe view` prints one for a session, `farframe view --console` one for the console.",
+    });
+  }
+}
+
 /** Takes the fragment's parameters and removes them from the address bar. Call first of all. */
 export function takeFragment(): URLSearchParams {
   const parameters = new URLSearchParams(location.hash.slice(1));
@@ -56,11 +65,7 @@ export async function signIn(code: string | null): Promise<Access> {
     return access;
   }
   const access = stored();
-  if (!access) {
-    throw new FarframeError("AuthenticationFailed", "This page is opened with a one-time link.", {
-      nextStep: "Get one with `farframe view`; it is printed by `farframe up`, too.",
-    });
-  }
+  if (!access) throw new LinkMissingError();
   return access;
 }
 

@@ -1,6 +1,7 @@
 /** What went wrong, as a person reads it. */
 
 import { type FarframeError, nextStepOf, type Result } from "@farframe/client";
+import { LinkMissingError } from "./access.ts";
 
 const TITLES: Partial<Record<Result, string>> = {
   AuthenticationFailed: "This link is not valid any more",
@@ -37,6 +38,9 @@ export interface Explanation {
 /** Title, sentences and remedy for an error. */
 export function explain(error: FarframeError): Explanation {
   if (error.status === 403) return { title: "Not allowed", text: error.message, remedy: "sessions" };
+  if (error instanceof LinkMissingError) {
+    return { title: "A link opens this page", text: `${error.message} ${error.nextStep}`, remedy: "none" };
+  }
   const nextStep = error.nextStep || (error.status === undefined ? nextStepOf(error.result) : "");
   return {
     title: TITLES[error.result] ?? "Something went wrong",

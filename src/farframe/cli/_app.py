@@ -396,6 +396,9 @@ def view(
     watch: Annotated[
         bool, Parameter(negative="", show_default=False, help="A link to watch what the driving device sees.")
     ] = False,
+    console: Annotated[
+        bool, Parameter(negative="", show_default=False, help="A link to the account's sessions and uploads instead.")
+    ] = False,
     size: Annotated[SizeOption, Parameter(help="Size of a created session: standard or premium.")] = "Standard",
     lease_minutes: Annotated[LeaseOption, Parameter(help="Lease of a created session.")] = 30,
     way: WayOption = "auto",
@@ -407,9 +410,15 @@ def view(
         farframe view --open
         farframe view demo
         farframe view demo --watch
+        farframe view --console
     """
     from farframe.cli import _view
 
+    if console:
+        if session is not None or watch:
+            raise CommandError("The console is for the whole account: leave out the session and --watch.")
+        _view.console(open_browser=open_)
+        return
     _view.view(session, open_browser=open_, watch=watch, size=size, lease_minutes=lease_minutes, way=way)
 
 

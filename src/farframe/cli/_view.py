@@ -8,6 +8,21 @@ from farframe.cli._context import CommandError, context, emit, error_console, no
 from farframe.client.management import ViewerLink
 
 
+def console(*, open_browser: bool) -> None:
+    """Print a link to the account's console, and open it if wanted."""
+
+    async def work() -> ViewerLink:
+        async with context.client() as client:
+            return await client.create_console_link()
+
+    link = run_async(work())
+    emit({"url": link.url, "expiresAt": link.expires_at.isoformat()}, link.url)
+    if not context.as_json:
+        note("The link opens the console once.")
+    if open_browser:
+        _open(link)
+
+
 def view(session_id: str | None, *, open_browser: bool, watch: bool, size: str, lease_minutes: int, way: str) -> None:
     """Print a link to the viewer of a session, created if none is named, and open it if wanted."""
     if watch and session_id is None:
@@ -40,7 +55,11 @@ def view(session_id: str | None, *, open_browser: bool, watch: bool, size: str, 
     elif not context.as_json:
         note(f"The link opens the viewer once. When you are done: farframe session stop {used}")
     if open_browser:
-        import webbrowser
+        _open(link)
 
-        if not webbrowser.open(link.url):
-            note("No browser could be opened; open the link yourself.")
+
+def _open(link: ViewerLink) -> None:
+    import webbrowser
+
+    if not webbrowser.open(link.url):
+        note("No browser could be opened; open the link yourself.")

@@ -277,17 +277,20 @@ class RemoteRenderingClient:
         model = await asyncio.to_thread(_uploads.collect, Path(path).expanduser())
         return await _uploads.send(self._http, model, progress)
 
+    async def create_console_link(self) -> ViewerLink:
+        """A link that opens the console once: the account's sessions and uploads, as ``farframe up`` prints it."""
+        return await self._create_link(CreateViewerLink(page="console"), "The console")
+
     async def create_viewer_link(
         self, session_id: str | None = None, role: Literal["Client", "Viewer"] = "Client"
     ) -> ViewerLink:
         """A link that opens the browser viewer once, on ``session_id`` or on a choice of sessions; with the ``role``
         Viewer to watch only."""
-        response = await self._http.request(
-            "POST",
-            self._http.account_url("viewer-links"),
-            what=f"The session {session_id}" if session_id else "The viewer",
-            json=CreateViewerLink(session_id=session_id, role=role),
-        )
+        what = f"The session {session_id}" if session_id else "The viewer"
+        return await self._create_link(CreateViewerLink(session_id=session_id, role=role), what)
+
+    async def _create_link(self, wanted: CreateViewerLink, what: str) -> ViewerLink:
+        response = await self._http.request("POST", self._http.account_url("viewer-links"), what=what, json=wanted)
         link = decode(response, Link)
         return ViewerLink(link.url, datetime.fromisoformat(link.expires_at))
 

@@ -487,7 +487,7 @@ def describe() -> dict[str, Any]:
         "/accounts/{account_id}/viewer-links": {
             "post": _operation(
                 "createViewerLink",
-                "A link that opens the viewer once, within ten minutes. Needs the role Administrator.",
+                "A link that opens the viewer, or the console, once, within ten minutes. Needs the role Administrator.",
                 {"201": _json("Link"), **_errors("400", "401", "403", "404")},
                 tag=_OWN,
                 body=_content("CreateViewerLink", required=False),

@@ -66,6 +66,8 @@ log = structlog.get_logger("farframe.service")
 MAX_OFFER_BYTES = 64 * 1024
 MAX_RELAYED_BYTES = 1024 * 1024
 MAX_SESSION_TOKEN_MINUTES = 1440
+PAGES = {"viewer": "/viewer/", "console": "/"}
+"""Where one-time links lead to."""
 _RELAYED_HEADERS = ("content-type", "retry-after", "www-authenticate", "link")
 T = TypeVar("T")
 
@@ -264,10 +266,14 @@ def link_routes(
             await _find(engine, caller.account_id, wanted.session_id)
         if wanted.role not in (Role.CLIENT, Role.VIEWER):
             raise BadRequest("The role value must be Client or Viewer.")
+        if wanted.page not in PAGES:
+            raise BadRequest("The page value must be viewer or console.")
+        if wanted.page == "console" and (wanted.session_id is not None or wanted.role != Role.CLIENT):
+            raise BadRequest("The console is for the whole account: a link to it has no sessionId and the role Client.")
         code, expires_at = await links.create(
             caller.account_id, wanted.session_id, role=Role(wanted.role), origin=caller.claims.origin
         )
-        url = f"{addresses.for_browser(request.scope)}/viewer/#link={code}"
+        url = f"{addresses.for_browser(request.scope)}{PAGES[wanted.page]}#link={code}"
         return json_response(Link(url=url, expires_at=format_utc_time(expires_at)), 201, NO_STORE)
 
     @post("/viewer-links/redeem")

@@ -49,10 +49,12 @@ class IceServers(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=Tru
 
 
 class CreateViewerLink(msgspec.Struct, kw_only=True, rename="camel"):
-    """What a viewer link is for: the whole account, or one session; to drive (Client) or to watch (Viewer)."""
+    """What a viewer link is for: the whole account, or one session; to drive (Client) or to watch (Viewer). ``page``
+    is what it opens: ``viewer``, or ``console``, which is for the whole account."""
 
     session_id: str | None = None
     role: str = "Client"
+    page: str = "viewer"
 
 
 class Link(msgspec.Struct, kw_only=True, rename="camel"):

@@ -286,6 +286,11 @@ export class ManagementClient {
     return (await this.#json("POST", this.#url("/viewer-links", sessionId), body, options)) as ViewerLink;
   }
 
+  /** A link that opens the console once: the account's sessions and uploads. */
+  async createConsoleLink(options: CallOptions = {}): Promise<ViewerLink> {
+    return (await this.#json("POST", this.#url("/viewer-links"), { page: "console" }, options)) as ViewerLink;
+  }
+
   /** What the account used. `from` and `to` are days or times in ISO 8601; without them, the present month up to now. */
   async usage(
     query: { from?: string; to?: string; by?: string } = {},
