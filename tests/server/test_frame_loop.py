@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from farframe.client.frame import StillTracker
 from farframe.protocol.errors import FarframeError, Result
 from farframe.protocol.records import FieldOfView, FrameFlags, FrameRecord, PoseFlags, PoseRecord, View
 from farframe.render import FULL_QUALITY, FrameInput
@@ -166,8 +167,16 @@ class Device:
                 await asyncio.sleep(0.005)
 
     async def until_flag(self, flag: FrameFlags, after: int = 0) -> FrameRecord:
-        await self.until(lambda: any(flag in record.flags for record in self.records[after:]))
-        return next(record for record in self.records[after:] if flag in record.flags)
+        """The first such frame; of still ones the first that is new and does not only repeat what was shown."""
+
+        def found() -> FrameRecord | None:
+            others = FrameFlags.KEEP_ALIVE & ~flag
+            return next((each for each in self.records[after:] if flag in each.flags and not others & each.flags), None)
+
+        await self.until(lambda: found() is not None)
+        record = found()
+        assert record is not None
+        return record
 
 
 def fakes() -> EncoderChoice:
@@ -396,10 +405,10 @@ def kinds(records: list[FrameRecord]) -> str:
     return "".join(
         "K"
         if FrameFlags.KEYFRAME in record.flags
-        else "s"
-        if FrameFlags.STILL in record.flags
         else "a"
         if FrameFlags.KEEP_ALIVE in record.flags
+        else "s"
+        if FrameFlags.STILL in record.flags
         else "m"
         for record in records
     )
@@ -412,6 +421,28 @@ async def test_the_still_picture_is_refined_until_it_is_sharp_and_no_longer(devi
     assert kinds(device.records) == "Ksssssa"
     assert FakeEncoder.made[0].stills == [False, True, True, True, True, True, False]
     assert len(device.engine.inputs) == 2, "it is drawn once"
+
+
+async def test_what_repeats_a_full_quality_picture_tells_so_itself(device: Device) -> None:
+    device.open()
+    await device.until_flag(FrameFlags.KEEP_ALIVE)
+    # The record of the still picture may be lost, and the browser may have been too busy to show it.
+    assert FrameFlags.STILL in device.records[-1].flags
+    tracker = StillTracker()
+    tracker.add(device.records[0])
+    tracker.add(None)
+    assert not tracker.shows(None)
+    tracker.add(device.records[-1])
+    assert tracker.shows(None)
+    # What moves is repeated, too, when a keyframe is asked for, and has no full quality.
+    device.loop._still_delay = 1e9
+    count = len(device.records)
+    device.pose(1, 0.5)
+    await device.until(lambda: kinds(device.records[count:]).endswith("m"))
+    count = len(device.records)
+    device.loop.request_keyframe()
+    repeated = await device.until_flag(FrameFlags.KEEP_ALIVE, count)
+    assert FrameFlags.STILL not in repeated.flags
 
 
 async def test_an_encoder_that_tells_no_quantizer_refines_a_few_times(device: Device) -> None:

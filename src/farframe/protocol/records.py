@@ -152,7 +152,7 @@ class FrameFlags(IntFlag):
     STILL = 2
     """Drawn with full quality: nothing has moved for a while."""
     KEEP_ALIVE = 4
-    """The last picture again; neither pose nor scene changed."""
+    """The last picture again; neither pose nor scene changed. With STILL, if that has full quality."""
     OVER_LIMIT = 8
     """More triangles and points than the session's size may draw, drawn as coarsely as may be: rated *Bad*."""
     ORTHOGRAPHIC = 16

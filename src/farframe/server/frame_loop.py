@@ -443,6 +443,9 @@ class FrameLoop:
             elif stream.still_sent and not self._sharp(stream):
                 flags = FrameFlags.STILL
                 stream.refinements += 1
+            elif stream.still_sent:
+                # Each tells it anew: the frame that told it first may never have been shown, or its record be lost.
+                flags |= FrameFlags.STILL
         else:
             moving = action == "move"
             pages = residency.version
@@ -639,7 +642,8 @@ class FrameLoop:
             return
         pts = max(int((time.perf_counter() - stream.origin) * RTP_CLOCK_HZ), stream.last_pts + 1)
         stream.last_pts = pts
-        still = FrameFlags.STILL in drawn.flags
+        kept_alive = FrameFlags.KEEP_ALIVE in drawn.flags
+        still = FrameFlags.STILL in drawn.flags and not kept_alive
         try:
             encoder = self._encoder(stream, video, bitrate)
             encoded = encoder.encode(shown.pixels, pts, keyframe=drawn.keyframe, still=still)
@@ -668,7 +672,7 @@ class FrameLoop:
                 pixels=encoder.width * encoder.height,
                 quantizer=encoded.quantizer,
                 keyframe=encoded.keyframe,
-                still=still or FrameFlags.KEEP_ALIVE in drawn.flags,
+                still=still or kept_alive,
             ):
                 stream.video = _adapted(stream.wish, stream.adaptation)
                 log.info("video.adapted", step=stream.adaptation.step, bitrate=bitrate)

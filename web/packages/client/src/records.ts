@@ -104,7 +104,7 @@ export interface FrameRecord {
   readonly keyframe: boolean;
   /** Drawn with full quality: nothing has moved for a while. */
   readonly still: boolean;
-  /** The last picture again; neither pose nor scene changed. */
+  /** The last picture again; neither pose nor scene changed. `still` with it, if that has full quality. */
   readonly keepAlive: boolean;
   /** More triangles and points than the session's size may draw, drawn as coarsely as may be: rated "Bad". */
   readonly overLimit: boolean;
