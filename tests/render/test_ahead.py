@@ -65,6 +65,11 @@ def everything_happens(engine: Engine, scene: RenderScene, handle: int) -> dict[
     for name, count in (("cut", 1), ("cut twice", 2)):
         scene.cut_planes = tuple(PlacedCutPlane(CutPlane(), normal, 0.0) for normal in normals[:count])
         drawn(name)
+    for name, count in (("cut and closed", 1), ("cut twice and closed", 2)):
+        planes = (CutPlane(capped=True), CutPlane(capped=True))
+        places = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0))
+        scene.cut_planes = tuple(map(PlacedCutPlane, planes, places, (0.0, 0.0)))[:count]
+        drawn(name)
     scene.cut_planes = ()
     for name, kind in (("lit", LightKind.POINT), ("lit by a spot", LightKind.SPOT)):
         scene.lights = (PlacedLight(Light(kind), (0.0, 0.0, 2.0)),)

@@ -1,9 +1,9 @@
 """Pipelines for what may come, made while nobody waits for a picture.
 
-A model is loaded with the pipelines that draw it as it is. Tints, outlines, cuts, shells, what is see-through and
-lights need others, and the picture that first shows one of these would stand still while it is compiled: for 15 ms of
-CPU where the driver keeps compiled shaders on disk, for 100 ms and more where it does not. So each is drawn
-once beforehand, an instance of each kind for each of them, in steps that a loop at rest does one by one.
+A model is loaded with the pipelines that draw it as it is. Tints, outlines, cuts and their caps, shells, what is
+see-through and lights need others, and the picture that first shows one of these would stand still while it is
+compiled: for 15 ms of CPU where the driver keeps compiled shaders on disk, for 100 ms and more where it does not. So
+each is drawn once beforehand, an instance of each kind for each of them, in steps that a loop at rest does one by one.
 
 It is done at rest and not by a thread because the expensive half, on lavapipe, is done by the device's one queue when a
 pipeline first draws: frames would wait behind it whatever thread had asked.
@@ -29,6 +29,7 @@ from farframe.render.warmup import (
     instance_kinds,
     triangle_model,
     usual_materials,
+    with_inside,
 )
 from farframe.scene.effects import CutPlane, PlacedCutPlane
 from farframe.scene.lights import Light, LightKind, PlacedLight
@@ -63,6 +64,15 @@ def _cut(count: int) -> Callable[[RenderScene, int], None]:
     return put
 
 
+def _closed(count: int) -> Callable[[RenderScene, int], None]:
+    def put(scene: RenderScene, handle: int) -> None:
+        # The first one lies across the view: only a cap that is seen is drawn.
+        normals = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0))[:count]
+        scene.cut_planes = tuple(PlacedCutPlane(CutPlane(capped=True), normal, 0.0) for normal in normals)
+
+    return put
+
+
 def _lit(kind: LightKind) -> Callable[[RenderScene, int], None]:
     def put(scene: RenderScene, handle: int) -> None:
         scene.lights = (PlacedLight(Light(kind), (0.0, 0.0, 2.0)),)
@@ -77,6 +87,8 @@ OCCASIONS: dict[str, Callable[[RenderScene, int], None]] = {
     "shell": _in_state(State.SHELL),
     "cut": _cut(1),
     "cut twice": _cut(2),
+    "cut and closed": _closed(1),
+    "cut twice and closed": _closed(2),
     "lit": _lit(LightKind.POINT),
     "lit by a spot": _lit(LightKind.SPOT),
 }
@@ -137,6 +149,8 @@ class Ahead:
                         continue
                     self._done.add((variant, name, samples))
                     scene = RenderScene()
-                    happen(scene, scene.add(excerpt(resource, np.array([row])), np.eye(4)))
+                    # Which parts have an inside is not looked for before something is cut: any may be one.
+                    alone = with_inside(excerpt(resource, np.array([row])))
+                    happen(scene, scene.add(alone, np.eye(4)))
                     draw_small(self._engine, scene, 3.0, samples, read_depth=False)
                     yield

@@ -20,6 +20,7 @@ from farframe.render.frame import FrameInput, Quality
 from farframe.render.pipelines import OWN_SLOTS
 from farframe.render.placement import Resource
 from farframe.render.scene import RenderScene
+from farframe.render.solids import ALONE
 from farframe.scene.materials import ColorTransparency, MaterialFlag, MaterialKind, MaterialState
 
 if TYPE_CHECKING:
@@ -156,6 +157,13 @@ def instance_kinds(resource: Resource) -> tuple[NDArray[np.int64], NDArray[np.bo
     kinds = np.stack([parts.material[part], parts.vertex_color[part], mirrored], axis=1).astype(np.int64)
     some = np.unique(kinds, axis=0, return_index=True)[1].astype(np.int64)
     return some, np.asarray(mirrored[some], np.bool_)
+
+
+def with_inside(resource: Resource) -> Resource:
+    """The same, with parts that all count as solid."""
+    count = len(resource.parts.material)
+    solid = np.full(count, ALONE, np.uint8)
+    return replace(resource, solid=solid) if isinstance(resource, AssetResource) else replace(resource, _solid=solid)
 
 
 def excerpt(resource: Resource, some: NDArray[np.int64]) -> Resource:
