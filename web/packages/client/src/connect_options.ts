@@ -60,7 +60,7 @@ export interface ConnectionStatistics extends LedgerSummary {
 
 export interface ConnectionEvents {
   state: ConnectionState;
-  /** A frame was shown, and its record is known. */
+  /** Another frame is on the screen, and its record is known. One whose record comes when the next is shown is left out. */
   frame: LedgerEntry;
   /** The server's record of a frame arrived. */
   record: FrameRecord;

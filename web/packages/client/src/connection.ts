@@ -298,9 +298,8 @@ export class Connection extends Emitter<ConnectionEvents> {
   }
 
   #shownAs(entry: LedgerEntry | undefined): void {
-    if (!entry) return;
-    this.#still.add(entry);
-    this.emit("frame", entry);
+    // Who hears of a frame takes it for what is on the screen: where things are, and whether they are at rest.
+    if (entry && this.#still.add(entry)) this.emit("frame", entry);
   }
 
   #show(place: { video: HTMLVideoElement; detach: (() => void) | undefined }): void {

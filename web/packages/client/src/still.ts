@@ -21,13 +21,14 @@ export class StillTracker {
   #newest: LedgerEntry | undefined;
   #still = false;
 
-  /** Notes a frame that is on the screen. */
-  add(entry: LedgerEntry): void {
+  /** Notes a frame that was shown. False for one whose record came late: another is on the screen by now. */
+  add(entry: LedgerEntry): boolean {
     const { record } = entry;
-    // Its record came late: another is on the screen.
-    if (this.#newest && !isNewer(record.frameId, this.#newest.record.frameId)) return;
+    // By time: for one who watches, frames are numbered anew with each device that drives.
+    if (this.#newest && !isNewer(record.rtpTimestamp, this.#newest.record.rtpTimestamp)) return false;
     this.#newest = entry;
     this.#still = record.still || (record.keepAlive && this.#still);
+    return true;
   }
 
   /** Forgets all: the frames of another line count anew. */

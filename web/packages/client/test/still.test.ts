@@ -11,6 +11,7 @@ const KEEP_ALIVE = 4;
 function entry(frameId: number, drawn: number, flags: number, poseId = 1): LedgerEntry {
   const record = {
     frameId,
+    rtpTimestamp: frameId * 3000,
     poseId,
     poseReceivedMicroseconds: drawn - 10,
     drawStartMicroseconds: 10,
@@ -57,9 +58,25 @@ describe("StillTracker", () => {
 
   it("is not misled by the record of an earlier frame that came late", () => {
     const tracker = new StillTracker();
-    tracker.add(entry(5, 1000, 0));
-    tracker.add(entry(4, 900, STILL));
+    expect(tracker.add(entry(5, 1000, 0))).toBe(true);
+    expect(tracker.add(entry(4, 900, STILL))).toBe(false);
     expect(tracker.shows(asked)).toBeUndefined();
+  });
+
+  it("takes what repeats a picture that was never shown, where it says what that was", () => {
+    const tracker = new StillTracker();
+    tracker.add(entry(1, 1000, 0));
+    const again = entry(3, 1300, STILL | KEEP_ALIVE);
+    tracker.add(again);
+    expect(tracker.shows(asked)).toBe(again);
+  });
+
+  it("follows the stream of one who watches to another device, whose frames count from 0", () => {
+    const tracker = new StillTracker();
+    tracker.add(entry(900, 1000, STILL));
+    const other = entry(0, 1100, STILL);
+    tracker.add({ ...other, record: { ...other.record, rtpTimestamp: 901 * 3000 } });
+    expect(tracker.shows({ ...asked, answeredMicroseconds: 1050 })).toBeDefined();
   });
 
   it("counts anew with another line", () => {
@@ -77,8 +94,8 @@ describe("Connection.waitForStill", () => {
   let connection: Connection;
   let frames = 0;
 
-  /** The server draws a picture, and the browser shows it. */
-  function show(drawn: number, flags: number, poseId = connection.poseId): void {
+  /** The record of the next frame. */
+  function record(drawn: number, flags: number, poseId = connection.poseId): ArrayBuffer {
     const rtpTimestamp = ++frames * 3000;
     const data = new DataView(new ArrayBuffer(80 + 64));
     data.setUint8(0, 2);
@@ -89,8 +106,16 @@ describe("Connection.waitForStill", () => {
     data.setUint32(8, rtpTimestamp, true);
     data.setUint32(12, poseId, true);
     data.setBigUint64(24, BigInt(drawn), true);
-    world.line.events.record(data.buffer);
-    world.line.shown?.({ rtpTimestamp } as ShownFrame);
+    return data.buffer;
+  }
+
+  /** The browser shows the newest frame. */
+  const paint = (): void => world.line.shown?.({ rtpTimestamp: frames * 3000 } as ShownFrame);
+
+  /** The server draws a picture, and the browser shows it. */
+  function show(drawn: number, flags: number, poseId = connection.poseId): void {
+    world.line.events.record(record(drawn, flags, poseId));
+    paint();
   }
 
   /** The server answers the last batch, at that moment of its clock. */
@@ -162,6 +187,17 @@ describe("Connection.waitForStill", () => {
     show(1500, STILL, 1);
     await waiting;
     expect(seen).toEqual([2]);
+  });
+
+  it("tells of no frame whose record comes when another is on the screen", () => {
+    const told: number[] = [];
+    connection.on("frame", ({ record: { frameId } }) => void told.push(frameId));
+    const late = record(1000, STILL);
+    paint();
+    show(1100, STILL);
+    world.line.events.record(late);
+    expect(told).toEqual([2]);
+    expect(connection.ledger.entries.map(({ record: { frameId } }) => frameId)).toEqual([2, 1]);
   });
 
   it("ends with the time, the signal and the connection", async () => {
