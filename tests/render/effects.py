@@ -44,6 +44,13 @@ def opened(
     asset.close()
 
 
+def black_scene() -> RenderScene:
+    """A scene before black."""
+    scene = RenderScene()
+    scene.background = (0.0, 0.0, 0.0)
+    return scene
+
+
 def square_on(width: float, distance: float = 10.0, aspect: float = 1.0) -> View:
     """A view along -Z from (0, 0, ``distance``) in which ``width`` metres at z = 0 fill the picture's height."""
     degrees = 2.0 * math.degrees(math.atan(width / (2.0 * distance)))

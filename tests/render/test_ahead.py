@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
-import pytest
 
 from farframe.asset.model import Material, Texture, TextureSlot
-from farframe.protocol.errors import FarframeError
 from farframe.render import Engine, FrameInput, Quality, RenderScene
 from farframe.render.ahead import OCCASIONS
 from farframe.scene.effects import CutPlane, PlacedCutPlane
 from farframe.scene.lights import Light, LightKind, PlacedLight
 from farframe.scene.states import State
 from tests.render.shapes import ModelBuilder, look_at, sphere
-
-
-@pytest.fixture
-def fresh() -> Iterator[Engine]:
-    """An engine that has drawn nothing yet: in the one of all tests everything has been made long ago."""
-    try:
-        engine = Engine.create("cpu")
-    except FarframeError:
-        engine = Engine.create("auto")
-    engine.occlusion_culling = False
-    yield engine
-    engine.close()
 
 
 def scene_of(engine: Engine) -> tuple[RenderScene, int]:

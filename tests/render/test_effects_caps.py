@@ -18,7 +18,7 @@ from farframe.scene.effects import CutPlane, DebugSettings, PlacedCutPlane, Sing
 from farframe.scene.lights import Light, LightKind, PlacedLight
 from farframe.scene.materials import MaterialFlag, MaterialState
 from farframe.scene.states import State
-from tests.render.effects import draw, draw_with_depth, opened, parallel, square_on
+from tests.render.effects import black_scene, draw, draw_with_depth, opened, parallel, square_on
 from tests.render.shapes import ModelBuilder, box, look_at, plane, sphere
 
 GREY = Material(base_color=(0.2, 0.2, 0.2, 1.0), unlit=True)
@@ -33,36 +33,12 @@ def cut(normal: tuple[float, float, float], offset: float, **settings: object) -
     return PlacedCutPlane(CutPlane(**({"capped": True, "cap_hatching": 0.0} | settings)), normal, offset)  # type: ignore[arg-type]
 
 
-def black_scene() -> RenderScene:
-    scene = RenderScene()
-    scene.background = (0.0, 0.0, 0.0)
-    return scene
-
-
 def one(
     shape: tuple[np.ndarray, np.ndarray], material: Material = GREY, place: tuple[float, float, float] = (0, 0, 0)
 ) -> Model:
     builder = ModelBuilder()
     builder.place(builder.part(shape, material), place)
     return builder.build()
-
-
-@pytest.fixture(params=["model", "asset"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(params=["clipped", "thrown away"])
-def way(request: pytest.FixtureRequest, engine: Engine):
-    """Both ways of cutting: by the device, and by fragments where it cannot."""
-    before = engine.pipelines.clips
-    if request.param == "clipped" and not before:
-        pytest.skip("this device does not clip triangles at planes")
-    engine.pipelines.clips = request.param == "clipped"
-    made, engine.pipelines._surfaces = engine.pipelines._surfaces, {}
-    counted, engine._passes.caps._counting = engine._passes.caps._counting, {}
-    yield request.param
-    engine.pipelines.clips, engine.pipelines._surfaces, engine._passes.caps._counting = before, made, counted
 
 
 @pytest.mark.parametrize("mode", list(SingleSidedMode))

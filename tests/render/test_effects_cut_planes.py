@@ -10,12 +10,12 @@ import pytest
 
 from farframe.asset.model import Material, Model
 from farframe.convert.points import PointCloud
-from farframe.render import Engine, FrameInput, Quality, RenderScene
+from farframe.render import Engine, FrameInput, Quality
 from farframe.render.bands import render_in_bands
 from farframe.render.cut_planes import CutPlanes
 from farframe.scene.effects import CutPlane, PlacedCutPlane, SingleSidedMode
 from farframe.scene.states import State
-from tests.render.effects import draw, draw_with_depth, opened, parallel, square_on
+from tests.render.effects import black_scene, draw, draw_with_depth, opened, parallel, square_on
 from tests.render.shapes import ModelBuilder, box, look_at, plane, sphere
 
 GREY = Material(base_color=(0.2, 0.2, 0.2, 1.0), unlit=True)
@@ -28,35 +28,12 @@ def cut(normal: tuple[float, float, float], offset: float, **settings: object) -
     return PlacedCutPlane(CutPlane(**settings), normal, offset)  # type: ignore[arg-type]
 
 
-def black_scene() -> RenderScene:
-    scene = RenderScene()
-    scene.background = (0.0, 0.0, 0.0)
-    return scene
-
-
 def squares(*places: tuple[float, float, float], half: float = 0.25, material: Material = GREY) -> Model:
     builder = ModelBuilder()
     part = builder.part(plane(half), material)
     for place in places:
         builder.place(part, place)
     return builder.build()
-
-
-@pytest.fixture(params=["model", "asset"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(params=["clipped", "thrown away"])
-def way(request: pytest.FixtureRequest, engine: Engine):
-    """Both ways of cutting: by the device, and by fragments where it cannot."""
-    before = engine.pipelines.clips
-    if request.param == "clipped" and not before:
-        pytest.skip("this device does not clip triangles at planes")
-    engine.pipelines.clips = request.param == "clipped"
-    made, engine.pipelines._surfaces = engine.pipelines._surfaces, {}
-    yield request.param
-    engine.pipelines.clips, engine.pipelines._surfaces = before, made
 
 
 @pytest.mark.parametrize("samples", [1, 4])

@@ -40,11 +40,6 @@ def is_line(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return (pixels[..., 0] > 200) & (pixels[..., 1] > 200) & (pixels[..., 2] < 100)
 
 
-@pytest.fixture(params=["model", "asset"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.mark.parametrize("samples", [1, 4])
 def test_a_line_of_two_pixels_runs_around_the_silhouette(
     engine: Engine, tmp_path: Path, kind: str, samples: int

@@ -44,11 +44,6 @@ def blue_scene() -> RenderScene:
     return scene
 
 
-@pytest.fixture(params=["model", "asset"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 RED, GREEN, WHITE = (0.6, 0.0, 0.0), (0.0, 0.5, 0.0), (1.0, 1.0, 1.0)
 
 

@@ -47,11 +47,6 @@ def eyes(count: int, turn: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((local * random.uniform(1.5, 6.0, (count, 1))) @ turn.T)
 
 
-@pytest.fixture(params=["model", "asset"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 def shares(
     engine: Engine,
     scene: RenderScene,

@@ -39,14 +39,6 @@ async def direct(database: Database) -> AsyncIterator[Direct]:
     await direct.close()
 
 
-@pytest.fixture
-async def store(database_source: Path | str) -> AsyncIterator[Store]:
-    store = await Store.open(database_source)
-    await store.accounts.create("a", "one", 1)
-    yield store
-    await store.close()
-
-
 async def names(direct: Direct) -> list[str]:
     return [name for (name,) in await direct.rows(NAMES, {"least": 0})]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,15 +15,6 @@ from farframe.store.store import Store
 MINUTE = 60_000_000
 REFUSAL = Refusal(code="Full", message="full")
 SERVER = ServerColumns(server_id="s", pid=1, hostname="h", handshake_port=50000, inspector_port=50001, teraflops=1.0)
-
-
-@pytest.fixture
-async def store(database_source: Path | str) -> AsyncIterator[Store]:
-    store = await Store.open(database_source)
-    await store.accounts.create("a", "one", 1)
-    await store.accounts.create("b", "two", 2)
-    yield store
-    await store.close()
 
 
 async def session(store: Store, key: str, quota: SessionQuota, *, account: str = "a", lease: int = 10) -> Any:

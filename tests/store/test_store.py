@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +24,6 @@ from farframe.store.store import Store
 MINUTE = 60_000_000
 REFUSAL = Refusal(code="NoServerAvailable", message="none")
 SERVER = ServerColumns(server_id="s", pid=1, hostname="h", handshake_port=50000, inspector_port=50001, teraflops=1.5)
-
-
-@pytest.fixture
-async def store(database_source: Path | str) -> AsyncIterator[Store]:
-    store = await Store.open(database_source)
-    await store.accounts.create("a", "one", 1)
-    await store.accounts.create("b", "two", 2)
-    yield store
-    await store.close()
 
 
 async def add(store: Store, key: str, *, account: str = "a", lease: int = 10, limit: int = 1000, at: int = 0) -> Any:
