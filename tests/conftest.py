@@ -11,7 +11,9 @@ import hypothesis
 import pytest
 
 # How long an example takes is no finding: machines that run tests are shared.
-hypothesis.settings.register_profile("farframe", deadline=None)
+hypothesis.settings.register_profile(
+    "farframe", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
 hypothesis.settings.load_profile("farframe")
 
 # A shell that runs the tests in the background lets them ignore Ctrl-C, and commands that they start would, too.

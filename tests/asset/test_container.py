@@ -369,7 +369,9 @@ def test_an_index_of_other_things_is_refused(whole):
         assert error.value.result is Result.FILE_CORRUPT
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_flipped_bits_never_get_through(whole, data):
     """Sums catch what is changed by chance: nothing but the gaps between sections may differ unnoticed."""
@@ -382,7 +384,9 @@ def test_flipped_bits_never_get_through(whole, data):
         assert error.result in (Result.FILE_CORRUPT, Result.NOT_SUPPORTED, Result.EXCEEDS_MEMORY_LIMIT)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_pages_with_right_sums_and_wrong_contents(whole, data):
     """Decoders get bytes that somebody made on purpose: refused, or vertices and indices within their bounds."""
@@ -404,7 +408,9 @@ def test_pages_with_right_sums_and_wrong_contents(whole, data):
         assert (decoded.indices[first : first + count] < cluster["vertex_count"]).all()
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_tables_with_right_sums_and_wrong_contents(whole, data):
     index, tables = taken_apart(whole)

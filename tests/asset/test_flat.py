@@ -186,7 +186,7 @@ def test_wrong_numbers_in_arrays(flat_file, name):
     max_examples=300,
     deadline=None,
     database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())
 def test_mutated_bytes(flat_file, tmp_path, data):

@@ -36,6 +36,7 @@ from farframe.client._transport import TransportHandler
 from farframe.client.frame import Picture
 from farframe.client.runtime import open_connection
 from farframe.protocol import messages
+from farframe.protocol.appearance import TextureInfo, TexturesResult
 from farframe.protocol.errors import FarframeError
 from farframe.protocol.messages import (
     Bounds,
@@ -50,6 +51,7 @@ from farframe.protocol.messages import (
     VideoResult,
 )
 from farframe.protocol.records import FieldOfView, FrameRecord, PoseRecord, View, decode_pose, encode_frame
+from farframe.protocol.scene import ApplyResult
 from tests.client.conftest import ACCOUNT, FakeService, error
 
 WHEP = "/whep"
@@ -606,6 +608,129 @@ async def test_the_still_of_the_newest_pose_and_scene_is_waited_for(session: Ses
         connection.look_at((3, 3, 3), (0, 0, 0))
         with pytest.raises(RequestTimeoutError, match="full-quality"):
             await connection.wait_for_still(0.05)
+
+
+# Coming back --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_texture_whose_answer_was_lost_with_the_line_is_taken_out(
+    session: Session, service: FakeService
+) -> None:
+    lines: list[FakeServer] = []
+    ids = {"https://x/a": 1, "https://x/b": 2}
+
+    def told(uri: str) -> TextureInfo:
+        return TextureInfo(id=ids[uri], kind="2d", uri=uri, width=1, height=1, levels=1, size_bytes=4)
+
+    def prepare(server: FakeServer) -> None:
+        usual = server.answer
+
+        def answer(method: str, params: dict[str, Any]) -> messages.Message | None:
+            if method == "connection.open":
+                opened = usual(method, params)
+                assert isinstance(opened, OpenResult)
+                opened.resume_secret, opened.resume_grace_seconds, opened.resumed = "s", 60, len(lines) > 1
+                return opened
+            if method == "scene.loadTexture":
+                return told(params["uri"])
+            if method == "scene.getTextures":
+                return TexturesResult(textures=[told(uri) for uri in ids])
+            return usual(method, params)
+
+        server.answer = answer  # type: ignore[method-assign]
+        lines.append(server)
+
+    def make(handler: TransportHandler) -> FakeServer:
+        prepare(made := FakeServer(handler))
+        return made
+
+    def commands(server: FakeServer) -> list[Any]:
+        return [
+            command for method, params in server.requests if method == "scene.apply" for command in params["commands"]
+        ]
+
+    accept(service)
+    connection = await open_connection(
+        session,
+        relayed=False,
+        make_transport=make,
+        width=64,
+        height=48,
+        max_frames_per_second=60,
+        timeout=60,
+        way="webrtc",
+    )
+    try:
+        kept = await connection.scene.load_texture("https://x/a")
+        lines[0].hold.add("scene.loadTexture")
+        loading = asyncio.create_task(connection.scene.load_texture("https://x/b"))
+        await until(lambda: lines[0].held)
+        accept(service)
+        lines[0].handler.on_closed("ConnectionLost")
+        with pytest.raises(ConnectionLostError):
+            await loading
+        await until(lambda: len(lines) == 2 and commands(lines[1]))
+        assert commands(lines[1]) == [{"op": "destroyTexture", "id": 2}]
+        assert connection.scene.textures == (kept,)
+        # Nothing was asked for over this line: there is nothing to look for.
+        del ids["https://x/b"]
+        resumed = asyncio.Event()
+        connection.on_resumed(resumed.set)
+        accept(service)
+        lines[1].handler.on_closed("ConnectionLost")
+        await asyncio.wait_for(resumed.wait(), 60)
+        await until(lambda: not [task for task in connection._tasks if task.get_name() == "farframe tidying"])
+        assert "scene.getTextures" not in [method for method, _ in lines[2].requests]
+    finally:
+        await connection.close()
+
+
+async def test_a_picture_is_waited_for_across_a_broken_line(session: Session, service: FakeService) -> None:
+    lines: list[FakeServer] = []
+
+    def make(handler: TransportHandler) -> FakeServer:
+        server = FakeServer(handler)
+        usual = server.answer
+
+        def answer(method: str, params: dict[str, Any]) -> messages.Message | None:
+            if method == "scene.apply":
+                return ApplyResult(applied=1)
+            opened = usual(method, params)
+            if isinstance(opened, OpenResult):
+                opened.resume_secret, opened.resume_grace_seconds, opened.resumed = "s", 60, bool(lines)
+            return opened
+
+        server.answer = answer  # type: ignore[method-assign]
+        lines.append(server)
+        return server
+
+    accept(service)
+    connection = await open_connection(
+        session,
+        relayed=False,
+        make_transport=make,
+        width=64,
+        height=48,
+        max_frames_per_second=60,
+        timeout=60,
+        way="webrtc",
+    )
+    try:
+        connection.look_at((2, 1, 2), (0, 0, 0))
+        lines[0].draw(FrameFlags.STILL)
+        lines[0].hold.add("scene.apply")
+        connection.scene.create("set before the line broke")
+        waiting = asyncio.create_task(connection.wait_for_still(60))
+        await until(lambda: lines[0].held)
+        accept(service)
+        lines[0].handler.on_closed("ConnectionLost")
+        await until(lambda: len(lines) == 2 and any(method == "scene.apply" for method, _ in lines[1].requests))
+        await connection.scene.flush()
+        assert not waiting.done(), "the picture of the line before shows nothing of it"
+        lines[1].draw(FrameFlags.STILL)
+        assert (await waiting).is_still
+    finally:
+        await connection.close()
 
 
 # Ending -------------------------------------------------------------------------------------------------------------

@@ -487,6 +487,117 @@ async def test_a_connection_that_has_ended_says_why(link: Loopback) -> None:
     await scene.close()
 
 
+class Gate:
+    """Has the link do what it is asked, and keep each answer back until it is let go."""
+
+    def __init__(self, link: Loopback) -> None:
+        self.kept: list[asyncio.Event] = []
+        self._call = link.call
+        link.call = self.call  # type: ignore[method-assign]
+
+    async def call(self, method: str, params: Any, kind: Any) -> Any:
+        result = await self._call(method, params, kind)
+        self.kept.append(asyncio.Event())
+        await self.kept[-1].wait()
+        return result
+
+    async def until(self, count: int) -> None:
+        """Wait until so many answers were kept back."""
+        async with asyncio.timeout(60):
+            while len(self.kept) < count:
+                await asyncio.sleep(0)
+
+
+async def test_what_is_set_later_waits_for_itself(link: Loopback) -> None:
+    scene, gate = Scene(link), Gate(link)
+    entity = scene.create("a")
+    first = asyncio.create_task(scene.flush())
+    await gate.until(1)
+    link.models.world.graph.destroy(entity.id)  # as no server does
+    entity.position = (1, 0, 0)
+    await gate.until(2)
+    second = asyncio.create_task(scene.flush())
+    await asyncio.sleep(0)
+    scene.create("b")
+    await gate.until(3)
+    # What comes later may be answered, and refused, before.
+    gate.kept[1].set()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(first), 0.01)
+    gate.kept[0].set()
+    await asyncio.wait_for(first, 60)
+    with pytest.raises(RequestError) as caught:
+        await asyncio.wait_for(second, 60)
+    assert caught.value.result is Result.INVALID_ID
+    gate.kept[2].set()
+    await scene.flush()
+    await scene.close()
+
+
+async def test_a_question_waits_for_what_was_set_before_it_and_not_for_more(link: Loopback) -> None:
+    scene, gate = Scene(link), Gate(link)
+    entity = scene.create("a")
+    for number in range(20):
+        entity.position = (number, 0, 0)
+        scene._send()
+    asking = asyncio.create_task(entity.metadata())
+    await gate.until(16)
+    for number in range(30):
+        entity.position = (number, 1, 0)
+        scene._send()
+    for number in range(4):
+        gate.kept[number].set()
+    await gate.until(21)
+    assert [method for method, _ in link.sent] == ["scene.apply"] * 20 + ["scene.getMetadata"]
+    gate.kept[20].set()
+    assert await asyncio.wait_for(asking, 60) == {}
+    await scene.close()
+
+
+async def test_what_a_broken_line_kept_back_is_not_taken_for_done(link: Loopback) -> None:
+    scene = Scene(link)
+    scene.create("a")
+    call, waiting = link.call, asyncio.Event()
+
+    async def waits_for_a_line(method: str, params: Any, kind: Any) -> Any:
+        waiting.set()
+        await asyncio.Event().wait()
+
+    link.call = waits_for_a_line  # type: ignore[method-assign]
+    flushing = asyncio.create_task(scene.flush())
+    await waiting.wait()
+    link.call = call  # type: ignore[method-assign]
+    gate = Gate(link)
+    await scene.resumed()
+    await gate.until(1)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not flushing.done()
+    gate.kept[0].set()
+    await asyncio.wait_for(flushing, 60)
+    await scene.close()
+
+
+async def test_who_waits_for_a_scene_that_is_closed_is_told(link: Loopback) -> None:
+    scene, gate = Scene(link), Gate(link)
+    scene.create("a")
+    flushing = asyncio.create_task(scene.flush())
+    await gate.until(1)
+    await scene.close(ConnectionLostError(Result.CONNECTION_LOST, "Gone."))
+    with pytest.raises(ConnectionLostError, match="Gone"):
+        await asyncio.wait_for(flushing, 60)
+
+
+async def test_what_was_streamed_is_done_when_the_server_has_done_all(link: Loopback) -> None:
+    scene = Scene(link)
+    root = await scene.load_model("3")
+    link.lose = lambda: True
+    scene.group(root.children).set(positions=[(5, 6, 7)], streaming=True)
+    await scene.flush()
+    assert_same(scene, link.models.world)
+    await scene.close()
+
+
 async def test_many_structural_changes_are_split_and_stay_in_order(link: Loopback) -> None:
     scene = Scene(link)
     top = scene.create("top")
@@ -544,9 +655,57 @@ async def test_a_texture_that_was_destroyed_is_seen_for_as_long_as_it_is_used(li
     assert [freed.id for freed in link.models.world.looks.freed] == [texture.id]
     # A load whose caller has gone leaves nothing, unless it was there before.
     late = texture_info(link.models.world.looks.textures.add("b", cube=True, width=1, height=1, levels=1, size_bytes=4))
-    back._looks.discard_texture(late)
+    back._discard_texture(late)
     await back.flush()
     assert not len(link.models.world.looks.textures)
+
+
+async def test_a_texture_that_nobody_has_is_taken_out_once_none_is_loading(link: Loopback) -> None:
+    scene = Scene(link)
+    textures = link.models.world.looks.textures
+
+    def at_the_server(uri: str) -> TextureInfo:
+        found = textures.want(uri, cube=False)
+        return texture_info(found or textures.add(uri, cube=False, width=1, height=1, levels=1, size_bytes=4))
+
+    held, destroyed = await scene.load_texture("held"), await scene.load_texture("named")
+    scene.create_material(albedo_map=destroyed)
+    destroyed.destroy()
+    await scene.flush()
+    lost = [at_the_server(uri) for uri in ("lost", "again", "named")]
+    # While one is loading it may be this one.
+    loading = asyncio.create_task(scene.load_texture("again"))
+    while not scene._looks.loading:
+        await asyncio.sleep(0)
+    await scene._discard_unknown_textures()
+    again = await loading
+    assert again.id == lost[1].id
+    await scene.flush()
+    assert textures._wanted == {held.id, again.id}
+    # One that its program had destroyed by then is none that anybody should hear of.
+    given_up = at_the_server("late")
+    textures.unwant(given_up.id)
+    scene._discard_texture(given_up)
+    scene._discard_texture(texture_info(textures.get(destroyed.id)))
+    await scene.flush()
+    assert textures._wanted == {held.id, again.id} and again.valid and held.valid
+    await scene.close()
+
+
+async def test_a_load_that_is_given_up_as_its_answer_comes_leaves_no_texture(link: Loopback) -> None:
+    scene = Scene(link)
+    load = link.load_texture
+
+    async def given_up(texture: Any, kind: Any, progress: Any) -> TextureInfo:
+        scene._discard_texture(await load(texture, kind, progress))
+        raise asyncio.CancelledError
+
+    link.load_texture = given_up  # type: ignore[method-assign]
+    with pytest.raises(asyncio.CancelledError):
+        await scene.load_texture("upload://a")
+    await scene.flush()
+    assert not link.models.world.looks.textures._wanted
+    await scene.close()
 
 
 async def test_what_goes_takes_its_materials_and_components_along(link: Loopback) -> None:

@@ -177,7 +177,9 @@ def test_a_child_ends_when_its_time_is_up_or_nobody_wants_it() -> None:
             os.kill(pid, 0)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     header=st.lists(
         st.sampled_from(
@@ -213,7 +215,9 @@ def test_any_ply_header(tmp_path: Path, header: list[str], body: bytes) -> None:
     try_to_read(path)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(head=st.binary(max_size=90), body=st.binary(max_size=160))
 def test_any_stl(tmp_path: Path, head: bytes, body: bytes) -> None:
     path = tmp_path / "a.stl"

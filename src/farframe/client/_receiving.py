@@ -24,6 +24,7 @@ from farframe.protocol.records import PoseRecord, ReportedFrame, encode_report
 
 if TYPE_CHECKING:
     from farframe.client._pose_pace import PosePace
+    from farframe.client._reconnection import Reconnection
     from farframe.client._rpc import Caller
     from farframe.client._transport import Transport
     from farframe.client.recording import ProgressCallback, Recording
@@ -54,6 +55,7 @@ class Receiving:
         _pose_seen: asyncio.Event
         scene: Scene
         _pose_pace: PosePace
+        _return: Reconnection
 
         def _require_open(self) -> None: ...
 
@@ -200,7 +202,7 @@ class Receiving:
         self._require_open()
         try:
             async with asyncio.timeout(timeout):
-                await self.scene.flush()
+                await self._changes_done()
                 while True:
                     self._require_open()
                     views, pose = (None, None) if self._pose is None else (self._pose.views, self._pose.pose_id)
@@ -213,6 +215,17 @@ class Receiving:
                 f"No full-quality picture came within {timeout:g} seconds.",
                 next_step="Wait longer, or ask for a smaller picture.",
             ) from None
+
+    async def _changes_done(self) -> None:
+        """Wait until the server has done what was set so far; where the line breaks meanwhile, over the next one."""
+        while True:
+            await self._return.settled.wait()
+            try:
+                return await self.scene.flush()
+            except RuntimeConnectionError:
+                self._require_open()
+                if self._return.settled.is_set():
+                    raise
 
     def _size_fits(self, frame: Frame) -> bool:
         return (frame.width, frame.height) == (self._video.width, self._video.height)

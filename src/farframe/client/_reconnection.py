@@ -163,9 +163,10 @@ class Reconnection:
                 connection._end(over)
                 return
         connection._begin_anew()
+        # Before anything that waited for the line, and in one step with it: what is asked sees what was set.
+        connection._carry_on()
         self.settled.set()
         connection._spawn(self.close_former(), "farframe former")
-        await connection._carry_on()
         for callback in self.on_resumed:
             callback()
 

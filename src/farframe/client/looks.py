@@ -315,11 +315,6 @@ class Looks:
             del self.textures[texture.id]
         self._queue(wire.DestroyTexture(id=texture.id))
 
-    def discard_texture(self, info: wire.TextureInfo) -> None:
-        """A texture was loaded although its caller had gone: nobody knows of it, unless it was there before."""
-        if info.id not in self.textures and not self.loading:
-            self._queue(wire.DestroyTexture(id=info.id))
-
     def _names(self, texture: int) -> bool:
         """Whether anything names a texture."""
         lights = (

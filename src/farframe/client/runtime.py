@@ -125,6 +125,8 @@ class RuntimeConnection(Posing, Receiving):
         self._models: dict[int, LoadedModel] = {}
         self._loads: dict[str, Load] = {}
         self._tokens = itertools.count(1)
+        self._textures_asked = False
+        """Whether an answer to the load of a texture may have been lost with a line."""
         self.scene = Scene(_SceneLink(self))
         """The entities: what is loaded and made, and where and how it is drawn."""
 
@@ -253,14 +255,25 @@ class RuntimeConnection(Posing, Receiving):
         self._reporter.take()  # of frames whose time stamps are used again
         self._last_heard = asyncio.get_running_loop().time()
 
-    async def _carry_on(self) -> None:
+    def _carry_on(self) -> None:
         """Say once more what may have been lost with the line before."""
         if self._pose is not None:
             self._pose_seen.clear()
             self._pose_changed.set()
             self._transport.send_pose(encode_pose(self._pose))
         self._scene_changed()
-        await self.scene.resumed()
+        self.scene._send_again()
+        self._spawn(self._tidy_up(), "farframe tidying")
+
+    async def _tidy_up(self) -> None:
+        """A texture may have been there just when the line broke: its caller was told that its load failed."""
+        if self._watch or not self._textures_asked:
+            return
+        self._textures_asked = False
+        try:
+            await self.scene._discard_unknown_textures()
+        except FarframeClientError:
+            self._textures_asked = True
 
     async def close(self) -> None:
         """End the connection and free everything. May be called again; survives the caller's cancellation."""
@@ -270,9 +283,10 @@ class RuntimeConnection(Posing, Receiving):
         await asyncio.shield(self._close_task)
 
     async def _close(self) -> None:
-        await self.scene.close()
         told = isinstance(self._error, SessionEndedError)
-        self._end(ConnectionLostError(Result.DISCONNECT_REQUEST, "The connection was closed by this device."))
+        closed = ConnectionLostError(Result.DISCONNECT_REQUEST, "The connection was closed by this device.")
+        await self.scene.close(self._error or closed)
+        self._end(closed)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -500,8 +514,9 @@ class RuntimeConnection(Posing, Receiving):
         uri = await self._sent_up(texture, load)
         with self._loading(load) as token:
             params = LoadTextureParams(uri=uri, kind=kind, progress_token=token)
+            self._textures_asked = True
             return await self._call(
-                "scene.loadTexture", params, TextureInfo, timeout=None, on_late_result=self.scene._looks.discard_texture
+                "scene.loadTexture", params, TextureInfo, timeout=None, on_late_result=self.scene._discard_texture
             )
 
     async def _sent_up(self, source: str | os.PathLike[str], load: Load) -> str:

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -29,14 +29,14 @@ from farframe.client._store import BITS, Store
 from farframe.client._store import checked as check_numbers
 from farframe.client.animations import Animation
 from farframe.client.entities import STATES, Entity, Group, Overrides, Vector3, Vector4, require
-from farframe.client.errors import RequestError, RuntimeConnectionError
+from farframe.client.errors import ConnectionLostError, RequestError, RuntimeConnectionError
 from farframe.client.looks import Appearance, Looks
 from farframe.client.materials import Texture
 from farframe.client.queries import Overlaps, vector
 from farframe.client.queries import params as overlap_params
 from farframe.protocol import animations, queries
 from farframe.protocol import scene as wire
-from farframe.protocol.appearance import TextureInfo
+from farframe.protocol.appearance import DestroyTexture, FirstParams, TextureInfo, TexturesResult
 from farframe.protocol.errors import Result
 from farframe.protocol.messages import Bounds, Message, T
 
@@ -95,13 +95,20 @@ class RayHits(Sequence[RayHit]):
 
 @dataclass(slots=True, eq=False)
 class _Message:
-    """Commands that go out together. ``batch``: all messages that take effect with it; ``again``: it may have been done
-    before."""
+    """Commands that go out together. ``batch``: all messages that take effect with it; ``number``: rises with
+    each time that commands are queued; ``again``: it may have been done before."""
 
     commands: list[msgspec.Raw]
     sequence: int
+    number: int
     again: bool = False
     batch: list[_Message] = field(default_factory=list)
+
+
+def _reaches(messages: Iterable[_Message], last: int) -> bool:
+    """Whether messages in order begin with one that was queued by then."""
+    first = next(iter(messages), None)
+    return first is not None and first.number <= last
 
 
 def _joined(messages: list[_Message]) -> list[_Message]:
@@ -165,8 +172,13 @@ class Scene(Appearance):
         self._held = 0
         self._outgoing: deque[_Message] = deque()
         self._unanswered: dict[_Message, None] = {}
+        """Sent, and their batch not answered, in order."""
         self._in_flight: set[asyncio.Task[None]] = set()
-        self._new_failures: list[SceneFailure] = []
+        self._queued = 0
+        self._moved_on = asyncio.Event()
+        self._orphans: set[int] = set()
+        self._new_failures: list[tuple[int, SceneFailure]] = []
+        """With the number of what was queued."""
         self._error: RuntimeConnectionError | None = None
         self._callbacks: list[Callable[[SceneFailure], None]] = []
 
@@ -293,6 +305,38 @@ class Scene(Appearance):
             return self._looks.add_texture(await self._link.load_texture(texture, kind, progress))
         finally:
             self._looks.loading -= 1
+            self._schedule_orphans()
+
+    def _discard_texture(self, info: TextureInfo) -> None:
+        """Take a texture out that nobody here knows: its load was given up, or its answer was lost."""
+        known = self._looks.textures.get(info.id)
+        if info.wanted and (known is None or not known.valid):
+            self._orphans.add(info.id)
+            self._schedule_orphans()
+
+    async def _discard_unknown_textures(self) -> None:
+        """As :meth:`_discard_texture`, with all that the server has."""
+        await self._send_first()
+        at = 1
+        while at:
+            page = await self._link.call("scene.getTextures", FirstParams(first=at), TexturesResult)
+            for info in page.textures:
+                self._discard_texture(info)
+            at = page.next if page.next > at else 0
+
+    def _schedule_orphans(self) -> None:
+        # The same URI gives the same texture: while one is loading it may be this one.
+        if self._orphans and not self._looks.loading:
+            self._schedule()
+
+    def _destroy_orphans(self) -> None:
+        if not self._orphans or self._looks.loading:
+            return
+        unknown = sorted(self._orphans - {texture.id for texture in self.textures})
+        self._orphans.clear()
+        if unknown:
+            # One that was destroyed meanwhile is gone already, which is no failure that anybody should hear of.
+            self._queue([DestroyTexture(id=number) for number in unknown], again=True)
 
     async def restore(self, models: Sequence[LoadedModel] = ()) -> None:
         """Take over what is in the scene at the server: for a connection that came back to it."""
@@ -441,15 +485,18 @@ class Scene(Appearance):
         await self.flush()
 
     async def flush(self) -> None:
-        """Send what was set and wait until the server has done it.
+        """Send what was set and wait until the server has done it, what was streamed included; what is set later waits
+        for itself.
 
-        Raises RequestError for the first command that was refused since the last call, and why the connection ended.
+        Raises RequestError for the first command of it that was refused and that no call has told of, and why the
+        connection ended.
         """
-        self._send()
-        while self._error is None and (self._in_flight or self._outgoing):
-            self._pump()
-            await asyncio.wait(set(self._in_flight), return_when=asyncio.FIRST_COMPLETED)
-        failures, self._new_failures = self._new_failures, []
+        self._make_sure()
+        last = self._queued
+        while self._error is None and (_reaches(self._unanswered, last) or _reaches(self._outgoing, last)):
+            await self._moved_on.wait()
+        failures = [failure for number, failure in self._new_failures if number <= last]
+        self._new_failures = [(number, failure) for number, failure in self._new_failures if number > last]
         if self._error is not None:
             raise self._error.again()
         if failures:
@@ -488,12 +535,14 @@ class Scene(Appearance):
         commands += self._states()
         if commands:
             self._queue(commands)
+        self._destroy_orphans()
 
     async def _send_first(self) -> None:
         """Send what was set before something is asked. Messages are worked on in the order in which they are sent."""
         self._send()
-        while self._outgoing and self._in_flight:
-            await asyncio.wait(set(self._in_flight), return_when=asyncio.FIRST_COMPLETED)
+        last = self._queued
+        while self._error is None and _reaches(self._outgoing, last):
+            await self._moved_on.wait()
         # Deliveries are tasks, which send in their first step.
         await asyncio.sleep(0)
 
@@ -538,26 +587,28 @@ class Scene(Appearance):
             ]
         return commands
 
-    def _queue(self, commands: list[wire.Command]) -> None:
+    def _queue(self, commands: list[wire.Command], *, again: bool = False) -> None:
         """Make messages of commands. Those of a batch take effect together, however many messages it takes, up to what
-        the server keeps of one."""
+        the server keeps of one. ``again``: they may have been done before."""
         self._sequence = (self._sequence + 1) % (1 << 32) or 1
+        self._queued += 1
         batch: list[_Message] = []
         message: list[msgspec.Raw] = []
         size = batch_size = batch_commands = 0
         for raw in wire.encode_commands(commands):
             length = len(raw)
             if message and (size + length > MESSAGE_BYTES or len(message) >= wire.MAX_COMMANDS):
-                batch.append(_Message(message, self._sequence))
+                batch.append(_Message(message, self._sequence, self._queued, again))
                 message, size = [], 0
             if batch_commands >= wire.MAX_BATCH_COMMANDS or batch_size + length > MOST_BATCH_BYTES:
-                self._outgoing += _joined([*batch, *([_Message(message, self._sequence)] if message else [])])
+                rest = [_Message(message, self._sequence, self._queued, again)] if message else []
+                self._outgoing += _joined([*batch, *rest])
                 batch, message, size, batch_size, batch_commands = [], [], 0, 0, 0
             message.append(raw)
             size += length + 1
             batch_size += length + 1
             batch_commands += 1
-        self._outgoing += _joined([*batch, _Message(message, self._sequence)])
+        self._outgoing += _joined([*batch, _Message(message, self._sequence, self._queued, again)])
         self._pump()
 
     def _pump(self) -> None:
@@ -567,10 +618,16 @@ class Scene(Appearance):
             task = asyncio.get_running_loop().create_task(self._deliver(message), name="farframe scene")
             self._in_flight.add(task)
             task.add_done_callback(self._delivered)
+        self._announce()
+
+    def _announce(self) -> None:
+        """Wake all who wait for something to be sent or answered, or for the end; later ones wait for the next time."""
+        moved_on, self._moved_on = self._moved_on, asyncio.Event()
+        moved_on.set()
 
     def _delivered(self, task: asyncio.Task[None]) -> None:
-        self._in_flight.discard(task)
-        if not task.cancelled():
+        if task in self._in_flight:  # and not of a line before
+            self._in_flight.discard(task)
             self._pump()
 
     async def _deliver(self, message: _Message) -> None:
@@ -581,7 +638,7 @@ class Scene(Appearance):
         except RequestError as error:
             if not more:
                 self._done(message)
-                self._failed(SceneFailure(error.result, str(error)))
+                self._failed(message, SceneFailure(error.result, str(error)))
             return
         except RuntimeConnectionError as error:
             # Whether it was done is not known: it is kept in case the connection comes back.
@@ -596,7 +653,7 @@ class Scene(Appearance):
             except ValueError:
                 name = Result.FAIL
             if not (message.again and name in _DONE_BEFORE):
-                self._failed(SceneFailure(name, failure.message or "A command was refused."))
+                self._failed(message, SceneFailure(name, failure.message or "A command was refused."))
         self._link.changed()
 
     def _done(self, last: _Message) -> None:
@@ -609,10 +666,14 @@ class Scene(Appearance):
 
         What had been done already is done again, or refused for that reason, which changes nothing in the end.
         """
-        tasks = list(self._in_flight)
-        for task in tasks:
+        self._send_again()
+
+    def _send_again(self) -> None:
+        """See :meth:`resumed`. All in one step: who waits for an answer must not think that it has come, and what is
+        asked next must not overtake what is sent again."""
+        former, self._in_flight = self._in_flight, set()
+        for task in former:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         self._error = None
         for message in self._unanswered:
             message.again = True
@@ -621,20 +682,23 @@ class Scene(Appearance):
         self._pump()
         self._make_sure()
 
-    def _failed(self, failure: SceneFailure) -> None:
+    def _failed(self, message: _Message, failure: SceneFailure) -> None:
         if len(self._new_failures) < KEPT_FAILURES:
-            self._new_failures.append(failure)
+            self._new_failures.append((message.number, failure))
         for callback in self._callbacks:
             callback(failure)
 
-    async def close(self) -> None:
-        """The connection has ended: nothing is sent any more."""
+    async def close(self, error: RuntimeConnectionError | None = None) -> None:
+        """The connection has ended: nothing is sent any more, and who waits for an answer is told why: ``error``."""
+        if self._error is None:
+            self._error = error or ConnectionLostError(Result.DISCONNECT_REQUEST, "The scene was closed.")
         for timer in (self._scheduled, self._rest):
             if timer is not None:
                 timer.cancel()
         self._scheduled = self._rest = None
         self._outgoing.clear()
         self._unanswered.clear()
+        self._announce()
         tasks = list(self._in_flight)
         for task in tasks:
             task.cancel()
@@ -725,6 +789,7 @@ class Scene(Appearance):
             self._drop(list(self._roots))
             # What has not been sent concerns nothing that is still there.
             self._structure.clear()
+            self._orphans.clear()
             self._looks.clear()
         elif (root := self._entities.get(model.root_entity)) is not None:
             self._models.pop(root.id, None)

@@ -1,6 +1,6 @@
 import { expect, it, vi } from "vitest";
 import { type Entity, Scene } from "../src/index.ts";
-import { Server } from "./model_server.ts";
+import { Server, same } from "./model_server.ts";
 
 const refusal = (result: string): object => expect.objectContaining({ result });
 
@@ -43,6 +43,24 @@ it("does not wait for what is set later, however much comes", async () => {
   expect(done).toBe(true);
   second.answer();
   await scene.flush();
+});
+
+it("waits for what was streamed, too, which may have been lost", async () => {
+  const server = new SlowServer();
+  const scene = new Scene(server);
+  const entity = scene.create("moved");
+  await scene.flush();
+  scene.setTransforms([entity], { positions: [[1, 2, 3]] }, { streaming: true });
+  server.slow.add("scene.apply");
+  let done = false;
+  const flushed = scene.flush().then(() => {
+    done = true;
+  });
+  const sure = await server.next("scene.apply");
+  expect(done).toBe(false);
+  sure.answer();
+  await flushed;
+  same(scene, server);
 });
 
 it("asks without waiting for the room that later commands need", async () => {

@@ -359,9 +359,12 @@ export class Scene extends Emitter<SceneEvents> {
     await this.flush();
   }
 
-  /** Waits until the server has done all. Rejects with the first command refused since the last call, or the end. */
+  /**
+   * Waits until the server has done all that was set, what was streamed included. Rejects with the first command refused
+   * since the last call, or the end.
+   */
   flush(): Promise<void> {
-    this.#send();
+    this.#makeSure();
     return this.#outbox.flush();
   }
 
