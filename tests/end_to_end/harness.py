@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
-END_SECONDS = 30.0
+END_SECONDS = 60.0
 """Within which processes end whose service has ended."""
 
 
@@ -58,10 +58,11 @@ class RunningService:
     def server_of(self, handshake_port: int) -> psutil.Process:
         """The render server that listens there."""
         for process in self.servers():
-            if any(
-                item.laddr.port == handshake_port and item.status == psutil.CONN_LISTEN
-                for item in process.net_connections("tcp")
-            ):
+            try:
+                sockets = process.net_connections("tcp")
+            except psutil.NoSuchProcess:
+                continue
+            if any(item.laddr.port == handshake_port and item.status == psutil.CONN_LISTEN for item in sockets):
                 return process
         raise AssertionError(f"no render server listens on port {handshake_port}")
 
