@@ -33,6 +33,7 @@ import type { RayHits, RayOptions } from "./scene/queries.ts";
 import type { Scene } from "./scene/scene.ts";
 import { type TokenProvider, TokenSource } from "./tokens.ts";
 import type { WayChoice } from "./transport.ts";
+import { HAVE_CURRENT_DATA } from "./video_frames.ts";
 import { makeParts, type ViewerParts } from "./viewer_parts.ts";
 
 /**
@@ -384,7 +385,9 @@ export class FarframeViewerElement extends Base {
     const canvas = document.createElement("canvas");
     canvas.width = drawn ? drawn.width : this.#parts.video.videoWidth;
     canvas.height = drawn ? drawn.height : this.#parts.video.videoHeight;
-    if (canvas.width === 0) throw new FarframeError("SessionNotReady", "No picture has arrived yet.");
+    // Just after coming back the element may know the size of a picture that it does not have yet.
+    if (canvas.width === 0 || (!drawn && this.#parts.video.readyState < HAVE_CURRENT_DATA))
+      throw new FarframeError("SessionNotReady", "No picture has arrived yet.");
     const context = canvas.getContext("2d");
     if (!context) throw new FarframeError("Fail", "The browser makes no canvas.");
     context.drawImage(source, 0, 0);

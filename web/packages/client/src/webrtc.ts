@@ -3,6 +3,7 @@
 import { cancelled, FarframeError, nextStepOf } from "./errors.ts";
 import type { ShownFrame } from "./ledger.ts";
 import type { Transport, TransportEvents, TransportSample, WayKind } from "./transport.ts";
+import { followFrames } from "./video_frames.ts";
 import { type Fetch, handshake, preferH264, type WhepSession } from "./whep.ts";
 
 /** Without a path for so long, UDP does not get through. Paths are found within two or three round trips. */
@@ -111,9 +112,7 @@ export class WebRtcTransport implements Transport {
 
   attach(video: HTMLVideoElement, shown: (frame: ShownFrame) => void): () => void {
     video.srcObject = this.stream;
-    let handle = 0;
-    const onFrame: VideoFrameRequestCallback = (_now, metadata) => {
-      handle = video.requestVideoFrameCallback(onFrame);
+    const stop = followFrames(video, (metadata) => {
       if (metadata.rtpTimestamp === undefined) return;
       shown({
         rtpTimestamp: metadata.rtpTimestamp,
@@ -124,10 +123,9 @@ export class WebRtcTransport implements Transport {
         width: metadata.width,
         height: metadata.height,
       });
-    };
-    handle = video.requestVideoFrameCallback(onFrame);
+    });
     return () => {
-      video.cancelVideoFrameCallback(handle);
+      stop();
       if (video.srcObject === this.stream) video.srcObject = null;
     };
   }

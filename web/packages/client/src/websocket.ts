@@ -9,6 +9,7 @@ import { AccessUnitDecoder, type DecodedPicture } from "./decoder.ts";
 import { cancelled, FarframeError, isResult, nextStepOf, type Result } from "./errors.ts";
 import type { ShownFrame } from "./ledger.ts";
 import type { Transport, TransportEvents, TransportSample } from "./transport.ts";
+import { followFrames } from "./video_frames.ts";
 
 const SUBPROTOCOL = "farframe.1";
 const TOKEN_PREFIX = "farframe.bearer.";
@@ -21,6 +22,8 @@ const PICTURE_HEAD_BYTES = 12;
 const CLOSE_CODE_BASE = 4000;
 const KEYFRAME_INTERVAL_MILLISECONDS = 300;
 const OPEN_TIMEOUT_MILLISECONDS = 8000;
+/** Of so many pictures that were given to the track it is known when they came. */
+const MAX_GIVEN = 240;
 
 const CODE_RESULTS: Readonly<Record<number, Result>> = {
   401: "AuthenticationFailed",
@@ -101,7 +104,8 @@ export class WebSocketTransport implements Transport {
   #canvas: HTMLCanvasElement | undefined;
   #onShown: ((frame: ShownFrame) => void) | undefined;
   #pending: DecodedPicture | undefined;
-  #lastShown: Omit<DecodedPicture, "frame"> | undefined;
+  /** What was given to the track and not seen in the element yet, oldest first, by the time stamps in microseconds. */
+  readonly #given = new Map<number, Omit<DecodedPicture, "frame">>();
   #bytesReceived = 0;
   #framesDecoded = 0;
   #framesDropped = 0;
@@ -177,19 +181,26 @@ export class WebSocketTransport implements Transport {
 
   #attachTrack(video: HTMLVideoElement, shown: (frame: ShownFrame) => void): () => void {
     video.srcObject = this.stream;
-    let handle = 0;
-    const onFrame: VideoFrameRequestCallback = (_now, metadata) => {
-      handle = video.requestVideoFrameCallback(onFrame);
-      const last = this.#lastShown;
-      this.#lastShown = undefined;
-      if (last) this.#tell(last, Math.max(metadata.presentationTime, metadata.expectedDisplayTime), metadata);
-    };
-    handle = video.requestVideoFrameCallback(onFrame);
+    const stop = followFrames(video, (metadata) => {
+      const times = this.#seen(metadata.mediaTime);
+      if (times) this.#tell(times, Math.max(metadata.presentationTime, metadata.expectedDisplayTime), metadata);
+    });
     return () => {
-      video.cancelVideoFrameCallback(handle);
+      stop();
       if (video.srcObject === this.stream) video.srcObject = null;
       if (this.#onShown === shown) this.#onShown = undefined;
     };
+  }
+
+  /**
+   * What is in the element now, by the media time in seconds; undefined for what was told already. The picture that was
+   * given last may not be there yet: it can come between another one's way to the screen and the word of that.
+   */
+  #seen(mediaTime: number): Omit<DecodedPicture, "frame"> | undefined {
+    const timestamp = Math.round(mediaTime * 1e6);
+    const times = this.#given.get(timestamp);
+    for (const each of this.#given.keys()) if (each <= timestamp) this.#given.delete(each);
+    return times;
   }
 
   #attachCanvas(video: HTMLVideoElement, shown: (frame: ShownFrame) => void): () => void {
@@ -307,7 +318,8 @@ export class WebSocketTransport implements Transport {
         frame.close();
         return;
       }
-      this.#lastShown = times;
+      this.#given.set(frame.timestamp, times);
+      while (this.#given.size > MAX_GIVEN) this.#given.delete(this.#given.keys().next().value as number);
       this.#writer.write(frame).catch(() => frame.close());
       return;
     }
