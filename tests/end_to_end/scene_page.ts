@@ -56,7 +56,7 @@ window.show = async ({ endpoint, account, session, token, renderMode }) => {
 
 /** All of the picture, in full quality, with all that was set. */
 async function picture(): Promise<ImageData> {
-  const bitmap = await createImageBitmap(await viewer.screenshot());
+  const bitmap = await createImageBitmap(await viewer.screenshot({ patienceMilliseconds: 60_000 }));
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
   const context = canvas.getContext("2d");
   if (!context) throw new Error("no canvas");

@@ -157,7 +157,7 @@ async def screenshot(page: Page) -> NDArray[np.uint8]:
     """What the element's own method makes, (height, width, 3)."""
     text = await page.evaluate(
         """async () => {
-            const blob = await window.viewer.screenshot();
+            const blob = await window.viewer.screenshot({ patienceMilliseconds: 60000 });
             const bytes = new Uint8Array(await blob.arrayBuffer());
             let text = '';
             for (const byte of bytes) text += String.fromCharCode(byte);

@@ -85,6 +85,8 @@ export interface ScreenshotOptions {
   quality?: number;
   /** Waits for the picture in full quality that shows all that was set; true by default. */
   sharp?: boolean;
+  /** How long that is waited for, 10,000 by default; after that, what is on the screen has to do. */
+  patienceMilliseconds?: number;
   signal?: AbortSignal;
 }
 
@@ -378,7 +380,7 @@ export class FarframeViewerElement extends Base {
   /** The picture as it is on the screen. */
   async screenshot(options: ScreenshotOptions = {}): Promise<Blob> {
     const connection = this.#live();
-    if (options.sharp ?? true) await this.#sharp(connection, options.signal);
+    if (options.sharp ?? true) await this.#sharp(connection, options);
     // Where the browser makes no video tracks the pictures of a WebSocket lie on a canvas over the video.
     const drawn = this.#parts.stage.querySelector("canvas");
     const source = drawn ?? this.#parts.video;
@@ -633,14 +635,15 @@ export class FarframeViewerElement extends Base {
   }
 
   /** Until all that was set is on the screen, in full quality. */
-  async #sharp(connection: Connection, signal: AbortSignal | undefined): Promise<void> {
+  async #sharp(connection: Connection, options: ScreenshotOptions): Promise<void> {
+    const { signal, patienceMilliseconds = SHARP_PATIENCE_MILLISECONDS } = options;
     await abortable(connection.scene.flush(), signal, "The screenshot");
     if (this.#boundsTimer !== undefined) void this.#knowBounds();
     await abortable(this.#boundsKnown, signal, "The screenshot");
     try {
       await connection.waitForStill({
         ...(signal && { signal }),
-        timeoutMilliseconds: SHARP_PATIENCE_MILLISECONDS,
+        timeoutMilliseconds: patienceMilliseconds,
       });
     } catch (error) {
       // Where something never comes to rest there is no such picture: what is on the screen has to do.
