@@ -50,6 +50,10 @@ const DEFAULT_TIMEOUT_MILLISECONDS = 20_000;
 const PING_INTERVAL_MILLISECONDS = 1000;
 const INTERRUPTED_AFTER_MILLISECONDS = 2500;
 const LOST_AFTER_MILLISECONDS = 5000;
+/** A page whose timer comes later than that stood still itself, and has not read yet what came meanwhile. */
+const STOOD_STILL_MILLISECONDS = 1500;
+/** So long it then reads before it judges the silence. */
+const CATCH_UP_MILLISECONDS = 250;
 /** How soon a ping must be answered after the network has changed. */
 const PROOF_MILLISECONDS = 600;
 /** Pauses before the attempts to come back; the last one again and again. */
@@ -116,6 +120,7 @@ export class Connection extends Emitter<ConnectionEvents> {
   #statistics: ConnectionStatistics | undefined;
   #progressCount = 0;
   #heardAt = performance.now();
+  #tickedAt = performance.now();
   #disturbed = false;
   #lastBytes: { at: number; bytes: number } | undefined;
 
@@ -478,10 +483,8 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.#heardAt = performance.now();
     this.#setState("connected");
     void this.#ping();
-    const timer = setInterval(() => {
-      void this.#ping();
-      void this.#sample();
-    }, PING_INTERVAL_MILLISECONDS);
+    this.#tickedAt = performance.now();
+    const timer = setInterval(() => this.#tick(), PING_INTERVAL_MILLISECONDS);
     this.#disposal.signal.addEventListener("abort", () => clearInterval(timer), { once: true });
     const signal = this.#disposal.signal;
     const changed = (): void => void this.#prove();
@@ -796,8 +799,17 @@ export class Connection extends Emitter<ConnectionEvents> {
     if (this.#state === "interrupted" && !this.#disturbed && !this.#back) this.#setState("connected");
   }
 
+  #tick(): void {
+    const now = performance.now();
+    const stoodStill = now - this.#tickedAt > STOOD_STILL_MILLISECONDS;
+    this.#tickedAt = now;
+    if (stoodStill) setTimeout(() => void this.#ping(), CATCH_UP_MILLISECONDS);
+    else void this.#ping();
+    void this.#sample();
+  }
+
   async #ping(): Promise<void> {
-    if (this.#back) return;
+    if (this.#back || this.#error) return;
     const silence = performance.now() - this.#heardAt;
     if (silence > LOST_AFTER_MILLISECONDS) {
       this.#lose(

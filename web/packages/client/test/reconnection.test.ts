@@ -266,4 +266,30 @@ describe("silence", () => {
     expect([connection.state, resumed]).toEqual(["connected", 1]);
     await connection.close();
   });
+
+  it("is not the server's while the page itself stands still", async () => {
+    const connection = await connect();
+    await pass(500);
+    const now = performance.now.bind(performance);
+    let stood = 0;
+    const clock = vi.spyOn(performance, "now").mockImplementation(() => now() + stood);
+    const answers = world.line.sendControl;
+    for (const milliseconds of [3000, 9000]) {
+      // The timer comes first, then what the server said meanwhile.
+      world.line.sendControl = () => undefined;
+      stood += milliseconds;
+      await pass(600);
+      world.line.events.record(new ArrayBuffer(0));
+      world.line.sendControl = answers;
+      await pass(2000);
+    }
+    expect([states, world.lines.length]).toEqual([[], 1]);
+    // Where nothing came it is the server's silence after all.
+    world.line.sendControl = () => undefined;
+    stood += 9000;
+    await pass(1300);
+    expect(states).toContain("interrupted");
+    clock.mockRestore();
+    await connection.close();
+  });
 });
