@@ -85,6 +85,7 @@ class Azurite:
             content=body,
             headers=sent | {"Authorization": f"SharedKey {ACCOUNT}:{_sign(text)}"},
             trust_env=False,
+            timeout=60,
         )
         assert response.is_success, response.text
         return response
@@ -149,20 +150,22 @@ class S3Server:
         self.server.stop()
 
     def create(self, bucket: str) -> str:
-        assert httpx.put(f"{self.url}/{bucket}", headers=self._headers, trust_env=False).is_success
+        assert httpx.put(f"{self.url}/{bucket}", headers=self._headers, trust_env=False, timeout=60).is_success
         return f"s3://{bucket}"
 
     def put(self, bucket: str, name: str, data: bytes) -> None:
         url = f"{self.url}/{bucket}/{quote(name)}"
-        assert httpx.put(url, content=data, headers=self._headers, trust_env=False).is_success
+        assert httpx.put(url, content=data, headers=self._headers, trust_env=False, timeout=60).is_success
 
     def get(self, bucket: str, name: str) -> bytes:
-        response = httpx.get(f"{self.url}/{bucket}/{quote(name)}", headers=self._headers, trust_env=False)
+        response = httpx.get(f"{self.url}/{bucket}/{quote(name)}", headers=self._headers, trust_env=False, timeout=60)
         assert response.is_success, response.text
         return response.content
 
     def names(self, bucket: str) -> set[str]:
-        return set(re.findall(r"<Key>(.*?)</Key>", httpx.get(f"{self.url}/{bucket}", headers=self._headers).text))
+        return set(
+            re.findall(r"<Key>(.*?)</Key>", httpx.get(f"{self.url}/{bucket}", headers=self._headers, timeout=60).text)
+        )
 
     def place(self, bucket: str, prefix: str = "") -> StoragePlace:
         return StoragePlace(

@@ -10,6 +10,9 @@ import pytest
 
 from tests.end_to_end.harness import RunningService, start_service
 
+PATIENT = {"FARFRAME_RESUME_GRACE_SECONDS": "120"}
+"""A scene is kept for as long as a slow machine needs to look at what happens meanwhile."""
+
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -24,7 +27,9 @@ def service(tmp_path_factory: pytest.TempPathFactory, shared_folder: Path) -> It
     if os.environ.get("FARFRAME_TEST_MODELS"):
         folders.append(os.environ["FARFRAME_TEST_MODELS"])
     options = [option for folder in folders for option in ("--allow-folder", folder)]
-    running = start_service(tmp_path_factory.mktemp("service") / "data", "--servers", "standard=2,premium=1", *options)
+    running = start_service(
+        tmp_path_factory.mktemp("service") / "data", "--servers", "standard=2,premium=1", *options, settings=PATIENT
+    )
     try:
         yield running
     finally:

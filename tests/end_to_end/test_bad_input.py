@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 import struct
@@ -37,7 +36,7 @@ async def connection(session: Session) -> AsyncIterator[RuntimeConnection]:
         # Whatever a test did: the server still draws, and nothing is half loaded.
         assert (await connected.statistics()).server.models == 0
         connected.look_at((0.0, 1.0, 5.0), (0.0, 0.0, 0.0))
-        await connected.wait_for_still()
+        await connected.wait_for_still(60.0)
 
 
 def glb(document: dict[str, object], binary: bytes = b"") -> bytes:
@@ -236,7 +235,7 @@ async def refused(session: Session, offer: str, statuses: set[int]) -> dict[str,
         http.account_url(f"sessions/{session.id}/whep").partition("?")[0],
     ]
     bodies = []
-    async with httpx.AsyncClient(verify=session.client.connection.ssl_context()) as plain:
+    async with httpx.AsyncClient(verify=session.client.connection.ssl_context(), timeout=60) as plain:
         for url in urls:
             response = await plain.post(
                 url,
@@ -247,5 +246,5 @@ async def refused(session: Session, offer: str, statuses: set[int]) -> dict[str,
             bodies.append(response.json())
     assert bodies[0]["error"]["code"]
     async with session.connect(width=320, height=180) as connection:
-        await asyncio.wait_for(connection.wait_for_still(), 30)
+        await connection.wait_for_still(60.0)
     return bodies[0]

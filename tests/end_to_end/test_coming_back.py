@@ -21,7 +21,7 @@ from farframe.client import (
 from farframe.protocol.errors import Result
 from tests.end_to_end.harness import RunningService, difference, start_service
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PATIENCE_SECONDS = 60.0
 
@@ -47,7 +47,15 @@ async def test_a_change_of_network_costs_a_moment(
         session.connect(width=320, height=180) as connection,
     ):
         events: list[str] = []
-        connection.on_interrupted(lambda error: events.append(f"interrupted: {error.result}"))
+        seen = 0
+
+        def interrupted(error: Exception) -> None:
+            # Counted here: whoever looks later may find the first picture after it come already, and no other follows.
+            nonlocal seen
+            seen = connection._frame_count
+            events.append("interrupted")
+
+        connection.on_interrupted(interrupted)
         connection.on_resumed(lambda: events.append("resumed"))
         model = await connection.load_model("builtin://Engine")
         await connection.configure_scene(background=(0.0, 0.2, 0.0))
@@ -61,12 +69,11 @@ async def test_a_change_of_network_costs_a_moment(
             connection.network_changed()
             await until(lambda count=count: len(events) > count)
             pending = asyncio.create_task(connection.statistics())
-            seen = connection._frame_count
-            await until(lambda seen=seen: connection._frame_count > seen)
+            await until(lambda: connection._frame_count > seen)
             costs.append(time.monotonic() - began)
             # What is asked meanwhile waits, and is answered.
             assert (await pending).server.models == 1
-            assert [event.split(":")[0] for event in events[count:]] == ["interrupted", "resumed"]
+            assert events[count:] == ["interrupted", "resumed"]
         after = await connection.wait_for_still()
         assert difference(before.image, after.image) < 3, "the scene and the view are as they were"
         assert connection.models == (model,)
@@ -86,15 +93,16 @@ async def test_a_pending_request_fails_as_retryable_and_its_load_leaves_nothing(
         client.leased() as session,
         session.connect(width=320, height=180) as connection,
     ):
-        started = asyncio.Event()
-        loading = asyncio.create_task(
-            connection.load_model("builtin://Engine", progress=lambda progress: started.set())
-        )
-        await started.wait()
-        cut(connection)
-        connection.network_changed()
+
+        def cut_off(progress: object) -> None:
+            # Here, and deaf to what came in with it: however quick the load is, its answer is not heard any more.
+            connection.on_control = lambda text: None  # type: ignore[method-assign]
+            cut(connection)
+            connection.network_changed()
+
+        connection.on_interrupted(lambda error: connection.__dict__.pop("on_control"))
         with pytest.raises(ConnectionLostError) as caught:
-            await loading
+            await connection.load_model("builtin://Engine", progress=cut_off)
         assert caught.value.retryable
         assert (await connection.statistics()).server.models == len(connection.models)
         await connection.load_model("builtin://Engine")
@@ -132,7 +140,9 @@ async def test_only_the_secret_opens_what_is_kept(service: RunningService) -> No
                 assert (await attempt(resume)).status_code == 409, "while the device is connected"
             # Lost: the sockets are gone, and the server notices.
             cut(connection)
-            await until_lost(service)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while "kept for it until" not in (await attempt(None)).json()["error"]["message"]:
+                    await asyncio.sleep(0.1)
             for resume in wrong:
                 answer = await attempt(resume)
                 assert answer.status_code == 409, "while the scene is kept"
@@ -160,14 +170,6 @@ async def attempt_of_viewer(client: Any, session: Any, offer: str, url: str, sec
     token = (await session.create_token("Viewer")).token
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/sdp", "Farframe-Resume": secret}
     return await client._http.http.post(url, content=offer, headers=headers)
-
-
-async def until_lost(service: RunningService) -> None:
-    """Until the server has noticed that its device is gone, and keeps the scene."""
-    lost = len([line for line in service.log().splitlines() if "place.kept" in line])
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while len([line for line in service.log().splitlines() if "place.kept" in line]) == lost == 0:
-            await asyncio.sleep(0.1)
 
 
 async def test_without_a_grace_time_a_loss_is_for_good(tmp_path: Path) -> None:

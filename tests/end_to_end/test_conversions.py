@@ -30,7 +30,7 @@ from tests.end_to_end.harness import RunningService, difference, start_service, 
 from tests.storage_servers import ACCOUNT, KEY, NETWORKS, Azurite, S3Server
 
 CLIENT = Path(__file__).parent / "convert_client.py"
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def grid(cells: int) -> bytes:
@@ -125,7 +125,7 @@ def sdk(service: RunningService, *conversions: dict[str, Any]) -> list[dict[str,
         "NO_PROXY": "localhost,127.0.0.1",
     }
     done = subprocess.run(
-        [sys.executable, CLIENT], check=False, env=environment, capture_output=True, text=True, timeout=150
+        [sys.executable, CLIENT], check=False, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr + service.log()
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -289,7 +289,7 @@ def test_linked_storage_buckets_and_folders(
 def farframe(*words: str, connection: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **({"FARFRAME_CONNECTION": str(connection)} if connection else {})}
     command = [sys.executable, "-m", "farframe.cli", *words]
-    return subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=150)
+    return subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def test_the_command_line_converts_here(tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_a_service_that_is_killed_while_it_converts(
         again = farframe("convert", uri, "--id", "c", "--wait", connection=running.connection_path)
         assert again.returncode == 0, again.stderr + running.log()
         Asset.open(FileSource(tmp_path / "files/sheet.arrAsset"), LoadLimits())
-        health = httpx.get(f"{running.connection['httpUrl']}/health/ready", trust_env=False)
+        health = httpx.get(f"{running.connection['httpUrl']}/health/ready", trust_env=False, timeout=60)
         assert health.status_code == 200
     finally:
         running.stop()

@@ -18,7 +18,7 @@ from PIL import Image
 from farframe.client import RemoteRenderingClient
 from tests.end_to_end.harness import RunningService, spread
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN = [

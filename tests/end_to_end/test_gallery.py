@@ -20,7 +20,7 @@ from tools.gallery import Example, examples, main
 
 from tests.end_to_end.harness import RunningService
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SIZE = (640, 360)
 MEAN_ERROR = 2.0

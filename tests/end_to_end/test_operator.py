@@ -132,7 +132,7 @@ async def answered_with_public_candidates(client: RemoteRenderingClient, session
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/sdp"}
         import httpx
 
-        async with httpx.AsyncClient(verify=client.connection.ssl_context()) as plain:
+        async with httpx.AsyncClient(verify=client.connection.ssl_context(), timeout=60) as plain:
             response = await plain.post(url, content=offer, headers=headers)
             assert response.status_code == 201, response.text
             found = re.findall(r"a=candidate:\S+ \d+ udp \d+ (\S+) (\d+) typ (\w+)", response.text)

@@ -17,7 +17,7 @@ from farframe.client import RemoteRenderingClient
 from tests.end_to_end.harness import RunningService, spread
 from tests.end_to_end.test_command_line import Terminal
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 async def refused(info: ConnectionInfo, session_id: str, host: str, port: int) -> bool:
     """Whether the render server itself refuses the device's token; what else is wrong with the offer does not count."""
-    async with httpx.AsyncClient(verify=info.ssl_context(), trust_env=False) as client:
+    async with httpx.AsyncClient(verify=info.ssl_context(), trust_env=False, timeout=60) as client:
         response = await client.post(
             f"https://{host}:{port}/whep",
             content=b"no offer",

@@ -105,15 +105,16 @@ async def test_two_browsers_watch_and_a_strangled_one_disturbs_nobody(
             poor_paths.proxies[0].bytes_per_second = 6_000
             decoded = "() => window.farframeViewer.statistics?.framesDecoded ?? 0"
             start = [await good.evaluate(decoded), driver._frame_count, await poor.evaluate(decoded)]
-            keyframes = (await driver.statistics()).server.keyframes
+            # The time goes from before the first count until after the second one: it may be longer than theirs.
             began = time.monotonic()
+            keyframes = (await driver.statistics()).server.keyframes
             await until_(lambda: driver._frame_count >= start[1] + 150)
-            seconds = time.monotonic() - began
             await until(good, f"() => window.farframeViewer.statistics.framesDecoded >= {start[0] + 60}")
             poor_paths.proxies[0].bytes_per_second = None
             stop.set()
             await orbit
             caused = (await driver.statistics()).server.keyframes - keyframes
+            seconds = time.monotonic() - began
             lost = poor_paths.proxies[0].lost
             assert lost > 0
             assert caused <= seconds / 4 + 2, "those who watch cause a keyframe now and then, no more"
@@ -129,7 +130,7 @@ async def test_two_browsers_watch_and_a_strangled_one_disturbs_nobody(
             with capsys.disabled():
                 print(
                     f"\n{lost} packets lost on the narrow line; "
-                    f"150 frames to the driver in {seconds:.1f} s, {caused} keyframes"
+                    f"150 frames to the driver and more in {seconds:.1f} s, {caused} keyframes"
                 )
 
 

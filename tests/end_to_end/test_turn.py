@@ -6,6 +6,7 @@ Skipped where there is no ``turnserver``; coturn has no wheels.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -21,13 +22,15 @@ from farframe.client import HandshakeError, RemoteRenderingClient
 from tests.end_to_end.harness import RunningService, spread, start_service
 from tests.end_to_end.test_browser import picture, still, until
 from tests.end_to_end.test_ways import connected, shows_the_engine, viewer
+from tests.ports import quiet_port
 
 TURNSERVER = shutil.which("turnserver")
 SECRET = "a secret of these tests"
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(600),
     pytest.mark.skipif(TURNSERVER is None and "CI" not in os.environ, reason="coturn's turnserver is not installed"),
 ]
 
@@ -46,20 +49,14 @@ class Turn:
         return f"turn:127.0.0.1:{self.port}?transport={transport}"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def turn(tmp_path_factory: pytest.TempPathFactory, service_data: Path) -> Iterator[Turn]:
     """coturn with the certificate of the service under test, for both are ``localhost``."""
     assert TURNSERVER is not None
     folder = tmp_path_factory.mktemp("turn")
     files = ensure_certificates(service_data / "certificates", ["localhost"])
-    server = Turn(free_port(), free_port(), folder / "turn.log")
-    relays = free_port() % 10_000 + 30_000
+    server = Turn(quiet_port(), quiet_port(), folder / "turn.log")
+    relays = random.SystemRandom().randint(33_000, 43_000)  # which of them are taken it finds out
     with server.log.open("wb") as log:
         process = subprocess.Popen(
             [

@@ -18,7 +18,7 @@ import pytest
 
 from tests.end_to_end.harness import STOP_SECONDS, still_running
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
 UV = Path(sys.executable).with_name("uv")
@@ -109,7 +109,7 @@ def test_the_wheel_runs_without_the_source_tree(wheel: Path, tmp_path: Path) -> 
             assert time.monotonic() < deadline, log_path.read_text()
             time.sleep(0.05)
         base = json.loads((data / "connection.json").read_text())["httpUrl"]
-        with httpx.Client(base_url=base, trust_env=False) as http:
+        with httpx.Client(base_url=base, trust_env=False, timeout=60) as http:
             page = http.get("/viewer/")
             assert page.status_code == 200
             assert page.headers["content-type"].startswith("text/html")

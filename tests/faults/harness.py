@@ -68,7 +68,7 @@ class Replica:
 
     def client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
-            base_url=self.connection["httpUrl"], headers=self.headers, params=VERSION, trust_env=False, timeout=20
+            base_url=self.connection["httpUrl"], headers=self.headers, params=VERSION, trust_env=False, timeout=60
         )
 
     async def kill(self) -> None:
@@ -81,7 +81,7 @@ class Replica:
         """SIGTERM, as when a machine is shut down."""
         assert self.process is not None
         self.process.terminate()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await self.process.communicate()
         assert self.process.returncode == 0, self.log_path.read_text()[-4000:]
 

@@ -15,6 +15,7 @@ CALLERS = 4
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [20_260])
 async def test_a_service_that_is_killed(database_source: Path | str, tmp_path: Path, seed: int) -> None:
     await kill_and_restart(database_source, tmp_path, seed, SAMPLE_KILLS)
@@ -51,7 +52,7 @@ async def kill_and_restart(source: Path | str, tmp_path: Path, seed: int, kills:
             ready = [row for row in rows if row.status == "Ready"]
             return not any(row.status == "Starting" for row in rows) and len(replica.servers()) == len(ready) + 1
 
-        await until(settled, 30, "every session has its server, one waits, and there is no other")
+        await until(settled, 60, "every session has its server, one waits, and there is no other")
         pids = {process.pid for process in replica.servers()}
         assert {row.pid for row in await rows_of(source) if row.status == "Ready"} <= pids
         await load.check_answers(replica, everything=True)

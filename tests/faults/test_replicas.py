@@ -15,12 +15,15 @@ import pytest
 
 from tests.faults.harness import Load, Replica, check_books, rows_of, until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+PATIENCE = {"FARFRAME_REPLICA_TIMEOUT_SECONDS": "12"}
+"""How long a service is silent before it counts as dead. It beats every two seconds: one that is only slow must not."""
 
 
 async def test_a_dead_replica_is_inherited(postgres_url: str, tmp_path: Path) -> None:
-    first = Replica(tmp_path / "first", postgres_url, FARFRAME_REPLICA_TIMEOUT_SECONDS="3")
-    second = Replica(tmp_path / "second", postgres_url, FARFRAME_REPLICA_TIMEOUT_SECONDS="3")
+    first = Replica(tmp_path / "first", postgres_url, **PATIENCE)
+    second = Replica(tmp_path / "second", postgres_url, **PATIENCE)
     try:
         await first.start()
         second.folder.mkdir()
@@ -39,7 +42,7 @@ async def test_a_dead_replica_is_inherited(postgres_url: str, tmp_path: Path) ->
         async def ready() -> bool:
             return all(row.status == "Ready" for row in await rows_of(postgres_url))
 
-        await until(ready, 30, "all ready")
+        await until(ready, 60, "all ready")
         # Stopped by the other one: the server ends all the same.
         async with second.client() as client:
             assert (await client.post(f"{base}/c/:stop")).status_code == 204
@@ -49,7 +52,7 @@ async def test_a_dead_replica_is_inherited(postgres_url: str, tmp_path: Path) ->
         async def two_serve() -> bool:
             return len(first.servers()) == 3  # a, b and the one that waits
 
-        await until(two_serve, 30, "the server of a session that another replica stopped is ended")
+        await until(two_serve, 60, "the server of a session that another replica stopped is ended")
         before = {row.key: row.pid for row in await rows_of(postgres_url) if row.status == "Ready"}
         await first.kill()
         mine = (second.folder / "replica-id").read_text().strip()
@@ -57,7 +60,7 @@ async def test_a_dead_replica_is_inherited(postgres_url: str, tmp_path: Path) ->
         async def inherited() -> bool:
             return all(row.replica_id == mine for row in await rows_of(postgres_url) if row.status == "Ready")
 
-        await until(inherited, 40, "the other replica has the sessions")
+        await until(inherited, 90, "the other replica has the sessions")
         await load.check_answers(second)
         assert {row.key: row.pid for row in await rows_of(postgres_url) if row.status == "Ready"} == before
         # The dead one returns: what is no longer its own it leaves alone.
@@ -109,7 +112,7 @@ async def test_replicas_share_conversions_and_inherit_them(
     (tmp_path / "key").write_bytes(base64.b64encode(b"k" * 32))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     settings = {
-        "FARFRAME_REPLICA_TIMEOUT_SECONDS": "3",
+        **PATIENCE,
         "FARFRAME_CONVERSION_KEY_FILE": str(tmp_path / "key"),
         "FARFRAME_CONVERSION_WORKERS": "2",
         "FARFRAME_CONVERSION_MEMORY_BYTES": str(400 << 20),
@@ -171,7 +174,7 @@ async def test_replicas_share_conversions_and_inherit_them(
         async def none_left() -> bool:
             return not any(process.is_running() for process in orphans)
 
-        await until(none_left, 30, "the dead service's processes end with it")
+        await until(none_left, 60, "the dead service's processes end with it")
 
         async def done() -> bool:
             for folder in (second.folder / "conversions").iterdir():

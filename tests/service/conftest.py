@@ -79,7 +79,7 @@ class World:
         return result
 
     async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await condition():
                 await asyncio.sleep(0.005)
 
@@ -149,8 +149,10 @@ def make_world(tmp_path: Path, signing_key: SigningKey, certificates: Certificat
         tls = client_ssl_context(certificates.ca)
         try:
             async with (
-                httpx.AsyncClient(base_url=service.addresses.endpoint, verify=tls, trust_env=False) as https_client,
-                httpx.AsyncClient(base_url=service.addresses.http_url, trust_env=False) as http_client,
+                httpx.AsyncClient(
+                    base_url=service.addresses.endpoint, verify=tls, trust_env=False, timeout=60
+                ) as https_client,
+                httpx.AsyncClient(base_url=service.addresses.http_url, trust_env=False, timeout=60) as http_client,
             ):
                 world = World(
                     service=service,

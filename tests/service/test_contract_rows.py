@@ -41,7 +41,7 @@ async def test_a_whole_session_as_the_scripts_send_it(world: Any) -> None:
     tls = ssl.create_default_context(cafile=str(world.ca))
     tls.maximum_version = ssl.TLSVersion.TLSv1_2
     typed = {"Content-Type": "application/json"}
-    async with httpx.AsyncClient(base_url=world.endpoint, verify=tls, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=world.endpoint, verify=tls, trust_env=False, timeout=60) as client:
         answer = await client.get(
             f"/accounts/{world.account}/token",
             headers={**typed, "Authorization": f"Bearer {world.account}:{world.key}"},

@@ -111,7 +111,7 @@ async def ended(world: Any, name: str) -> Any:
 
 
 async def until_true(condition: Any) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.02)
 
@@ -164,7 +164,7 @@ async def test_no_more_at_a_time_than_configured_and_progress(place: Place) -> N
         async def progress() -> Any:
             return (await world.http.get(url, headers=world.headers)).json()
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (value := await progress())["stage"] != "building":
                 await asyncio.sleep(0.05)
         assert value["status"] == "Running"

@@ -47,7 +47,7 @@ class IdentityProvider:
     def __init__(self, process: asyncio.subprocess.Process, issuer: str) -> None:
         self._process = process
         self.issuer = issuer
-        self.http = httpx.AsyncClient(base_url=issuer, trust_env=False)
+        self.http = httpx.AsyncClient(base_url=issuer, trust_env=False, timeout=60)
 
     async def token(self, client: str, resource: str = "urn:farframe") -> str:
         pair = base64.b64encode(f"{_quoted(client)}:{_quoted('secret-of-' + client)}".encode()).decode()
@@ -64,7 +64,7 @@ class IdentityProvider:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(b"rotate\n")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             # The package says a word about itself on standard output.
             while (line := await self._process.stdout.readline()) != b"rotated\n":
                 assert line, "the provider has ended"
@@ -96,7 +96,7 @@ async def provider() -> AsyncIterator[IdentityProvider]:
     )
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not (line := await process.stdout.readline()).startswith(b"{"):
                 assert line, "the provider has ended"
         made = IdentityProvider(process, json.loads(line)["issuer"])

@@ -62,7 +62,9 @@ async def scrape(world: Any) -> str:
     listener = Listener(metrics_app(world.service.metrics.text), bind("127.0.0.1", 0, "--metrics"), None)
     await listener.start()
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.port}", trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{listener.port}", trust_env=False, timeout=60
+        ) as client:
             assert (await client.get("/accounts")).status_code == 404
             response = await client.get("/metrics")
     finally:

@@ -75,7 +75,7 @@ async def authorize(client: httpx.AsyncClient, connection: dict[str, str]) -> di
 
 def client_of(connection: dict[str, str]) -> httpx.AsyncClient:
     tls = ssl.create_default_context(cafile=connection["caBundle"])
-    return httpx.AsyncClient(base_url=connection["endpoint"], verify=tls, trust_env=False)
+    return httpx.AsyncClient(base_url=connection["endpoint"], verify=tls, trust_env=False, timeout=60)
 
 
 @pytest.mark.slow
@@ -104,7 +104,7 @@ async def test_from_start_to_end_and_again(tmp_path: Path) -> None:
             )
             assert sessions.json() == {"sessions": []}
         assert console.startswith(connection["httpUrl"] + "/#link=")
-        async with httpx.AsyncClient(base_url=connection["httpUrl"], trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=connection["httpUrl"], trust_env=False, timeout=60) as client:
             redeemed = await client.post("/viewer-links/redeem", json={"code": console.split("link=")[1]})
             assert redeemed.json()["accountId"] == connection["accountId"]
             assert redeemed.json()["endpoint"] == connection["httpUrl"]

@@ -136,9 +136,9 @@ async def test_sessions_that_are_not_ready(make_world: Any) -> None:
 async def test_a_server_that_does_not_answer(make_world: Any, certificates: Any, tmp_path: Any) -> None:
     async with relayed(make_world, certificates) as (world, _server):
         await world.create()
-        closed = bind("127.0.0.1", 0, "")
-        port = closed.getsockname()[1]
-        closed.close()
+        # Taken, so that nobody else answers there, and not listened on.
+        deaf = bind("127.0.0.1", 0, "")
+        port = deaf.getsockname()[1]
         stranger = ensure_certificates(tmp_path / "stranger", [])
         listener = Listener(WhepServer(), bind("127.0.0.1", 0, ""), server_ssl_context(stranger))
         await listener.start()
@@ -148,6 +148,7 @@ async def test_a_server_that_does_not_answer(make_world: Any, certificates: Any,
             answer = await world.http.post(whep(world), content=b"o", headers=world.headers)
             assert (answer.status_code, answer.json()["error"]["code"]) == (502, "RenderServerUnreachable")
         await listener.stop()
+        deaf.close()
 
 
 async def test_who_may_connect(make_world: Any, certificates: Any) -> None:

@@ -19,6 +19,7 @@ from farframe.auth.certificates import CertificateError, CertificateFiles, clien
 from farframe.service.listeners import Listener, bind
 from farframe.service.operations import metrics_app
 from farframe.service.tls import ServedCertificates, relay_client
+from tests.ports import quiet_port
 from tests.service.test_process import serving
 
 
@@ -66,7 +67,9 @@ async def test_replaced_without_dropping_connections(tmp_path: Path, authorities
     assert not served.own_authority
     async with listening(served) as port:
         limits = httpx.Limits(max_connections=1)
-        async with httpx.AsyncClient(verify=client_ssl_context(first.ca), limits=limits, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            verify=client_ssl_context(first.ca), limits=limits, trust_env=False, timeout=60
+        ) as client:
             url = f"https://localhost:{port}/metrics"
             stream = (await client.get(url)).extensions["network_stream"]
             own = stream.get_extra_info("client_addr")
@@ -158,8 +161,7 @@ async def test_the_process_reloads_on_a_hangup_and_has_metrics_of_its_own(
 ) -> None:
     first, second = authorities
     chain, key = give(tmp_path, first)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        metrics_port = probe.getsockname()[1]
+    metrics_port = quiet_port()
     settings = {
         "FARFRAME_TLS_CERTIFICATE_FILE": str(chain),
         "FARFRAME_TLS_KEY_FILE": str(key),
@@ -170,12 +172,12 @@ async def test_the_process_reloads_on_a_hangup_and_has_metrics_of_its_own(
         assert connection["caBundle"] == str(first.ca)
         port = int(connection["endpoint"].rpartition(":")[2])
         assert await asyncio.to_thread(serial_at, port) == serial_of(first)
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             metrics = await client.get(f"http://127.0.0.1:{metrics_port}/metrics")
             assert 'farframe_ready{part="fleet"} 1.0' in metrics.text
             assert (await client.get(f"{connection['httpUrl']}/health/ready")).json() == {"status": "ok"}
         give(tmp_path, second)
         process.send_signal(signal.SIGHUP)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await asyncio.to_thread(serial_at, port) != serial_of(second):
                 await asyncio.sleep(0.05)

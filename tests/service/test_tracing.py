@@ -98,12 +98,12 @@ async def test_a_collector_gets_the_spans_of_a_running_service(tmp_path: Path) -
                 path = f"/accounts/{connection['accountId']}/sessions/secretive?api-version=2021-01-01"
                 missing = await client.get(path, headers=headers)
                 assert missing.status_code == 404
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     while len(collector.spans) < 2:
                         await asyncio.sleep(0.05)
                 await client.get("/health/live")  # what is not sent yet goes out at the end
             process.terminate()
-            await asyncio.wait_for(process.communicate(), 30)
+            await asyncio.wait_for(process.communicate(), 60)
     names = [span.name for _, span in collector.spans]
     assert names[:2] == ["GET /accounts/{account}/token", "GET /accounts/{account}/sessions/{id}"]
     assert len(names) == 3

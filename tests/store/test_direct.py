@@ -134,12 +134,12 @@ async def test_another_process_that_writes_is_waited_for(tmp_path: Path) -> None
     other.execute("UPDATE accounts SET name = 'other'")
     waiting = asyncio.create_task(direct.change(RENAME, {"id": "a", "name": "mine"}))
     cancelled = asyncio.create_task(direct.change(RENAME, {"id": "a", "name": "never"}))
-    read = await asyncio.wait_for(direct.rows(NAMES, {"least": 0}), 5)
+    read = await asyncio.wait_for(direct.rows(NAMES, {"least": 0}), 60)
     assert [name for (name,) in read] == ["first"], "who reads waits for nobody"
     assert not waiting.done()
     cancelled.cancel()
     threading.Timer(0.05, other.execute, ["COMMIT"]).start()
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, 60)
     assert (await asyncio.gather(cancelled, return_exceptions=True))[0].__class__ is asyncio.CancelledError
     assert await names(direct) == ["mine"]
     other.close()
