@@ -158,14 +158,14 @@ async def test_cancelling_kills_the_job_and_a_new_worker_comes(quad_glb, tmp_pat
         first = loader.worker_pid
         hanging = asyncio.Event()
         task = asyncio.create_task(loader.load(quad_glb, LIMITS, lambda stage, fraction: hanging.set()))
-        await asyncio.wait_for(hanging.wait(), 30)
+        await asyncio.wait_for(hanging.wait(), 60)
         children = psutil.Process(first).children(recursive=True)
         assert len(children) == 1
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert not psutil.pid_exists(first)
-        psutil.wait_procs(children, timeout=10)
+        psutil.wait_procs(children, timeout=60)
         assert not any(child.is_running() for child in children)
         flag.unlink()
         assert (await loader.load(quad_glb, LIMITS)).triangle_count == 4
@@ -179,7 +179,7 @@ async def test_closing_ends_a_load(quad_glb, tmp_path):
     loader = ModelLoader(tmp_path / "work", command=worker_with(patch))
     hanging = asyncio.Event()
     task = asyncio.create_task(loader.load(quad_glb, LIMITS, lambda stage, fraction: hanging.set()))
-    await asyncio.wait_for(hanging.wait(), 30)
+    await asyncio.wait_for(hanging.wait(), 60)
     pid = loader.worker_pid
     await loader.close()
     with pytest.raises(FarframeError) as caught:
@@ -213,8 +213,8 @@ async def test_when_the_server_dies_so_does_the_job(quad_glb, tmp_path):
     while not (children := parent.children()):
         await asyncio.sleep(0.01)
     os.close(writer)
-    assert await asyncio.wait_for(process.wait(), 30) == 0
-    _, alive = psutil.wait_procs(children, timeout=10)
+    assert await asyncio.wait_for(process.wait(), 60) == 0
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []
 
 

@@ -231,9 +231,9 @@ async def test_a_lease_is_given_back_when_its_user_is_cancelled_twice(
             await asyncio.Event().wait()
 
     task = asyncio.create_task(use())
-    await asyncio.wait_for(inside.wait(), 5)
+    await asyncio.wait_for(inside.wait(), 60)
     task.cancel()
-    await asyncio.wait_for(stopping.wait(), 5)
+    await asyncio.wait_for(stopping.wait(), 60)
     task.cancel()
     await asyncio.sleep(0)
     go_on.set()
@@ -262,7 +262,7 @@ async def test_a_lease_whose_creation_is_cancelled_is_given_back(
             raise AssertionError("never inside")
 
     task = asyncio.create_task(use())
-    await asyncio.wait_for(created.wait(), 5)
+    await asyncio.wait_for(created.wait(), 60)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

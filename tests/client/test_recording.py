@@ -228,7 +228,7 @@ async def test_wait_comes_back_when_the_connection_ends(tmp_path: Path) -> None:
     waiting = asyncio.create_task(recording.wait(600))
     await asyncio.sleep(0)
     recording.connection_ended()
-    await asyncio.wait_for(waiting, 30)
+    await asyncio.wait_for(waiting, 60)
     assert [path.name for path in await recording.stop()] == ["out.mp4"]
 
 

@@ -445,7 +445,7 @@ async def test_streamed_transforms_may_be_lost_and_the_last_is_made_sure_of(link
         chance.shuffle(link.records)
         await link.arrive(link.records[: len(link.records) // 2])
     assert link.records, "some arrive later than all that is sure"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while scene._rest is not None:
             await asyncio.sleep(0.02)
     await scene.flush()

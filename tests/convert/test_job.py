@@ -101,13 +101,13 @@ def convert(order: ConversionOrder, **environment: str) -> tuple[ConversionEnd, 
         for line in process.stdout:  # type: ignore[union-attr]
             news: ConversionNews = msgspec.json.decode(line, type=ConversionNews)
             if isinstance(news, ConversionEnd):
-                assert process.wait(20) == 0
+                assert process.wait(60) == 0
                 return news, steps
             steps.append(news)
     raise AssertionError("the job ended without an end")
 
 
-def until(condition: Any, seconds: float = 20.0) -> None:
+def until(condition: Any, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -251,7 +251,7 @@ def test_closing_its_input_ends_it(folders: Folders) -> None:
         assert len(below) > 1
         assert process.stdin is not None
         process.stdin.close()
-        process.wait(20)
+        process.wait(60)
         until(lambda: all(not Path(f"/proc/{pid}").exists() or _dead(pid) for pid in below[1:]))
 
 

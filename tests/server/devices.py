@@ -24,7 +24,7 @@ from farframe.server.places import Place, Places, Wishes
 from farframe.server.spectators import Audience, Spectator
 from farframe.stream.encoder import EncodedFrame
 
-TIMEOUT_SECONDS = 20.0
+TIMEOUT_SECONDS = 60.0
 
 
 async def until(condition: Callable[[], bool]) -> None:

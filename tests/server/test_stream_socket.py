@@ -24,7 +24,7 @@ from farframe.stream.encoder import EncodedFrame
 from farframe.stream.websocket import limit_unsent
 
 TOKEN = "a.b.c"
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 @dataclass

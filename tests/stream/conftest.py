@@ -17,7 +17,7 @@ from farframe.stream.device import DeviceTransport, TransportConfig
 from farframe.stream.encoder import H264Encoder
 from farframe.stream.receiver import ReceiverTransport
 
-PATIENCE_SECONDS = 15.0
+PATIENCE_SECONDS = 60.0
 
 Address = tuple[str, int]
 

@@ -180,7 +180,9 @@ async def test_ice_answers_only_who_knows_the_credentials(connect: Connect) -> N
     assert await returned(wrong) == 0
     right = Stranger(target)
     right.send(binding_request(names, connection.local_password))
-    assert await returned(right) > 0
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await returned(right):
+            pass
     assert right.traffic.factor <= UNPROVEN_FACTOR
     wrong.close()
     right.close()
@@ -196,6 +198,9 @@ async def test_one_replayed_check_is_not_worth_more_than_three_times_itself(conn
     for _ in range(40):
         await asyncio.sleep(0.1)
         stranger.collect()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while stranger.traffic.kinds.get("stun", 0) < 2:
+            await returned(stranger)
     assert stranger.traffic.kinds.get("stun", 0) >= 2, "an answer and a check"
     assert stranger.traffic.factor <= UNPROVEN_FACTOR
     stranger.close()
@@ -209,11 +214,11 @@ async def test_consent_is_not_renewed_by_packets_that_anybody_can_forge(connect:
     heard = connection.last_heard
     own.protocol.transport.sendto(b"\x80" + bytes(40), own.remote_addr)
     own.protocol.transport.sendto(b"\x00\x01\x00\x00\x21\x12\xa4\x42" + bytes(12), own.remote_addr)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while connection.last_heard == heard:
             await asyncio.sleep(0.005)
     assert connection.consented_at == consented or connection.round_trip_seconds > 0
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while connection.consented_at == consented:  # the device's own answer does
             await asyncio.sleep(0.02)
 

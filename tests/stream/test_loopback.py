@@ -49,7 +49,9 @@ async def test_time_stamps_wrap_as_the_frames_do(connect: Connect, eventually: E
     assert [frame.rtp_timestamp for frame in frames] == [0, 1 << 31] * 3
 
 
-async def test_the_iterator_yields_the_newest_frames_and_ends_with_the_connection(connect: Connect) -> None:
+async def test_the_iterator_yields_the_newest_frames_and_ends_with_the_connection(
+    connect: Connect, eventually: Eventually
+) -> None:
     pair = await connect()
     seen: list[int] = []
 
@@ -59,8 +61,9 @@ async def test_the_iterator_yields_the_newest_frames_and_ends_with_the_connectio
 
     reading = asyncio.create_task(read())
     await pair.send(20, interval=0.02)
+    await eventually(lambda: bool(seen))
     await pair.device.close()
-    await asyncio.wait_for(reading, 10)
+    await asyncio.wait_for(reading, 60)
     assert seen and seen == sorted(seen) and set(seen) <= set(pair.sent)
 
 
@@ -179,7 +182,7 @@ async def test_a_packet_that_never_comes_is_made_good_by_a_keyframe(connect: Con
         while not any(frame.picture.key_frame for frame in frames[1:]):
             await pair.send(1, interval=0.02)
 
-    await asyncio.wait_for(recover(), 15)
+    await asyncio.wait_for(recover(), 60)
     again = next(frame for frame in frames[1:] if frame.picture.key_frame)
     assert [frame.rtp_timestamp for frame in frames if frame.rtp_timestamp < again.rtp_timestamp] == pair.sent[:5]
     assert pair.device.statistics.keyframes_asked_for >= 1
@@ -192,7 +195,7 @@ async def test_frames_before_the_first_keyframe_go_nowhere(connect: Connect, eve
     late = pair.encoder.encode(pair_picture(pair), 3000)
     assert not late.keyframe
     pair.device.send_video(late)
-    await eventually(lambda: pair.handler.keyframe_requests == 1)
+    await eventually(lambda: pair.handler.keyframe_requests > 0)
     pair.device.send_video(pair.encoder.encode(pair_picture(pair), 6000, keyframe=True))
     await eventually(lambda: len(frames) == 1)
     assert frames[0].rtp_timestamp == 6000
@@ -340,10 +343,10 @@ def test_it_runs_on_uvloop_as_well(make_handler: Any) -> None:
         receiver = ReceiverTransport(bind_host="127.0.0.1")
         device = await DeviceTransport.accept(await receiver.create_offer(), TransportConfig(), handler)
         await receiver.accept_answer(device.answer_sdp)
-        await asyncio.wait_for(handler.connected.wait(), 10)
+        await asyncio.wait_for(handler.connected.wait(), 60)
         encoder = H264Encoder(320, 180, bitrate=1_000_000, max_bitrate=2_000_000)
         device.send_video(encoder.encode(np.zeros((180, 320, 4), np.uint8), 900))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             seen = [frame.rtp_timestamp async for frame in _first(receiver)]
         await receiver.close()
         await device.close()

@@ -175,7 +175,7 @@ async def rig() -> Rig:
     channel.open.set()
     device = WebSocketDevice(channel, handler, clock=lambda: time[0])
     rig = Rig(channel, handler, device, asyncio.create_task(device.run()), time)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await handler.connected.wait()
     yield rig
     await device.close()

@@ -180,11 +180,14 @@ class _Stream:
     changed_at: float = 0.0
     last_draw_start: float = -1e9
     last_handed: float = -1e9
+    pictures_handed: int = 0
     # encode thread
     encoder: VideoEncoder | None = None
     shown: RenderedFrame | None = None
     encoded: tuple[RenderedFrame, float | None] | None = None
     """The full-quality picture that was encoded last, and its quantizer; the render thread reads it."""
+    pictures_encoded: int = 0
+    """Of those handed; the render thread reads it."""
     frame_id: int = 0
     origin: float = field(default_factory=time.perf_counter)
     last_pts: int = -1
@@ -423,12 +426,17 @@ class FrameLoop:
             video, keyframe = stream.video, stream.keyframe_wanted
             pose = stream.pose or default_pose(video)
             pose_received_us = stream.pose_received_us or microseconds()
+        # Looked at before it is decided whether the picture is sharp.
+        encoding = stream.pictures_encoded < stream.pictures_handed
         now = time.perf_counter()
         finer = residency.version != stream.drawn_pages
         action, due = self._decide(stream, pose, video, keyframe, now, finer=finer, complete=residency.idle)
         if action == "move" and not keyframe:
             due = max(due, stream.pose_spacing.worth_waiting_until(now))
         if action is not None and due <= now and stream.backlog() > 1:
+            action, due = None, now + BACKLOG_POLL_SECONDS
+        if action == "repeat" and stream.still_sent and not keyframe and due <= now and encoding:
+            # How sharp the one before has become is not known yet.
             action, due = None, now + BACKLOG_POLL_SECONDS
         if action is None or due > now:
             with self._lock:
@@ -591,6 +599,7 @@ class FrameLoop:
                 return
             if drawn.keyframe:
                 drawn.stream.keyframe_wanted = False
+            drawn.stream.pictures_handed += 1
             self._handoff = drawn
             self._encode_wake.notify()
 
@@ -622,6 +631,7 @@ class FrameLoop:
                     self._forget(last)
                 last = drawn.stream
                 self._encode(drawn, bitrate, video)
+                last.pictures_encoded += 1
         except BaseException as error:
             log.error("encode.failed", error=str(error), exc_info=True)
             with contextlib.suppress(RuntimeError):
