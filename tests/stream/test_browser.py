@@ -90,7 +90,7 @@ async def test_chromium_shows_the_pictures_under_their_time_stamps(
 
     await page.expose_function("whep", whep)
     await page.evaluate(PAGE, {"audio": with_audio})
-    await asyncio.wait_for(handler.connected.wait(), 15)
+    await asyncio.wait_for(handler.connected.wait(), 60)
     device = devices[0]
     device.send_control('{"from":"server"}')
     encoder = H264Encoder(640, 360, bitrate=2_000_000, max_bitrate=4_000_000)
@@ -111,7 +111,7 @@ async def test_chromium_shows_the_pictures_under_their_time_stamps(
                     if last and np.abs(np.array(last["pixel"][:3]) - colour).max() <= TOLERANCE:
                         return
 
-            await asyncio.wait_for(shown(), 20)
+            await asyncio.wait_for(shown(), 60)
         frames = await page.evaluate("view.frames")
         assert {tuple(frame["size"]) for frame in frames} == {(640, 360)}
         stamps = [frame["stamp"] for frame in frames]
@@ -120,6 +120,8 @@ async def test_chromium_shows_the_pictures_under_their_time_stamps(
         await page.evaluate('view.control.send(\'{"from":"device"}\'); view.pose.send(new Uint8Array([1, 2, 3]))')
         await eventually(lambda: bool(handler.controls and handler.poses))
         assert (handler.controls, handler.poses) == (['{"from":"device"}'], [b"\1\2\3"])
+        # Each channel has a way of its own: what was sent first need not be read first.
+        await page.wait_for_function("view.controls.length > 0 && view.records.length > 0", timeout=60_000)
         assert await page.evaluate("view.controls") == ['{"from":"server"}']
         records = await page.evaluate("view.records")
         assert records and set(map(int, records)) <= set(range(0, pts, 3000))
@@ -167,7 +169,7 @@ async def test_chromium_restores_by_parities_what_is_lost_and_never_repeated(
 
     await page.expose_function("whep", whep)
     await page.evaluate(PAGE, {"audio": False})
-    await asyncio.wait_for(handler.connected.wait(), 15)
+    await asyncio.wait_for(handler.connected.wait(), 60)
     device = devices[0]
     encoder = H264Encoder(640, 360, bitrate=2_000_000, max_bitrate=4_000_000)
     index = 0
@@ -190,9 +192,12 @@ async def test_chromium_restores_by_parities_what_is_lost_and_never_repeated(
                 await send(10)  # what was lost before the first parities costs a keyframe
         before, lost_before = await inbound(), seen_and_lost[1]
         await send(90)
-        after = await inbound()
         assert seen_and_lost[1] - lost_before >= 10
-        assert after["framesDecoded"] - before["framesDecoded"] >= 75
+        after = await inbound()
+        async with asyncio.timeout(60):
+            while after["framesDecoded"] - before["framesDecoded"] < 75:  # the decoder may be behind
+                await asyncio.sleep(0.05)
+                after = await inbound()
         assert after["fecPacketsReceived"] > before["fecPacketsReceived"]
         assert after.get("retransmittedPacketsReceived", 0) == 0
     finally:
