@@ -94,6 +94,19 @@ def test_what_never_comes_is_given_up_for_a_keyframe() -> None:
     assert [f.timestamp for result in results for f in result.frames] == [15000, 18000]
 
 
+def test_time_in_which_the_program_stood_still_gives_nothing_up() -> None:
+    assembler = FrameAssembler()
+    late = frame(1)
+    for packet in frame(0, key=True) + late[:1] + frame(2):
+        assembler.push(packet, 0.0)
+    assembler.stood_still(2.0)
+    waiting = assembler.poll(2.1)
+    assert waiting.missing and not waiting.keyframe_needed
+    results = [assembler.push(packet, 2.2) for packet in late[1:]]
+    assert [each.timestamp for result in results for each in result.frames] == [3000, 6000]
+    assert not assembler.poll(2.3).keyframe_needed
+
+
 def test_a_whole_keyframe_ends_the_wait_for_what_is_before_it() -> None:
     assembler = FrameAssembler()
     for packet in frame(0, key=True) + frame(1)[:1] + frame(2):

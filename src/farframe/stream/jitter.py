@@ -108,6 +108,10 @@ class FrameAssembler:
         self._ask_for_keyframe(result, now)
         return result
 
+    def stood_still(self, seconds: float) -> None:
+        """The program itself has not run for so long. What came meanwhile is unread: that time does not count."""
+        self._missing = {number: (since + seconds, asked) for number, (since, asked) in self._missing.items()}
+
     def decoder_failed(self) -> None:
         """A frame could not be decoded: nothing is of use before the next keyframe."""
         self._waits_for_keyframe = True

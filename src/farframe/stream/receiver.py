@@ -132,6 +132,7 @@ class ReceiverTransport:
         self._answer: Answer | None = None
         self._max_message_bytes = DEFAULT_MAX_MESSAGE_BYTES
         self._assembler = FrameAssembler()
+        self._poll_due = 0.0
         self._protection: FlexFecDecoder | None = None
         self._streams: dict[int, StreamStatistics] = {}
         self._estimator = RemoteBitrateEstimator()
@@ -340,13 +341,17 @@ class ReceiverTransport:
         if assembly.keyframe_needed:
             self.request_keyframe()
         if self._assembler.waits and self._poll_timer is None and not self._closed:
+            self._poll_due = self._clock() + POLL_INTERVAL_SECONDS
             self._poll_timer = self._loop.call_later(POLL_INTERVAL_SECONDS, self._poll)
 
     def _poll(self) -> None:
         self._poll_timer = None
         if not self._closed:
             self._assembler.round_trip_seconds = self._transport.round_trip_seconds
-            self._handle(self._assembler.poll(self._clock()))
+            now = self._clock()
+            if now - self._poll_due > POLL_INTERVAL_SECONDS:
+                self._assembler.stood_still(now - self._poll_due)
+            self._handle(self._assembler.poll(now))
 
     def _estimate(self, packet: RtpPacket) -> None:
         if packet.abs_send_time is None:
