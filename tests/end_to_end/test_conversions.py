@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -337,13 +338,21 @@ def test_a_service_that_is_killed_while_it_converts(
     running = start_service(tmp_path / "data", settings=wanted)
     try:
         uri = f"file://{tmp_path}/files/sheet.glb"
-        done = farframe("convert", uri, "--id", "c", connection=running.connection_path)
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(farframe, "convert", uri, "--id", "c", connection=running.connection_path)
+            deadline = time.monotonic() + 120
+            while not (working := [each for each in _alive(running) if _converts(each, "farframe.convert.worker")]):
+                assert time.monotonic() < deadline, running.log()
+                time.sleep(0.01)
+            # Held, or it could be done before the service is killed.
+            for each in working:
+                each.suspend()
+            done = asked.result()
         assert done.returncode == 0, done.stderr
-        deadline = time.monotonic() + 60
-        while not any("farframe.convert.worker" in each.cmdline() for each in _alive(running)):
-            assert time.monotonic() < deadline, running.log()
-            time.sleep(0.01)
         left = running.kill()
+        for each in working:
+            with contextlib.suppress(psutil.Error):
+                each.resume()
         alive = still_running(each for each in left if _converts(each))
         assert not alive, "what converts ends with the service"
         assert not (tmp_path / "files/sheet.arrAsset").exists()
@@ -357,9 +366,9 @@ def test_a_service_that_is_killed_while_it_converts(
         running.stop()
 
 
-def _converts(process: psutil.Process) -> bool:
+def _converts(process: psutil.Process, module: str = "farframe.convert") -> bool:
     try:
-        return any(word.startswith("farframe.convert") for word in process.cmdline())
+        return any(word.startswith(module) for word in process.cmdline())
     except psutil.Error:
         return False
 
