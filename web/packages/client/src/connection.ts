@@ -276,14 +276,16 @@ export class Connection extends Emitter<ConnectionEvents> {
   async waitForStill(options: { signal?: AbortSignal; timeoutMilliseconds?: number } = {}): Promise<LedgerEntry> {
     const { signal, timeoutMilliseconds = STILL_MILLISECONDS } = options;
     const what = "Waiting for the picture of full quality";
-    await abortable(this.scene.flush(), signal, what);
+    await this.#flushSurely(signal, what);
     if (this.#error) throw this.#error;
     const until = new AbortController();
     try {
       return await new Promise((resolve, reject) => {
         const look = (): void => {
           const { poseId, waits: poseWaits } = this.#poses;
-          const shown = this.#still.shows({ poseId, poseWaits, answeredMicroseconds: this.#rpc.answeredMicroseconds });
+          const { width, height } = this.video;
+          const { answeredMicroseconds } = this.#rpc;
+          const shown = this.#still.shows({ poseId, poseWaits, width, height, answeredMicroseconds });
           if (shown) resolve(shown);
         };
         this.on("frame", look, until.signal);
@@ -299,6 +301,19 @@ export class Connection extends Emitter<ConnectionEvents> {
       });
     } finally {
       until.abort();
+    }
+  }
+
+  /** As {@link Scene.flush}, also across an interruption: what was not answered is sent once more over the next line. */
+  async #flushSurely(signal: AbortSignal | undefined, what: string): Promise<void> {
+    for (;;) {
+      try {
+        await abortable(this.scene.flush(), signal, what);
+        return;
+      } catch (error) {
+        if (!this.#back || signal?.aborted) throw error;
+        await abortable(this.#back, signal, what);
+      }
     }
   }
 

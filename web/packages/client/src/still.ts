@@ -8,6 +8,9 @@ export interface Asked {
   readonly poseId: number;
   /** A newer pose waits to be sent. */
   readonly poseWaits: boolean;
+  /** Pixels. A line that carries too little gets a smaller picture for a while. */
+  readonly width: number;
+  readonly height: number;
   /** The server's clock when it gave its newest result of anything that may change the picture. */
   readonly answeredMicroseconds: number;
 }
@@ -38,10 +41,11 @@ export class StillTracker {
   }
 
   /** The newest frame, if it shows all of that in full quality. */
-  shows({ poseId, poseWaits, answeredMicroseconds }: Asked): LedgerEntry | undefined {
+  shows({ poseId, poseWaits, width, height, answeredMicroseconds }: Asked): LedgerEntry | undefined {
     if (!this.#newest || !this.#still || poseWaits) return undefined;
     const { record } = this.#newest;
     const drawn = record.poseReceivedMicroseconds + record.drawStartMicroseconds;
-    return record.poseId === poseId && drawn >= answeredMicroseconds ? this.#newest : undefined;
+    const fits = record.width === width && record.height === height;
+    return fits && record.poseId === poseId && drawn >= answeredMicroseconds ? this.#newest : undefined;
   }
 }

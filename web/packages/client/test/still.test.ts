@@ -13,6 +13,8 @@ function entry(frameId: number, drawn: number, flags: number, poseId = 1): Ledge
     frameId,
     rtpTimestamp: frameId * 3000,
     poseId,
+    width: 640,
+    height: 480,
     poseReceivedMicroseconds: drawn - 10,
     drawStartMicroseconds: 10,
     still: (flags & STILL) !== 0,
@@ -22,7 +24,7 @@ function entry(frameId: number, drawn: number, flags: number, poseId = 1): Ledge
 }
 
 describe("StillTracker", () => {
-  const asked = { poseId: 1, poseWaits: false, answeredMicroseconds: 500 };
+  const asked = { poseId: 1, poseWaits: false, width: 640, height: 480, answeredMicroseconds: 500 };
 
   it("takes the picture of full quality, and what repeats it", () => {
     const tracker = new StillTracker();
@@ -54,6 +56,12 @@ describe("StillTracker", () => {
     tracker.add(entry(1, 1000, STILL));
     expect(tracker.shows({ ...asked, poseId: 2 })).toBeUndefined();
     expect(tracker.shows({ ...asked, poseWaits: true })).toBeUndefined();
+  });
+
+  it("takes none of another size, as a line that carries too little gets for a while", () => {
+    const tracker = new StillTracker();
+    tracker.add(entry(1, 1000, STILL));
+    expect(tracker.shows({ ...asked, width: 1280, height: 960 })).toBeUndefined();
   });
 
   it("is not misled by the record of an earlier frame that came late", () => {
@@ -105,6 +113,8 @@ describe("Connection.waitForStill", () => {
     data.setUint32(4, frames, true);
     data.setUint32(8, rtpTimestamp, true);
     data.setUint32(12, poseId, true);
+    data.setUint16(60, 640, true);
+    data.setUint16(62, 480, true);
     data.setBigUint64(24, BigInt(drawn), true);
     return data.buffer;
   }
@@ -198,6 +208,21 @@ describe("Connection.waitForStill", () => {
     world.line.events.record(late);
     expect(told).toEqual([2]);
     expect(connection.ledger.entries.map(({ record: { frameId } }) => frameId)).toEqual([2, 1]);
+  });
+
+  it("goes on across a line that breaks while it waits for the answer", async () => {
+    connection.scene.create();
+    const seen: number[] = [];
+    const waiting = connection.waitForStill().then((shown) => void seen.push(shown.record.frameId));
+    await pass(20);
+    world.line.break();
+    await pass(100);
+    expect(connection.state).toBe("connected");
+    apply(2000);
+    await pass(20);
+    show(2300, STILL);
+    await waiting;
+    expect(seen).toEqual([1]);
   });
 
   it("ends with the time, the signal and the connection", async () => {
