@@ -68,8 +68,8 @@ EXIT_GRACE_SECONDS = 3.0
 STREAM_END_SECONDS = 1.0
 """How long a release waits for the stream to end before it returns; the rest happens in the background."""
 
-ADOPT_TIMEOUT_SECONDS = 5.0
-"""How long a server that may be adopted has to say Hello; a living one does so at once."""
+ADOPT_TIMEOUT_SECONDS = 15.0
+"""How long a server that may be adopted has to say Hello. A living one does so at once, where the machine has time."""
 
 STALL_SECONDS = 2.0
 """If the watcher itself was held up for longer than that (a stopped process, a sleeping machine), what the servers said

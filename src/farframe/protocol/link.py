@@ -17,7 +17,10 @@ from typing import Literal
 import msgspec
 
 HEARTBEAT_INTERVAL_SECONDS = 1.0
-HEARTBEAT_TIMEOUT_SECONDS = 4.0
+HEARTBEAT_TIMEOUT_SECONDS = 15.0
+"""A server that says nothing for so long hangs. The end of a process is noticed at once; a machine that has too much to
+do, or swaps, holds a living one up for seconds, and that must not cost anybody's session."""
+
 ORPHAN_TIMEOUT_SECONDS = 5.0
 """A server whose supervisor has been gone for so long ends itself, unless it was configured otherwise."""
 
