@@ -23,7 +23,7 @@ LEASE_MINUTES = 15
 
 NAMES_OF_WAYS = {"webrtc": "WebRTC", "turn": "WebRTC by way of a TURN server", "websocket": "a WebSocket"}
 
-SHARPEN_SECONDS = 2.0
+SHARPEN_SECONDS = 10.0
 """How long the picture may get sharper before it is taken as it is; the next keep-alive frame comes within a second."""
 
 

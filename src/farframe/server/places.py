@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("farframe.places")
 
-SETTLE_SECONDS = 2.0
-"""How long one who comes waits for one who is leaving."""
+SETTLE_SECONDS = 10.0
+"""How long one who comes waits for one who is leaving. On a machine with time for it that takes milliseconds."""
 
 SECRET_BYTES = 32
 MAX_SECRET_LENGTH = 128
