@@ -221,6 +221,7 @@ class FakeServer:
             self.handler.on_frame_record(encode_frame(record))
 
 
+OPENING: dict[str, Any] = {"width": 64, "height": 48, "max_frames_per_second": 60, "timeout": 60.0, "way": "webrtc"}
 DEFAULT_VIEWS = (View((0.0, 0.0, 3.0), (0.0, 0.0, 0.0, 1.0), FieldOfView(-1, 1, 1, -1)),)
 
 
@@ -249,8 +250,7 @@ async def connect(
             prepare(made[0])
         return made[0]
 
-    values = {"width": 64, "height": 48, "max_frames_per_second": 60, "timeout": 60.0, "way": "webrtc", **options}
-    connection = await open_connection(session, relayed=relayed, make_transport=make, **values)
+    connection = await open_connection(session, relayed=relayed, make_transport=make, **(OPENING | options))
     return connection, made[0]
 
 
@@ -650,16 +650,7 @@ async def test_a_texture_whose_answer_was_lost_with_the_line_is_taken_out(
         ]
 
     accept(service)
-    connection = await open_connection(
-        session,
-        relayed=False,
-        make_transport=make,
-        width=64,
-        height=48,
-        max_frames_per_second=60,
-        timeout=60,
-        way="webrtc",
-    )
+    connection = await open_connection(session, relayed=False, make_transport=make, **OPENING)
     try:
         kept = await connection.scene.load_texture("https://x/a")
         lines[0].hold.add("scene.loadTexture")
@@ -705,16 +696,7 @@ async def test_a_picture_is_waited_for_across_a_broken_line(session: Session, se
         return server
 
     accept(service)
-    connection = await open_connection(
-        session,
-        relayed=False,
-        make_transport=make,
-        width=64,
-        height=48,
-        max_frames_per_second=60,
-        timeout=60,
-        way="webrtc",
-    )
+    connection = await open_connection(session, relayed=False, make_transport=make, **OPENING)
     try:
         connection.look_at((2, 1, 2), (0, 0, 0))
         lines[0].draw(FrameFlags.STILL)

@@ -225,6 +225,21 @@ describe("Connection.waitForStill", () => {
     expect(seen).toEqual([1]);
   });
 
+  it("tells what was refused before the line broke", async () => {
+    connection.scene.create("refused");
+    await pass(20);
+    connection.scene.create("not answered");
+    const refused = expect.objectContaining({ result: "InvalidParam" });
+    const waiting = expect(connection.waitForStill()).rejects.toEqual(refused);
+    await pass(20);
+    world.settle("scene.apply", { applied: 0, failures: [{ index: 0, result: "InvalidParam", message: "No." }] }, 0);
+    await pass(20);
+    world.line.break();
+    await pass(100);
+    world.settle("scene.apply", { applied: 1 });
+    await waiting;
+  });
+
   it("ends with the time, the signal and the connection", async () => {
     const failed = (result: string): object => expect.objectContaining({ result });
     const late = expect(connection.waitForStill({ timeoutMilliseconds: 300 })).rejects.toEqual(failed("Fail"));

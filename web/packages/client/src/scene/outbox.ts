@@ -116,9 +116,10 @@ export class Outbox {
   async flush(): Promise<void> {
     const last = this.#batches;
     while (!this.#error && (reaches(this.#unanswered, last) || reaches(this.#outgoing, last))) await this.#change();
+    // What was refused stays for a call that can tell it: this connection may come back.
+    if (this.#error) throw this.#error;
     const failures = this.#failures.filter(({ batch }) => batch <= last);
     this.#failures = this.#failures.filter(({ batch }) => batch > last);
-    if (this.#error) throw this.#error;
     const first = failures[0]?.failure;
     if (!first) return;
     const others = failures.length > 1 ? ` ${failures.length - 1} more were refused.` : "";
